@@ -1,0 +1,1 @@
+"""Azure behind Protocols: one HTTP pipeline, authentication, one module per service."""

@@ -1,0 +1,63 @@
+"""Canonical JSON: the one way a value becomes bytes that are hashed.
+
+Rules: sorted keys, no white space, UTF-8 without escapes beyond JSON's own, no
+floats (durations are integer milliseconds), no NaN, keys are strings. Two equal
+values give the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TypeAlias
+
+Json: TypeAlias = (
+    "bool | int | str | list[Json] | tuple[Json, ...] | dict[str, Json] | Mapping[str, Json] | None"
+)
+JsonObject: TypeAlias = Mapping[str, Json]
+
+MAX_DEPTH = 40
+
+
+def plain(value: object, depth: int = 0) -> Json:
+    """Return `value` as dicts, lists and scalars, refusing what canonical JSON has no form for.
+
+    Raises:
+        ValueError: for floats, foreign types, non-string keys and nesting beyond `MAX_DEPTH`.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, Mapping):
+        out: dict[str, Json] = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"key {key!r} is not a string")
+            out[str(key)] = plain(item, depth + 1)
+        return out
+    if isinstance(value, (list, tuple)):
+        return [plain(item, depth + 1) for item in value]
+    raise ValueError(f"{type(value).__name__} has no canonical form")
+
+
+def canonical(value: object) -> bytes:
+    """Return the canonical JSON bytes of `value`, without a trailing newline.
+
+    Raises:
+        ValueError: see `plain`.
+    """
+    return json.dumps(
+        plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode("utf-8", "strict")
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of the canonical bytes of `value` as 64 lower-case hex digits."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def sha256_hex(data: bytes) -> str:
+    """Return the SHA-256 of `data` as 64 lower-case hex digits."""
+    return hashlib.sha256(data).hexdigest()
