@@ -1,0 +1,103 @@
+"""What an estate is made of: names, places and sizes, as plain values.
+
+The default is one HSM, one failover group of two instances, and one instance alone.
+Every estate of the lab has names that real Azure cannot have: a HSM with `--` and a
+storage account with `-`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpec:
+    """One key of the source HSM."""
+
+    name: str
+    kty: str = "RSA-HSM"
+    size: int = 2048
+    """Bits of an RSA or octet key; without meaning for elliptic curves."""
+    crv: str = ""
+    versions: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """One managed instance that stands alone, or the primary of a failover group."""
+
+    name: str
+    location: str
+    databases: tuple[str, ...]
+    key: str
+    """Name of the source HSM's key that is the encryption protector."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """One failover group: the primary holds databases, the secondary gets replicas."""
+
+    name: str
+    primary: InstanceSpec
+    secondary_name: str
+    secondary_location: str
+
+
+@dataclass(frozen=True, slots=True)
+class EstateSpec:
+    """Everything that `drengine.lab.estate.build` makes."""
+
+    resource_group: str = "contoso-dr"
+    source_hsm: str = "contoso--hsm"
+    location: str = "westeurope"
+    storage_account: str = "contoso-backups"
+    container: str = "hsm-backups"
+    identity: str = "contoso-dr-identity"
+    custodians: int = 3
+    required: int = 2
+    keys: tuple[KeySpec, ...] = (
+        KeySpec("sqlmi-tde", versions=3),
+        KeySpec("sqlmi-tde-hr", size=3072),
+        KeySpec("app-wrap"),
+        KeySpec("doc-sign", kty="EC-HSM", crv="P-256"),
+    )
+    groups: tuple[GroupSpec, ...] = (
+        GroupSpec(
+            name="contoso-fog",
+            primary=InstanceSpec("sqlmi-a", "westeurope", ("orders", "payments"), "sqlmi-tde"),
+            secondary_name="sqlmi-b",
+            secondary_location="northeurope",
+        ),
+    )
+    standalone: tuple[InstanceSpec, ...] = field(
+        default=(InstanceSpec("sqlmi-c", "westeurope", ("hr", "archive"), "sqlmi-tde-hr"),)
+    )
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the specification as a JSON document."""
+        return asdict(self)
+
+
+def from_document(document: dict[str, Any]) -> EstateSpec:
+    """Return the specification that `to_document` wrote; missing parts are the defaults.
+
+    Raises:
+        TypeError: a part has a name that does not exist.
+    """
+    parts = dict(document)
+    if "keys" in parts:
+        parts["keys"] = tuple(KeySpec(**key) for key in parts["keys"])
+    if "groups" in parts:
+        parts["groups"] = tuple(_group(group) for group in parts["groups"])
+    if "standalone" in parts:
+        parts["standalone"] = tuple(_instance(one) for one in parts["standalone"])
+    return EstateSpec(**parts)
+
+
+def _instance(document: dict[str, Any]) -> InstanceSpec:
+    return InstanceSpec(**{**document, "databases": tuple(document["databases"])})
+
+
+def _group(document: dict[str, Any]) -> GroupSpec:
+    return GroupSpec(**{**document, "primary": _instance(document["primary"])})
