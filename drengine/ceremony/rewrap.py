@@ -1,0 +1,105 @@
+"""Make the restore blob: the plain parts, sealed again for one exchange key.
+
+Not here: where the exchange certificate comes from. Whoever chooses it receives the
+security domain, so people compare its x5t#S256 with what the new HSM gave out.
+
+Rules:
+- A fresh master key and fresh vectors for every blob, drawn from the `entropy` that
+  is passed in; the exchange key is RSA with at least 2048 bits.
+- The bytes have the form that `az keyvault security-domain restore-blob` writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from drengine.ceremony.blob import WRAPPED_KEY_ID, write_restore_blob
+from drengine.ceremony.compact import IV_BYTES
+from drengine.ceremony.jose import CONTENT_KEY_BYTES, seal_direct, seal_to_key
+from drengine.ceremony.kdf import derive_content_key
+from drengine.ceremony.parts import SealedPart
+from drengine.ceremony.shamir import SECRET_BYTES
+from drengine.ceremony.unseal import thumbprint_of
+from drengine.errors import InputFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from drengine.ceremony.unseal import PlainPart
+
+Entropy = Callable[[int], bytes]
+MIN_EXCHANGE_KEY_BITS: Final = 2048
+_HINT: Final = (
+    "Fetch it from the new HSM: 'az keyvault security-domain init-recovery' writes it as PEM."
+)
+
+
+def load_exchange_certificate(data: bytes) -> x509.Certificate:
+    """Read the exchange certificate, PEM or DER, and check that its key can be used.
+
+    Raises:
+        InputFileError: not a certificate, not RSA, or a key that is too short.
+    """
+    load = (
+        x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
+    )
+    try:
+        certificate = load(data)
+    except ValueError:
+        raise InputFileError(
+            "reading the exchange certificate: the file is not an X.509 certificate (PEM or DER)",
+            hint=_HINT,
+        ) from None
+    _exchange_key(certificate)
+    return certificate
+
+
+def make_restore_blob(
+    parts: Sequence[PlainPart], exchange_certificate: x509.Certificate, entropy: Entropy
+) -> bytes:
+    """Seal the parts under a new master key, and that key to the exchange certificate.
+
+    Raises:
+        InputFileError: the exchange certificate has no key that can be used.
+    """
+    exchange_key = _exchange_key(exchange_certificate)
+    master_key = entropy(SECRET_BYTES)
+    sealed = [
+        SealedPart(
+            part.tag,
+            seal_direct(
+                part.plaintext,
+                content_key=derive_content_key(master_key, part.tag),
+                iv=entropy(IV_BYTES),
+                kid=part.tag,
+            ),
+        )
+        for part in parts
+    ]
+    wrapped_key = seal_to_key(
+        master_key,
+        exchange_key,
+        content_key=entropy(CONTENT_KEY_BYTES),
+        iv=entropy(IV_BYTES),
+        kid=WRAPPED_KEY_ID,
+    )
+    return write_restore_blob(sealed, wrapped_key, thumbprint_of(exchange_certificate))
+
+
+def _exchange_key(certificate: x509.Certificate) -> RSAPublicKey:
+    key = certificate.public_key()
+    if not isinstance(key, RSAPublicKey):
+        raise InputFileError(
+            "reading the exchange certificate: its key is not an RSA key", hint=_HINT
+        )
+    if key.key_size < MIN_EXCHANGE_KEY_BITS:
+        raise InputFileError(
+            f"reading the exchange certificate: its RSA key has {key.key_size} bits; "
+            f"at least {MIN_EXCHANGE_KEY_BITS} are needed",
+            hint=_HINT,
+        )
+    return key

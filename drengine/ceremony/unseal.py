@@ -1,0 +1,171 @@
+"""Open a security domain: one custodian's share, then, with a quorum, its parts.
+
+Not here: files, and the process in which this may happen (`child`).
+
+Rules:
+- A certificate names its share by x5t#S256. Where none matches (no certificate at
+  hand, or a renewed one) the key is tried on every share: it is the key that opens.
+- The master key counts as right when it authenticates at least one part. So a part
+  that fails is told apart from a share that is wrong.
+- A wrong share is refused even when the others suffice: it is named, and the quorum
+  decides without that custodian.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from drengine.ceremony.jose import open_direct, open_with_key
+from drengine.ceremony.kdf import derive_content_key
+from drengine.ceremony.shamir import Share, recover
+from drengine.ceremony.strict import encode_base64url
+from drengine.errors import CeremonyError, DomainError, QuorumError, ShareError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.x509 import Certificate
+
+    from drengine.ceremony.domain import SealedShare, SecurityDomain
+    from drengine.ceremony.parts import SealedPart
+
+
+@dataclass(frozen=True, slots=True)
+class PlainPart:
+    """One decrypted part of the security domain."""
+
+    tag: str
+    plaintext: bytes = field(repr=False)
+
+
+def thumbprint_of(certificate: Certificate) -> str:
+    """Return the x5t#S256 of a certificate: base64url of the SHA-256 of its DER."""
+    return encode_base64url(hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest())
+
+
+def open_share(
+    domain: SecurityDomain, certificate: Certificate | None, private_key: RSAPrivateKey
+) -> Share:
+    """Open the share that belongs to one custodian; `holder` is its x5t#S256 in the file.
+
+    Raises:
+        ShareError: the key is not the certificate's, fits no share, or the share is damaged.
+    """
+    x5t_256 = ""
+    if certificate is not None:
+        if certificate.public_key() != private_key.public_key():
+            raise ShareError(
+                "the private key does not belong to its certificate "
+                f"(x5t#S256 {thumbprint_of(certificate)})",
+                hint="Give the certificate that belongs to this key with --cert, or none at "
+                "all: then the key is tried on every share of the domain.",
+            )
+        x5t_256 = thumbprint_of(certificate)
+    for sealed in domain.shares:
+        if sealed.x5t_256 == x5t_256:
+            return _open_named_share(sealed, private_key)
+    return _open_any_share(domain, x5t_256, private_key)
+
+
+def _open_named_share(sealed: SealedShare, private_key: RSAPrivateKey) -> Share:
+    try:
+        return Share.from_bytes(open_with_key(sealed.jwe, private_key), sealed.x5t_256)
+    except ShareError:
+        raise
+    except CeremonyError as error:
+        raise ShareError(
+            f"the share of custodian {sealed.x5t_256} does not open although key and "
+            f"certificate are right: {error.message}",
+            hint="This share is damaged in the security-domain file. Take another copy of "
+            "the file, or another custodian.",
+        ) from None
+
+
+def _open_any_share(domain: SecurityDomain, x5t_256: str, private_key: RSAPrivateKey) -> Share:
+    for sealed in domain.shares:
+        try:
+            plaintext = open_with_key(sealed.jwe, private_key)
+        except CeremonyError:
+            continue
+        return Share.from_bytes(plaintext, sealed.x5t_256)
+    named = f"x5t#S256 {x5t_256}" if x5t_256 else "no certificate beside it, so no x5t#S256"
+    raise ShareError(
+        f"the key ({named}) opens none of the {len(domain.shares)} shares of this security "
+        f"domain; its custodians are {', '.join(domain.custodians)}",
+        hint="Check with 'drengine ceremony inspect' that this is the security domain which "
+        "this custodian's certificate was given for.",
+    )
+
+
+def open_domain(domain: SecurityDomain, shares: Sequence[Share]) -> tuple[PlainPart, ...]:
+    """Recover the master key from a quorum and open every part of the domain.
+
+    Raises:
+        QuorumError: too few shares, one custodian twice, or shares that give no key.
+        ShareError: names the custodian whose share is not of this domain.
+        DomainError: names the part that does not authenticate.
+    """
+    require_quorum(domain, len(shares))
+    recovered = recover(shares, domain.required, lambda key: _opens_any(domain, key))
+    if recovered is None:
+        raise _no_key_error(domain, shares)
+    if recovered.wrong_holders:
+        raise ShareError(
+            f"the share of custodian {', '.join(recovered.wrong_holders)} is not of this "
+            f"security domain; the other {len(shares) - len(recovered.wrong_holders)} agree",
+            hint="Run the command again without this custodian, and find out how the share "
+            "came to be wrong.",
+        )
+    return tuple(_open_part(part, recovered.secret) for part in domain.parts)
+
+
+def require_quorum(domain: SecurityDomain, offered: int) -> None:
+    """Refuse to begin with fewer custodians than the domain asks for.
+
+    Raises:
+        QuorumError: says how many are missing.
+    """
+    if offered < domain.required:
+        raise QuorumError(
+            f"this security domain needs the keys of {domain.required} of its "
+            f"{len(domain.shares)} custodians; {offered} given",
+            hint=f"Add {domain.required - offered} more with --key.",
+        )
+
+
+def _opens_any(domain: SecurityDomain, master_key: bytes) -> bool:
+    for part in domain.parts:
+        try:
+            open_direct(part.jwe, derive_content_key(master_key, part.tag))
+        except CeremonyError:
+            continue
+        return True
+    return False
+
+
+def _open_part(part: SealedPart, master_key: bytes) -> PlainPart:
+    try:
+        plaintext = open_direct(part.jwe, derive_content_key(master_key, part.tag))
+    except CeremonyError as error:
+        raise DomainError(
+            f"opening part {part.tag!r} of the security domain: {error.message}; the quorum's "
+            "key is right, so this part of the file is damaged or was altered",
+            hint="Take another copy of the security-domain file. No blob was made.",
+        ) from None
+    return PlainPart(part.tag, plaintext)
+
+
+def _no_key_error(domain: SecurityDomain, shares: Sequence[Share]) -> CeremonyError:
+    holders = ", ".join(share.holder for share in shares)
+    return QuorumError(
+        f"the {len(shares)} shares opened, but no {domain.required} of them give a key that "
+        f"authenticates any part of the security domain; custodians: {holders}",
+        hint="Either a share is not of this domain or every part of the file is damaged. Add "
+        "one more custodian's key: with a surplus share a wrong one can be named. Or take "
+        "another copy of the file.",
+    )
