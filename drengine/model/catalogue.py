@@ -17,7 +17,8 @@ class Repeat(StrEnum):
     READ = "read"  # the action only reads
     BY_NAME = "by_name"  # same name, same result: safe after a look
     HARMLESS = "harmless"  # a second effect is visible but does no harm (a second backup)
-    NEVER = "never"  # a second effect destroys: never automatic after an open intent
+    FINDABLE = "findable"  # not repeatable, but its effect can always be found by looking
+    NEVER = "never"  # a second effect destroys: after a lost answer only a person may repeat it
 
 
 @dataclass(frozen=True, slots=True)

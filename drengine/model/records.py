@@ -18,7 +18,7 @@ GENESIS_PREV = "0" * 64
 class RecordType(StrEnum):
     """Every type of record that a journal may hold."""
 
-    # the run
+    # the run as a whole
     RUN_CREATED = "run.created"  # record 0
     RUN_OPENED = "run.opened"  # a process took the lease
     RUN_WAITING = "run.waiting"  # a clean stop: what is waited for
@@ -29,7 +29,7 @@ class RecordType(StrEnum):
     RUN_FINISHED = "run.finished"  # verdict
     RUN_IMPORTED = "run.imported"  # taken over by another host from an export
     NOTE = "note"  # a fact worth evidence that moves nothing
-    # a step
+    # one step; the value of `body["step"]` names it
     STEP_BEGUN = "step.begun"
     STEP_SKIPPED = "step.skipped"
     GUARDS_HELD = "guards.held"
@@ -37,6 +37,7 @@ class RecordType(StrEnum):
     PROBE_ABSENT = "probe.absent"
     PROBE_PRESENT = "probe.present"
     PROBE_IN_PROGRESS = "probe.in_progress"
+    PROBE_BUSY = "probe.busy"  # cannot be told yet; look again later
     PROBE_UNDECIDABLE = "probe.undecidable"
     INTENT = "intent"
     ANSWER_OPERATION = "answer.operation"
@@ -51,7 +52,8 @@ class RecordType(StrEnum):
     STEP_SUCCEEDED = "step.succeeded"  # the checkpoint
     STEP_FAILED = "step.failed"
     OUTCOME_UNKNOWN = "outcome.unknown"
-    OUTCOME_RESOLVED = "outcome.resolved"
+    OUTCOME_FOUND = "outcome.found"  # a person says: it happened
+    OUTCOME_ABSENT = "outcome.absent"  # a person says: it did not
     DOUBT_CLEARED = "doubt.cleared"
     # people
     GATE_REQUESTED = "gate.requested"
@@ -62,6 +64,7 @@ class RecordType(StrEnum):
     DELIVERY_ACCEPTED = "delivery.accepted"
     # groups and children
     GENERATION_ENDED = "generation.ended"
+    FANOUT_BEGUN = "fanout.begun"
     CHILD_STARTED = "child.started"
     CHILD_FINISHED = "child.finished"
 

@@ -1,0 +1,1 @@
+"""The engine: a pure core (`machine`, `fold`, `decide`, `retry`) and one driver."""

@@ -1,0 +1,265 @@
+"""State is a pure fold over records: nothing else is ever consulted.
+
+Rules:
+- Record 0 gives the run, its class and its steps; every later record moves at most
+  the one step (or, for a generation, the group) that it names.
+- A signal whose id was seen before changes nothing.
+- An opening of the run lets failed and refused steps begin again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from drengine.engine.machine import TRIGGERS, next_status
+from drengine.errors import JournalDamaged
+from drengine.model.cloud import Operation
+from drengine.model.ids import RunId
+from drengine.model.records import Head, Record
+from drengine.model.records import RecordType as R
+from drengine.model.run import ChildState, GateState, RunState, RunStatus, StepState, StepStatus
+from drengine.model.runbook import RunClass
+
+
+def fold(records: Iterable[Record]) -> RunState:
+    """Return the state that `records`, from record 0 on, amount to.
+
+    Raises:
+        JournalDamaged: the first record is not `run.created`, or one fits no row of the lifecycle.
+    """
+    state: RunState | None = None
+    for record in records:
+        state = begin(record) if state is None else apply(state, record)
+    if state is None:
+        raise JournalDamaged("the journal has no record 0")
+    return state
+
+
+def begin(record: Record) -> RunState:
+    """Return the state after record 0."""
+    if record.type is not R.RUN_CREATED or record.seq != 0:
+        raise JournalDamaged(f"record {record.seq} is `{record.type}`, expected `run.created`")
+    body: Mapping[str, Any] = record.body
+    return RunState(
+        run=record.run,
+        run_class=RunClass(body["class"]),
+        genesis=body,
+        head=Head(record.seq, record.sha256),
+        status=RunStatus.RUNNING,
+        steps={step: StepState(step, entered_ms=record.at_ms) for step in body["steps"]},
+        created_ms=record.at_ms,
+        last_ms=record.at_ms,
+    )
+
+
+def apply(state: RunState, record: Record) -> RunState:
+    """Return the state after one more record."""
+    body: Mapping[str, Any] = record.body
+    state = replace(state, head=Head(record.seq, record.sha256), last_ms=record.at_ms)
+    if signal := body.get("signal"):
+        state = replace(state, signals=state.signals | {signal})
+    if record.type in TRIGGERS:
+        names = body["steps"] if record.type is R.GENERATION_ENDED else [body["step"]]
+        return _with_steps(state, [_moved(_step(state, name, record), record) for name in names])
+    change = _RUN_CHANGES.get(record.type)
+    return change(state, body, record) if change else state
+
+
+def _step(state: RunState, name: str, record: Record) -> StepState:
+    if name not in state.steps:
+        raise JournalDamaged(f"record {record.seq} names step {name!r}, which the run has not")
+    return state.steps[name]
+
+
+def _with_steps(state: RunState, changed: Iterable[StepState]) -> RunState:
+    steps = dict(state.steps)
+    steps.update((step.id, step) for step in changed)
+    status = RunStatus.RUNNING if state.status is RunStatus.WAITING else state.status
+    return replace(state, steps=steps, status=status)
+
+
+def _moved(step: StepState, record: Record) -> StepState:
+    body: Mapping[str, Any] = record.body
+    status = next_status(record.type, step.status, step=step.id, seq=record.seq)
+    moved = replace(step, status=status, not_before_ms=body.get("not_before", 0))
+    if status is not step.status:
+        moved = replace(moved, entered_ms=record.at_ms)
+    change = _STEP_CHANGES.get(record.type)
+    return change(moved, body, record) if change else moved
+
+
+StepChange = Callable[[StepState, Mapping[str, Any], Record], StepState]
+RunChange = Callable[[RunState, Mapping[str, Any], Record], RunState]
+
+
+def _begun(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    began = record.at_ms if step.began_ms is None else step.began_ms
+    return replace(
+        step, attempt=body["attempt"], reopened=False, error=None, began_ms=began, detail=""
+    )
+
+
+def _intent(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    del body
+    return replace(
+        step, sends=step.sends + 1, intent_at_ms=record.at_ms, in_doubt_since_ms=None, looks=0
+    )
+
+
+def _operation(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    del record
+    operation = Operation.from_json(body["operation"])
+    return replace(step, operation=operation, in_doubt_since_ms=None, polls=0)
+
+
+def _lost(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    return replace(step, in_doubt_since_ms=record.at_ms, looks=0, detail=str(body.get("why", "")))
+
+
+def _absent(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    del body, record
+    return replace(step, looks=step.looks + 1)
+
+
+def _outputs(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    del record
+    return replace(step, outputs={**step.outputs, **body.get("outputs", {})})
+
+
+def _polled(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    del record
+    return replace(step, polls=body.get("polls", step.polls), detail=body.get("detail", ""))
+
+
+def _failed(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    del record
+    return replace(step, error=body.get("error"), failures=step.failures + 1)
+
+
+def _succeeded(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    began = record.at_ms if step.began_ms is None else step.began_ms
+    step = replace(
+        step, ended_ms=record.at_ms, began_ms=began, error=None, failures=0, reopened=False
+    )
+    return _outputs(step, body, record)
+
+
+def _gate_requested(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    began = record.at_ms if step.began_ms is None else step.began_ms
+    gate = GateState(record.seq, body["digest"], body["facts"])
+    return replace(step, gate=gate, began_ms=began, reopened=False, error=None)
+
+
+def _gate_approved(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    gate = step.gate
+    if gate is None or body["request_seq"] != gate.seq or record.actor in gate.approvers:
+        return step
+    return replace(step, gate=replace(gate, approvers=(*gate.approvers, record.actor)))
+
+
+def _gate_voided(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    del record
+    return replace(step, gate=None, outputs={}, detail=str(body.get("why", "")))
+
+
+def _delivery_requested(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    began = record.at_ms if step.began_ms is None else step.began_ms
+    return replace(
+        step, expects=body["expects"], request_seq=record.seq, began_ms=began, reopened=False
+    )
+
+
+def _child_started(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    del record
+    child = ChildState(RunId(body["run"]), body["item"])
+    return replace(step, children={**step.children, body["name"]: child})
+
+
+def _child_finished(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    del record
+    child = replace(
+        step.children[body["name"]],
+        status=RunStatus(body["status"]),
+        head=Head(body["seq"], body["sha256"]),
+    )
+    return replace(step, children={**step.children, body["name"]: child})
+
+
+def _generation_ended(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    del record
+    return StepState(
+        step.id,
+        generation=step.generation + 1,
+        sends=step.sends,
+        entered_ms=step.entered_ms,
+        began_ms=step.began_ms,
+        detail=str(body.get("why", "")),
+    )
+
+
+_STEP_CHANGES: Final[Mapping[R, StepChange]] = {
+    R.STEP_BEGUN: _begun,
+    R.INTENT: _intent,
+    R.ANSWER_OPERATION: _operation,
+    R.PROBE_IN_PROGRESS: _operation,
+    R.ANSWER_DONE: _outputs,
+    R.PROBE_PRESENT: _outputs,
+    R.OPERATION_SUCCEEDED: _outputs,
+    R.OUTCOME_FOUND: _outputs,
+    R.ANSWER_LOST: _lost,
+    R.OPERATION_LOST: _lost,
+    R.PROBE_ABSENT: _absent,
+    R.OPERATION_POLLED: _polled,
+    R.ANSWER_REFUSED: _failed,
+    R.OPERATION_FAILED: _failed,
+    R.STEP_FAILED: _failed,
+    R.GUARDS_REFUSED: _failed,
+    R.PROBE_UNDECIDABLE: _failed,
+    R.OUTCOME_UNKNOWN: _failed,
+    R.GATE_REJECTED: _failed,
+    R.STEP_SUCCEEDED: _succeeded,
+    R.DELIVERY_ACCEPTED: _succeeded,
+    R.GATE_REQUESTED: _gate_requested,
+    R.GATE_APPROVED: _gate_approved,
+    R.GATE_VOIDED: _gate_voided,
+    R.DELIVERY_REQUESTED: _delivery_requested,
+    R.CHILD_STARTED: _child_started,
+    R.CHILD_FINISHED: _child_finished,
+    R.GENERATION_ENDED: _generation_ended,
+}
+
+
+def _opened(state: RunState, body: Mapping[str, Any], record: Record) -> RunState:
+    del body, record
+    reopen = (StepStatus.FAILED, StepStatus.REFUSED)
+    steps = {
+        name: replace(step, reopened=True, failures=0) if step.status in reopen else step
+        for name, step in state.steps.items()
+    }
+    status = state.status if state.status in _KEPT_AT_OPENING else RunStatus.RUNNING
+    return replace(state, steps=steps, status=status, openings=state.openings + 1)
+
+
+_KEPT_AT_OPENING = (RunStatus.PAUSED, RunStatus.CANCELLED, RunStatus.FINISHED)
+
+
+def _rests(status: RunStatus) -> RunChange:
+    def change(state: RunState, body: Mapping[str, Any], record: Record) -> RunState:
+        finished = record.at_ms if status.is_over else state.finished_ms
+        reasons = tuple(str(reason) for reason in body.get("for", ()))
+        return replace(state, status=status, waiting_for=reasons, finished_ms=finished)
+
+    return change
+
+
+_RUN_CHANGES: Final[Mapping[R, RunChange]] = {
+    R.RUN_OPENED: _opened,
+    R.RUN_WAITING: _rests(RunStatus.WAITING),
+    R.RUN_STOPPED: _rests(RunStatus.STOPPED),
+    R.RUN_PAUSED: _rests(RunStatus.PAUSED),
+    R.RUN_CONTINUED: _rests(RunStatus.RUNNING),
+    R.RUN_CANCELLED: _rests(RunStatus.CANCELLED),
+    R.RUN_FINISHED: _rests(RunStatus.FINISHED),
+}

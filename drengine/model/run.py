@@ -1,0 +1,162 @@
+"""The state of a run: a pure fold over its records, kept nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from drengine.model.canonical import JsonObject
+from drengine.model.cloud import Operation
+from drengine.model.ids import RunId
+from drengine.model.records import Head
+from drengine.model.runbook import RunClass
+
+
+class StepStatus(StrEnum):
+    """Where a step stands. `engine.machine` says which record leads from one to the next."""
+
+    PENDING = "pending"
+    CHECKING = "checking"  # guards are being evaluated
+    PROBING = "probing"  # asking whether it has been done already
+    CLEARED = "cleared"  # may be sent
+    SENDING = "sending"  # intent is durable; the answer is not
+    IN_DOUBT = "in doubt"  # the answer was lost; looking
+    RUNNING = "running"  # the service works on it
+    VERIFYING = "verifying"  # reading the truth back
+    AWAITING_APPROVAL = "awaiting approval"
+    AWAITING_DELIVERY = "awaiting delivery"
+    FANNING_OUT = "fanning out"
+    SUCCEEDED = "succeeded"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    REFUSED = "refused"  # by a guard; nothing was sent
+    UNKNOWN = "unknown outcome"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether steps that need this one may begin."""
+        return self in (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether only a resume or a person moves it on."""
+        return self in (StepStatus.FAILED, StepStatus.REFUSED, StepStatus.UNKNOWN)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for a person."""
+        return self in (StepStatus.AWAITING_APPROVAL, StepStatus.AWAITING_DELIVERY)
+
+
+class RunStatus(StrEnum):
+    """Where a run stands."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    FINISHED = "finished"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will ever be appended to decide on."""
+        return self in (RunStatus.CANCELLED, RunStatus.FINISHED)
+
+
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """An open or decided gate.
+
+    Attributes:
+        seq, digest: the request record's place and the digest of its body: what is approved.
+        facts: observation name -> facts as shown.
+        approvers: actors that approved this request, in order.
+    """
+
+    seq: int
+    digest: str
+    facts: JsonObject
+    approvers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChildState:
+    """A child run as its parent's chain knows it."""
+
+    run: RunId
+    item: JsonObject
+    status: RunStatus = RunStatus.RUNNING
+    head: Head | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """One step.
+
+    Attributes:
+        attempt: 1, 2, … within the generation; 0 before the first.
+        failures: failed attempts since a person last opened the run.
+        reopened: a stuck step that the last opening of the run lets begin again.
+        sends: intents recorded over all generations; more than 0 means it may have had an effect.
+        intent_at_ms: when the last intent was made durable.
+        in_doubt_since_ms, looks: set while the answer is lost.
+        not_before_ms: the next poll, look, verification or attempt is not before this.
+        entered_ms: when the present status was entered.
+        began_ms, ended_ms: first begin and last checkpoint, for times in reports.
+        error: the last error as `DrError.to_json` gives it, plus `transient`.
+    """
+
+    id: str
+    status: StepStatus = StepStatus.PENDING
+    generation: int = 0
+    attempt: int = 0
+    failures: int = 0
+    reopened: bool = False
+    sends: int = 0
+    intent_at_ms: int | None = None
+    in_doubt_since_ms: int | None = None
+    looks: int = 0
+    not_before_ms: int = 0
+    entered_ms: int = 0
+    began_ms: int | None = None
+    ended_ms: int | None = None
+    outputs: JsonObject = field(default_factory=dict)
+    operation: Operation | None = None
+    polls: int = 0
+    detail: str = ""
+    error: JsonObject | None = None
+    gate: GateState | None = None
+    request_seq: int = -1
+    expects: JsonObject = field(default_factory=dict)
+    children: Mapping[str, ChildState] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run.
+
+    Attributes:
+        genesis: body of record 0.
+        signals: ids of signals already in the chain.
+        openings: how often a process took the run.
+        waiting_for: what the last `run.waiting` or `run.stopped` said.
+    """
+
+    run: RunId
+    run_class: RunClass
+    genesis: JsonObject
+    head: Head
+    status: RunStatus
+    steps: Mapping[str, StepState]
+    signals: frozenset[str] = frozenset()
+    openings: int = 0
+    created_ms: int = 0
+    last_ms: int = 0
+    finished_ms: int | None = None
+    waiting_for: tuple[str, ...] = ()
+
+    def outputs(self) -> dict[str, JsonObject]:
+        """Return step id -> outputs, for expressions and actions."""
+        return {step.id: step.outputs for step in self.steps.values()}
