@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drengine.lab import entra
+from drengine.lab.entra import mint_token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ class Lab:
 
     def token_for_identity(self, principal_id: str, audience: str) -> str:
         """Return a bearer of a managed identity, for a service that calls another one."""
-        return entra.mint_token(
+        return mint_token(
             tenant=self.tenant,
             object_id=principal_id,
             app_id=principal_id,

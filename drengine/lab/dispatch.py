@@ -1,0 +1,272 @@
+"""From a request to its answer: route, authorisation, transaction, call log.
+
+Rules:
+- A request without a valid bearer for its service is refused before anything else of it
+  is looked at, and its row in the call log says `authorised: false`.
+- The handler's effects and the row of the call log commit together; the answer is built
+  before, and leaves after, that commit.
+- A refusal rolls the handler's effects back and is logged in a transaction of its own.
+- No bearer, no signature of a SAS and no body content reaches the log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import traceback
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, unquote
+
+from drengine.lab import entra
+from drengine.lab.store import CallRow
+from drengine.lab.wire import (
+    Call,
+    LabFault,
+    NotReadyYet,
+    Request,
+    Response,
+    Route,
+    arm_fault,
+)
+
+if TYPE_CHECKING:
+    from drengine.lab.world import Lab
+
+MAX_PREPARATIONS: Final = 50
+HSM_ZONE: Final = "managedhsm.azure.net"
+ARM_HOST: Final = "management.azure.com"
+_SIGNATURE: Final = re.compile(r"(?i)(^|&)sig=[^&]*")
+
+
+@dataclass(frozen=True, slots=True)
+class RawRequest:
+    """What the server read from the wire."""
+
+    method: str
+    host: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    host: re.Pattern[str]
+    path: re.Pattern[str]
+    route: Route
+
+
+class Dispatcher:
+    """Answers requests from the routes of all services.
+
+    Parameters:
+        lab: the world that handlers act on.
+        routes: all routes; the first that fits answers.
+    """
+
+    def __init__(self, lab: Lab, routes: Sequence[Route]) -> None:
+        self._lab = lab
+        self._routes = [
+            _Compiled(re.compile(route.host), re.compile(route.path, re.IGNORECASE), route)
+            for route in routes
+        ]
+
+    def knows_host(self, host: str) -> bool:
+        """Return whether any service of the lab answers under this name."""
+        return any(one.host.fullmatch(host) for one in self._routes)
+
+    def resolves(self, host: str) -> bool:
+        """Return whether the name exists; only Managed HSM names may not."""
+        name, _, zone = host.partition(".")
+        if zone != HSM_ZONE or self._lab.settings.unknown_hsm == "not-found":
+            return True
+        with self._lab.store.transaction() as tx:
+            return tx.get("hsm", name) is not None
+
+    def log_refused(self, host: str, method: str, status: int, reason: str) -> None:
+        """Record that something asked for a host that the lab does not have."""
+        row = CallRow(host, method, "", "", status, effect="proxy.refused", target=reason)
+        with self._lab.store.transaction() as tx:
+            tx.log_call(row)
+
+    def answer(self, raw: RawRequest) -> Response:
+        """Answer one request; never raises."""
+        request = self._request(raw)
+        request_id = str(uuid.uuid4())
+        route: Route | None = None
+        try:
+            route, match = self._find(request)
+            self._authorise(route, request)
+            response = self._perform(route, match, request, request_id)
+        except LabFault as refusal:
+            response = self._refuse(route, refusal, request, request_id)
+        except Exception:  # noqa: BLE001 - a bug in the lab must not take the server down
+            traceback.print_exc(file=sys.stderr)
+            bug = LabFault(500, "InternalServerError", "The lab failed; see its server.log.")
+            response = self._refuse(route, bug, request, request_id)
+        return self._with_common_headers(response, request, request_id)
+
+    def _request(self, raw: RawRequest) -> Request:
+        path, _, query = raw.target.partition("?")
+        pairs = parse_qsl(query, keep_blank_values=True)
+        return Request(
+            method=raw.method.upper(),
+            host=raw.host,
+            path=re.sub("^/{2,}", "/", unquote(path)),
+            query={name.lower(): value for name, value in pairs},
+            raw_target=raw.target,
+            headers=raw.headers,
+            body=raw.body,
+            principal=entra.read_bearer(raw.headers.get("authorization", ""), self._lab.tenant),
+        )
+
+    def _find(self, request: Request) -> tuple[Route, re.Match[str]]:
+        other_method: Route | None = None
+        for one in self._routes:
+            if not one.host.fullmatch(request.host):
+                continue
+            match = one.path.fullmatch(request.path)
+            if match is None:
+                continue
+            if one.route.method == request.method:
+                return one.route, match
+            other_method = one.route
+        if other_method is not None:
+            raise LabFault(405, "MethodNotAllowed", f"{request.method} is not allowed here.")
+        raise LabFault(
+            404, "ResourceNotFound", f"Nothing of the lab answers {request.method} {request.path}."
+        )
+
+    def _authorise(self, route: Route, request: Request) -> None:
+        principal = request.principal
+        fits = principal is not None and entra.is_for(principal, route.auth)
+        if route.auth == "none" or fits:
+            if route.auth == "arm" and principal is not None and principal.kind != "operator":
+                raise LabFault(403, "AuthorizationFailed", _no_arm_rights(principal.object_id))
+            return
+        if route.auth == "storage" and _has_other_credentials(request):
+            return
+        raise self._unauthorised(route, request)
+
+    def _unauthorised(self, route: Route, request: Request) -> LabFault:
+        authority = f"https://{entra.LOGIN_HOST}/{self._lab.tenant}"
+        if route.auth == "hsm":
+            challenge = (
+                f'Bearer authorization="{authority}", resource="https://managedhsm.azure.net"'
+            )
+            return _Challenge(challenge, b"OK" if request.method == "GET" else b"")
+        if route.auth == "storage":
+            challenge = (
+                f"Bearer authorization_uri={authority}/oauth2/authorize "
+                "resource_id=https://storage.azure.com"
+            )
+            code = "InvalidAuthenticationInfo" if "authorization" in request.headers else ""
+            return LabFault(
+                401,
+                code or "NoAuthenticationInformation",
+                "Server failed to authenticate the request.",
+                {"www-authenticate": challenge},
+            )
+        challenge = f'Bearer authorization_uri="{authority}", error="invalid_token"'
+        found = "authorization" in request.headers
+        code = "InvalidAuthenticationToken" if found else "AuthenticationFailed"
+        text = "The access token is invalid." if found else "The access token is missing."
+        return LabFault(401, code, text, {"www-authenticate": challenge})
+
+    def _perform(
+        self, route: Route, match: re.Match[str], request: Request, request_id: str
+    ) -> Response:
+        for _ in range(MAX_PREPARATIONS):
+            try:
+                with self._lab.store.transaction() as tx:
+                    call = Call(self._lab, tx, request, match)
+                    response = route.handler(call)
+                    tx.log_call(_row(request, response, request_id, call, authorised=True))
+                    return response
+            except NotReadyYet as wait:
+                wait.work()
+        raise RuntimeError(f"{request.method} {request.path} never became ready")
+
+    def _refuse(
+        self, route: Route | None, fault: LabFault, request: Request, request_id: str
+    ) -> Response:
+        if isinstance(fault, _Challenge):
+            response = Response(401, fault.headers, fault.body)
+        else:
+            render = route.fault if route is not None else self._envelope(request.host)
+            response = render(fault, request)
+        authorised = fault.status != 401  # noqa: PLR2004 - the one status that says so
+        with self._lab.store.transaction() as tx:
+            tx.log_call(_row(request, response, request_id, None, authorised=authorised))
+        return response
+
+    def _envelope(self, host: str) -> Callable[[LabFault, Request], Response]:
+        for one in self._routes:
+            if one.host.fullmatch(host):
+                return one.route.fault
+        return arm_fault
+
+    def _with_common_headers(
+        self, response: Response, request: Request, request_id: str
+    ) -> Response:
+        headers = {
+            "date": formatdate(usegmt=True),
+            "x-drengine-lab": "1",
+            "x-ms-request-id": request_id,
+        }
+        client_id = request.headers.get("x-ms-client-request-id")
+        if client_id:
+            headers["x-ms-client-request-id"] = client_id
+        if request.host == ARM_HOST:
+            correlation = request.headers.get("x-ms-correlation-request-id", request_id)
+            headers["x-ms-correlation-request-id"] = correlation
+        headers.update(response.headers)
+        return Response(response.status, headers, response.body)
+
+
+class _Challenge(LabFault):
+    """A 401 whose body is not an error envelope."""
+
+    def __init__(self, challenge: str, body: bytes) -> None:
+        headers = {
+            "www-authenticate": challenge,
+            "content-type": "application/json; charset=utf-8",
+        }
+        super().__init__(401, "Unauthorized", "", headers)
+        self.body = body
+
+
+def _no_arm_rights(object_id: str) -> str:
+    return (
+        f"The client '{object_id}' with object id '{object_id}' does not have authorization "
+        "to perform this action."
+    )
+
+
+def _has_other_credentials(request: Request) -> bool:
+    scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
+    return "sig" in request.query or scheme in {"sharedkey", "sharedkeylite"}
+
+
+def _row(
+    request: Request, response: Response, request_id: str, call: Call | None, *, authorised: bool
+) -> CallRow:
+    return CallRow(
+        host=request.host,
+        method=request.method,
+        path=request.path,
+        query=_SIGNATURE.sub(r"\1sig=REMOVED", request.raw_target.partition("?")[2]),
+        status=response.status,
+        effect=call.effect if call else None,
+        target=call.target if call else None,
+        principal=request.principal.object_id if request.principal else None,
+        client_request_id=request.headers.get("x-ms-client-request-id"),
+        request_id=response.headers.get("x-ms-request-id", request_id),
+        authorised=authorised,
+        body_sha256=hashlib.sha256(request.body).hexdigest() if request.body else "",
+    )
