@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from drengine.engine.machine import TRIGGERS, next_status
+from drengine.engine.machine import AFTER_OPENING, TRIGGERS, next_status
 from drengine.errors import JournalDamaged
 from drengine.model.cloud import Operation
 from drengine.model.ids import RunId
@@ -159,6 +159,11 @@ def _gate_approved(step: StepState, body: Mapping[str, Any], record: Record) -> 
     return replace(step, gate=replace(gate, approvers=(*gate.approvers, record.actor)))
 
 
+def _lost_hold(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    del record
+    return replace(step, detail=str(body.get("why", "")))
+
+
 def _gate_voided(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
     del record
     return replace(step, gate=None, outputs={}, detail=str(body.get("why", "")))
@@ -224,6 +229,7 @@ _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
     R.GATE_REQUESTED: _gate_requested,
     R.GATE_APPROVED: _gate_approved,
     R.GATE_VOIDED: _gate_voided,
+    R.STEP_HELD: _lost_hold,
     R.DELIVERY_REQUESTED: _delivery_requested,
     R.CHILD_STARTED: _child_started,
     R.CHILD_FINISHED: _child_finished,
@@ -233,13 +239,15 @@ _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
 
 def _opened(state: RunState, body: Mapping[str, Any], record: Record) -> RunState:
     del body, record
-    reopen = (StepStatus.FAILED, StepStatus.REFUSED)
-    steps = {
-        name: replace(step, reopened=True, failures=0) if step.status in reopen else step
-        for name, step in state.steps.items()
-    }
+    steps = {name: _reopened(step) for name, step in state.steps.items()}
     status = state.status if state.status in _KEPT_AT_OPENING else RunStatus.RUNNING
     return replace(state, steps=steps, status=status, openings=state.openings + 1)
+
+
+def _reopened(step: StepState) -> StepState:
+    if step.status in (StepStatus.FAILED, StepStatus.REFUSED):
+        return replace(step, reopened=True, failures=0)
+    return replace(step, status=AFTER_OPENING.get(step.status, step.status), not_before_ms=0)
 
 
 _KEPT_AT_OPENING = (RunStatus.PAUSED, RunStatus.CANCELLED, RunStatus.FINISHED)

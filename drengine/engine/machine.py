@@ -21,23 +21,23 @@ _STUCK = (S.FAILED, S.REFUSED)
 _GROUP_MAY_END = tuple(status for status in S if status is not S.SENDING)
 
 ROWS: Final[tuple[tuple[R, tuple[S, ...], S], ...]] = (
-    # begin and check
-    (R.STEP_BEGUN, (S.PENDING, *_STUCK), S.CHECKING),
+    # look first, then check: what is there already needs no guard
+    (R.STEP_BEGUN, (S.PENDING, *_STUCK), S.PROBING),
     (R.STEP_SKIPPED, (S.PENDING, *_STUCK), S.SKIPPED),
-    (R.GUARDS_HELD, (S.CHECKING,), S.PROBING),
-    (R.GUARDS_REFUSED, (S.CHECKING, S.CLEARED), S.REFUSED),
-    # look before sending
-    (R.PROBE_ABSENT, (S.PROBING,), S.CLEARED),
+    (R.PROBE_ABSENT, (S.PROBING,), S.CHECKING),
     (R.PROBE_ABSENT, (S.IN_DOUBT,), S.IN_DOUBT),
     (R.PROBE_PRESENT, (S.PROBING, S.IN_DOUBT), S.VERIFYING),
     (R.PROBE_IN_PROGRESS, (S.PROBING, S.IN_DOUBT), S.RUNNING),
     (R.PROBE_BUSY, (S.PROBING,), S.PROBING),
     (R.PROBE_BUSY, (S.IN_DOUBT,), S.IN_DOUBT),
     (R.PROBE_UNDECIDABLE, (S.PROBING,), S.REFUSED),
+    (R.GUARDS_HELD, (S.PROBING, S.CHECKING), S.CLEARED),
+    (R.GUARDS_REFUSED, (S.PROBING, S.CHECKING), S.REFUSED),
+    (R.STEP_HELD, (S.CLEARED,), S.PENDING),
     # INVARIANT J1: the intent is durable before the request leaves
     (R.INTENT, (S.CLEARED,), S.SENDING),
     (R.ANSWER_OPERATION, (S.SENDING,), S.RUNNING),
-    (R.ANSWER_DONE, (S.SENDING, S.PROBING, S.FANNING_OUT), S.VERIFYING),
+    (R.ANSWER_DONE, (S.SENDING, S.CLEARED, S.FANNING_OUT), S.VERIFYING),
     (R.ANSWER_REFUSED, (S.SENDING,), S.FAILED),
     (R.ANSWER_LOST, (S.SENDING,), S.IN_DOUBT),
     # the service at work
@@ -63,7 +63,7 @@ ROWS: Final[tuple[tuple[R, tuple[S, ...], S], ...]] = (
     (R.DELIVERY_REQUESTED, (S.PENDING, *_STUCK), S.AWAITING_DELIVERY),
     (R.DELIVERY_ACCEPTED, (S.AWAITING_DELIVERY,), S.SUCCEEDED),
     # fan-out and groups
-    (R.FANOUT_BEGUN, (S.PROBING,), S.FANNING_OUT),
+    (R.FANOUT_BEGUN, (S.CLEARED,), S.FANNING_OUT),
     (R.CHILD_STARTED, (S.FANNING_OUT,), S.FANNING_OUT),
     (R.CHILD_FINISHED, (S.FANNING_OUT,), S.FANNING_OUT),
     (R.GENERATION_ENDED, _GROUP_MAY_END, S.PENDING),
@@ -90,12 +90,15 @@ def _export(machine: Machine) -> dict[tuple[R, S], S]:
         for source, rows in event.transitions.items():
             if len(rows) != 1:
                 raise AssertionError(f"{trigger} leaves {source} by {len(rows)} rows")
-            table[R(trigger), S(source)] = S(rows[0].dest)
+            table[R(trigger), S(source)] = S(str(rows[0].dest))
     return table
 
 
 TABLE: Final[Mapping[tuple[R, S], S]] = _export(_machine())
 """(trigger, status) -> next status: the table that the fold uses."""
+
+AFTER_OPENING: Final[Mapping[S, S]] = {S.CHECKING: S.PROBING, S.CLEARED: S.PROBING}
+"""What was checked before the process ended is looked at and checked again."""
 
 TRIGGERS: Final[frozenset[R]] = frozenset(trigger for trigger, _, _ in ROWS)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Json: TypeAlias = (
     "bool | int | str | list[Json] | tuple[Json, ...] | dict[str, Json] | Mapping[str, Json] | None"
 )
-JsonObject: TypeAlias = Mapping[str, Json]
+JsonObject: TypeAlias = Mapping[str, Any]
+"""A JSON object whose values are checked where it is written: `canonical` refuses anything else."""
 
 MAX_DEPTH = 40
 

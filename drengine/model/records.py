@@ -32,6 +32,7 @@ class RecordType(StrEnum):
     # one step; the value of `body["step"]` names it
     STEP_BEGUN = "step.begun"
     STEP_SKIPPED = "step.skipped"
+    STEP_HELD = "step.held"  # an approved fact changed before the send
     GUARDS_HELD = "guards.held"
     GUARDS_REFUSED = "guards.refused"
     PROBE_ABSENT = "probe.absent"

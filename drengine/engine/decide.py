@@ -1,0 +1,339 @@
+"""The pure core: from the state of a run to what is to be done now.
+
+Rules:
+- A step begins when everything it needs is done; `when` is asked at that moment.
+- Nothing is sent before its guards held and a probe said "absent".
+- An answer that was lost puts the step in doubt. "Absent" counts only after the quiet
+  period and a second look; what may not be repeated blindly then becomes an unknown outcome.
+- A paused or cancelled run begins and sends nothing new; what the service already works
+  on is still followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from drengine.engine.commands import (
+    Append,
+    Check,
+    Command,
+    Decision,
+    Observe,
+    Poll,
+    Probe,
+    RequestGate,
+    Rest,
+    RunChild,
+    Send,
+    Verify,
+)
+from drengine.engine.retry import next_attempt_ms
+from drengine.engine.scope import items_of, scope_of
+from drengine.errors import DrError
+from drengine.model.canonical import Json
+from drengine.model.catalogue import ActionSpec, Repeat
+from drengine.model.plan import PlanPart
+from drengine.model.records import RecordType as R
+from drengine.model.run import RunState, RunStatus, StepState
+from drengine.model.run import StepStatus as S
+from drengine.model.runbook import Runbook, Step, StepKind
+from drengine.runbook.expressions import evaluate, resolve
+
+LOOKS_NEEDED: Final = 2
+"""An effect may become visible late: one "absent" after a lost answer proves nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What only this process knows.
+
+    Attributes:
+        busy: steps and children (`step/name`) under way right now.
+        parked: children that came to rest in this session, with why.
+        stopping: whether a person asked the process to end.
+    """
+
+    busy: frozenset[str] = frozenset()
+    parked: Mapping[str, Rest] = field(default_factory=dict)
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """Everything a decision about one step may look at."""
+
+    runbook: Runbook
+    part: PlanPart
+    specs: Mapping[str, ActionSpec]
+    state: RunState
+    session: Session
+    now_ms: int
+    scope: dict[str, Json]
+
+    def spec(self, step: Step) -> ActionSpec:
+        return self.specs[step.action]
+
+    def needs_done(self, step: Step) -> bool:
+        return all(self.state.steps[need].status.is_done for need in step.needs)
+
+    @property
+    def may_begin(self) -> bool:
+        return self.state.status not in _HELD and not self.session.stopping
+
+
+_HELD = (RunStatus.PAUSED, RunStatus.CANCELLED, RunStatus.FINISHED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """The decision about one step: commands now, or a time to look again."""
+
+    commands: tuple[Command, ...] = ()
+    wake_at_ms: int | None = None
+
+
+_NOTHING = _Next()
+
+
+def decide(
+    runbook: Runbook,
+    part: PlanPart,
+    specs: Mapping[str, ActionSpec],
+    state: RunState,
+    session: Session,
+    now_ms: int,
+) -> Decision:
+    """Return what is to be done now, when to ask again, or why the run rests."""
+    case = _Case(runbook, part, specs, state, session, now_ms, scope_of(state, part))
+    commands: list[Command] = []
+    wakes: list[int] = []
+    for step in runbook.steps:
+        if step.id in session.busy:
+            continue
+        following = _STATES[state.steps[step.id].status](case, step, state.steps[step.id])
+        commands.extend(following.commands)
+        if following.wake_at_ms is not None:
+            wakes.append(following.wake_at_ms)
+    wake = min(wakes, default=None)
+    if commands or session.busy or (wake is not None and not session.stopping):
+        return Decision(tuple(commands), wake)
+    return Decision(rest=_rest(case), reasons=_reasons(case))
+
+
+def _pending(case: _Case, step: Step, st: StepState) -> _Next:
+    if not case.may_begin or not case.needs_done(step):
+        return _NOTHING
+    try:
+        if step.when is not None and not evaluate(step.when, case.scope):
+            why = {"step": step.id, "reason": f"`when` is false: {step.when}"}
+            return _Next((Append(step.id, R.STEP_SKIPPED, why),))
+        return _begin(case, step, st)
+    except DrError as error:
+        body = {"step": step.id, "error": error.to_json()}
+        return _Next((Append(step.id, R.STEP_FAILED, body),))
+
+
+def _begin(case: _Case, step: Step, st: StepState) -> _Next:
+    if step.kind is StepKind.GATE:
+        return _Next((RequestGate(step.id),))
+    if step.kind is StepKind.DELIVERY and step.delivery is not None:
+        body = {
+            "step": step.id,
+            "kind": step.delivery.kind,
+            "ask": step.delivery.ask,
+            "expects": resolve(dict(step.delivery.expects), case.scope),
+            "generation": st.generation,
+        }
+        return _Next((Append(step.id, R.DELIVERY_REQUESTED, body),))
+    body = {"step": step.id, "attempt": st.attempt + 1, "generation": st.generation}
+    return _Next((Append(step.id, R.STEP_BEGUN, body),))
+
+
+def _stuck(case: _Case, step: Step, st: StepState) -> _Next:
+    at = next_attempt_ms(step.retry, st)
+    if at is None or not case.may_begin or not case.needs_done(step):
+        return _NOTHING
+    if at > case.now_ms and not st.reopened:
+        return _Next(wake_at_ms=at)
+    return _pending(case, step, st)
+
+
+def _checking(case: _Case, step: Step, st: StepState) -> _Next:
+    del st
+    return _Next((Check(step.id),)) if case.may_begin else _NOTHING
+
+
+def _probing(case: _Case, step: Step, st: StepState) -> _Next:
+    if not case.may_begin:
+        return _NOTHING
+    if step.kind is StepKind.RUNBOOK or case.spec(step).repeat is Repeat.READ:
+        return _Next((Check(step.id),))
+    if st.not_before_ms > case.now_ms:
+        return _Next(wake_at_ms=st.not_before_ms)
+    return _Next((Probe(step.id),))
+
+
+def _cleared(case: _Case, step: Step, st: StepState) -> _Next:
+    del st
+    if not case.may_begin:
+        return _NOTHING
+    if step.kind is StepKind.RUNBOOK:
+        return _Next((Append(step.id, R.FANOUT_BEGUN, {"step": step.id}),))
+    reads = case.spec(step).repeat is Repeat.READ
+    return _Next((Observe(step.id) if reads else Send(step.id),))
+
+
+def _sending(case: _Case, step: Step, st: StepState) -> _Next:
+    # Not busy, so the process that sent is gone and the answer with it.
+    del case, st
+    why = {"step": step.id, "why": "the process ended before an answer was recorded"}
+    return _Next((Append(step.id, R.ANSWER_LOST, why),))
+
+
+def _in_doubt(case: _Case, step: Step, st: StepState) -> _Next:
+    spec = case.spec(step)
+    if st.looks >= LOOKS_NEEDED:
+        if spec.repeat is Repeat.NEVER:
+            return _Next((Append(step.id, R.OUTCOME_UNKNOWN, _unknown(step, st, spec)),))
+        body = {"step": step.id, "looks": st.looks, "why": "absent after the quiet period, twice"}
+        return _Next((Append(step.id, R.DOUBT_CLEARED, body),))
+    since = st.in_doubt_since_ms or st.entered_ms
+    if case.now_ms - since > spec.timeout_ms:
+        return _Next((Append(step.id, R.OUTCOME_UNKNOWN, _unknown(step, st, spec)),))
+    quiet = (st.intent_at_ms or since) + spec.quiet_ms
+    at = max(quiet, st.not_before_ms)
+    return _Next((Probe(step.id),)) if at <= case.now_ms else _Next(wake_at_ms=at)
+
+
+def _unknown(step: Step, st: StepState, spec: ActionSpec) -> dict[str, Json]:
+    message = (
+        f"{spec.title}: the request was sent, its answer was lost ({st.detail}), and looking"
+        f" {st.looks} times did not tell whether it took effect. It is not sent again."
+    )
+    return {
+        "step": step.id,
+        "intent_at": st.intent_at_ms,
+        "looks": st.looks,
+        "error": {
+            "kind": "UnknownOutcome",
+            "code": "DR-O001",
+            "message": message,
+            "hint": f"Look by hand, then: drengine resolve RUN {step.id} --found | --absent",
+            "exit_code": 12,
+        },
+    }
+
+
+def _running(case: _Case, step: Step, st: StepState) -> _Next:
+    limit = step.timeout_ms or case.spec(step).timeout_ms
+    if case.now_ms - st.entered_ms > limit:
+        error = {
+            "kind": "StepFailed",
+            "code": "DR-S002",
+            "message": f"the operation still runs after {limit // 1000} s; the service keeps it",
+            "hint": "Resume later: the engine re-attaches to the operation, nothing is sent again.",
+            "exit_code": 4,
+        }
+        return _Next((Append(step.id, R.STEP_FAILED, {"step": step.id, "error": error}),))
+    if st.not_before_ms > case.now_ms:
+        return _Next(wake_at_ms=st.not_before_ms)
+    return _Next((Poll(step.id),))
+
+
+def _verifying(case: _Case, step: Step, st: StepState) -> _Next:
+    if st.not_before_ms > case.now_ms:
+        return _Next(wake_at_ms=st.not_before_ms)
+    return _Next((Verify(step.id),))
+
+
+def _awaiting_approval(case: _Case, step: Step, st: StepState) -> _Next:
+    del case
+    if step.gate is None or st.gate is None or len(st.gate.approvers) < step.gate.approvals:
+        return _NOTHING
+    body = {"step": step.id, "outputs": {"approvers": list(st.gate.approvers)}}
+    return _Next((Append(step.id, R.STEP_SUCCEEDED, body),))
+
+
+def _fanning_out(case: _Case, step: Step, st: StepState) -> _Next:
+    names = [str(item["name"]) for item in items_of(step, case.scope)]
+    finished = [n for n in names if n in st.children and st.children[n].status.is_over]
+    if len(finished) == len(names):
+        outputs = {"children": [str(st.children[n].run) for n in names]}
+        return _Next((Append(step.id, R.ANSWER_DONE, {"step": step.id, "outputs": outputs}),))
+    if not case.may_begin:
+        return _NOTHING
+    active = [n for n in names if f"{step.id}/{n}" in case.session.busy]
+    parked = [n for n in names if f"{step.id}/{n}" in case.session.parked]
+    failed = [n for n in parked if case.session.parked[f"{step.id}/{n}"] is not Rest.WAITING]
+    limit, wave = 1, names
+    if step.foreach is not None:
+        if len(failed) >= step.foreach.stop_after_failures:
+            return _NOTHING
+        limit = step.foreach.parallel
+        canaries = names[: step.foreach.canary]
+        if any(n not in finished for n in canaries):
+            wave = canaries
+    waiting = [n for n in wave if n not in finished and n not in active and n not in parked]
+    return _Next(tuple(RunChild(step.id, n) for n in waiting[: max(limit - len(active), 0)]))
+
+
+def _rests(case: _Case, step: Step, st: StepState) -> _Next:
+    del case, step, st
+    return _NOTHING
+
+
+_STATES: Final = {
+    S.PENDING: _pending,
+    S.CHECKING: _checking,
+    S.PROBING: _probing,
+    S.CLEARED: _cleared,
+    S.SENDING: _sending,
+    S.IN_DOUBT: _in_doubt,
+    S.RUNNING: _running,
+    S.VERIFYING: _verifying,
+    S.AWAITING_APPROVAL: _awaiting_approval,
+    S.AWAITING_DELIVERY: _rests,
+    S.FANNING_OUT: _fanning_out,
+    S.SUCCEEDED: _rests,
+    S.SKIPPED: _rests,
+    S.FAILED: _stuck,
+    S.REFUSED: _stuck,
+    S.UNKNOWN: _rests,
+}
+
+
+def _rest(case: _Case) -> Rest:
+    steps = case.state.steps.values()
+    parked = set(case.session.parked.values())
+    if all(step.status.is_done for step in steps):
+        return Rest.DONE
+    if case.state.status is RunStatus.CANCELLED:
+        return Rest.CANCELLED
+    if any(step.status is S.UNKNOWN for step in steps) or Rest.UNKNOWN in parked:
+        return Rest.UNKNOWN
+    for status, rest in ((S.FAILED, Rest.FAILED), (S.REFUSED, Rest.REFUSED)):
+        if rest in parked or any(step.status is status for step in steps):
+            return rest
+    if case.state.status is RunStatus.PAUSED:
+        return Rest.PAUSED
+    if case.session.stopping or Rest.INTERRUPTED in parked:
+        return Rest.INTERRUPTED
+    return Rest.WAITING
+
+
+def _reasons(case: _Case) -> tuple[str, ...]:
+    out = []
+    for step in case.runbook.steps:
+        st = case.state.steps[step.id]
+        if st.status.is_stuck:
+            out.append(f"{step.id}: {(st.error or {}).get('message', st.status)}")
+        elif st.status is S.AWAITING_APPROVAL and step.gate and st.gate:
+            have = len(st.gate.approvers)
+            out.append(f"{step.id}: {have} of {step.gate.approvals} approvals")
+        elif st.status is S.AWAITING_DELIVERY and step.delivery:
+            out.append(f"{step.id}: {step.delivery.ask or step.delivery.kind}")
+    for name, rest in case.session.parked.items():
+        out.append(f"{name}: child run is {rest}")
+    return tuple(out)

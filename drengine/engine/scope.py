@@ -1,0 +1,42 @@
+"""The names that a runbook's expressions see in a run."""
+
+from __future__ import annotations
+
+from drengine.model.canonical import Json
+from drengine.model.plan import PlanPart
+from drengine.model.run import RunState
+from drengine.model.runbook import Runbook, Step
+from drengine.runbook.expressions import evaluate
+
+
+def scope_of(state: RunState, part: PlanPart) -> dict[str, Json]:
+    """Return inputs, frozen discovery, outputs of steps and the run's own facts."""
+    return {
+        "inputs": state.genesis["inputs"],
+        "plan": dict(part.discovery),
+        "steps": {
+            step.id: {"outputs": dict(step.outputs), "status": str(step.status)}
+            for step in state.steps.values()
+        },
+        "run": {"id": str(state.run), "class": str(state.run_class)},
+    }
+
+
+def items_of(step: Step, scope: dict[str, Json]) -> list[dict[str, Json]]:
+    """Return the items of a fan-out; a step without `foreach` has one, named as the step."""
+    if step.foreach is None:
+        return [{"name": step.id}]
+    items = evaluate(step.foreach.items, scope)
+    if not isinstance(items, (list, tuple)):
+        return []
+    return [dict(item) for item in items if isinstance(item, dict)]
+
+
+def is_irreversible(step: Step, scope: dict[str, Json]) -> bool:
+    """Whether the step cannot be undone under these inputs."""
+    return step.irreversible is not None and bool(evaluate(step.irreversible, scope))
+
+
+def gates_of(step: Step, runbook: Runbook) -> tuple[Step, ...]:
+    """Return the gate steps that a step directly needs: their facts are read again at its send."""
+    return tuple(need for need in map(runbook.step, step.needs) if need.gate is not None)
