@@ -14,20 +14,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from drengine.ceremony.blob import WRAPPED_KEY_ID, write_restore_blob
+from drengine.ceremony.certificates import load_certificate, thumbprint_of
 from drengine.ceremony.compact import IV_BYTES
 from drengine.ceremony.jose import CONTENT_KEY_BYTES, seal_direct, seal_to_key
 from drengine.ceremony.kdf import derive_content_key
 from drengine.ceremony.parts import SealedPart
 from drengine.ceremony.shamir import SECRET_BYTES
-from drengine.ceremony.unseal import thumbprint_of
-from drengine.errors import InputFileError
+from drengine.errors import CeremonyError, InputFileError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cryptography.x509 import Certificate
 
     from drengine.ceremony.unseal import PlainPart
 
@@ -38,28 +39,24 @@ _HINT: Final = (
 )
 
 
-def load_exchange_certificate(data: bytes) -> x509.Certificate:
+def load_exchange_certificate(data: bytes) -> Certificate:
     """Read the exchange certificate, PEM or DER, and check that its key can be used.
 
     Raises:
         InputFileError: not a certificate, not RSA, or a key that is too short.
     """
-    load = (
-        x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
-    )
     try:
-        certificate = load(data)
-    except ValueError:
+        certificate = load_certificate(data)
+    except CeremonyError as error:
         raise InputFileError(
-            "reading the exchange certificate: the file is not an X.509 certificate (PEM or DER)",
-            hint=_HINT,
+            f"reading the exchange certificate: {error.message}", hint=_HINT
         ) from None
     _exchange_key(certificate)
     return certificate
 
 
 def make_restore_blob(
-    parts: Sequence[PlainPart], exchange_certificate: x509.Certificate, entropy: Entropy
+    parts: Sequence[PlainPart], exchange_certificate: Certificate, entropy: Entropy
 ) -> bytes:
     """Seal the parts under a new master key, and that key to the exchange certificate.
 
@@ -90,7 +87,7 @@ def make_restore_blob(
     return write_restore_blob(sealed, wrapped_key, thumbprint_of(exchange_certificate))
 
 
-def _exchange_key(certificate: x509.Certificate) -> RSAPublicKey:
+def _exchange_key(certificate: Certificate) -> RSAPublicKey:
     key = certificate.public_key()
     if not isinstance(key, RSAPublicKey):
         raise InputFileError(

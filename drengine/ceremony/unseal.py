@@ -13,16 +13,13 @@ Rules:
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
+from drengine.ceremony.certificates import thumbprint_of
 from drengine.ceremony.jose import open_direct, open_with_key
 from drengine.ceremony.kdf import derive_content_key
 from drengine.ceremony.shamir import Share, recover
-from drengine.ceremony.strict import encode_base64url
 from drengine.errors import CeremonyError, DomainError, QuorumError, ShareError
 
 if TYPE_CHECKING:
@@ -41,11 +38,6 @@ class PlainPart:
 
     tag: str
     plaintext: bytes = field(repr=False)
-
-
-def thumbprint_of(certificate: Certificate) -> str:
-    """Return the x5t#S256 of a certificate: base64url of the SHA-256 of its DER."""
-    return encode_base64url(hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest())
 
 
 def open_share(

@@ -1,0 +1,42 @@
+"""Certificates: read one from PEM or DER, and compute its x5t#S256.
+
+Not here: trust. Custodians' certificates are self-signed and often expired; they
+only name a key. Dates and chains are not looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from drengine.ceremony.strict import encode_base64url
+from drengine.errors import CeremonyError
+
+_DER_SEQUENCE = b"\x30"
+
+
+def load_certificate(data: bytes) -> x509.Certificate:
+    """Read exactly one certificate.
+
+    Raises:
+        CeremonyError: none, more than one, or not readable.
+    """
+    # DER is told by its first byte. Looking for a PEM marker anywhere would take an
+    # attested exchange certificate of a real HSM for PEM: its attestation extension
+    # carries a whole PEM chain, and the first certificate of that would be used.
+    try:
+        if data.startswith(_DER_SEQUENCE):
+            return x509.load_der_x509_certificate(data)
+        found = x509.load_pem_x509_certificates(data)
+    except ValueError:
+        raise CeremonyError("it is not an X.509 certificate in PEM or DER") from None
+    if len(found) != 1:
+        raise CeremonyError(f"it holds {len(found)} certificates; which one is meant is not sure")
+    return found[0]
+
+
+def thumbprint_of(certificate: x509.Certificate) -> str:
+    """Return the x5t#S256 of a certificate: base64url of the SHA-256 of its DER."""
+    return encode_base64url(hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest())
