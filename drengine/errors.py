@@ -5,6 +5,7 @@ DrError                      code, message, hint, exit_code
 ├─ UsageError                DR-U001   2   the command line does not fit
 ├─ InputError                DR-I001   3   a file or argument of the user is bad
 │  ├─ RunbookError           DR-I010   3   carries file:line:column
+│  ├─ ExpressionError        DR-I011   3   a `${…}` cannot be read or evaluated
 │  ├─ InputFileError         DR-I020   3
 │  └─ LimitExceeded          DR-I030   3
 ├─ StepFailed                DR-S001   4   a step failed; the run can be resumed
@@ -108,6 +109,37 @@ class RunbookError(InputError):
         self.file = file
         self.line = line
         self.column = column
+
+
+class ExpressionError(InputError):
+    """A `${…}` cannot be read or evaluated.
+
+    Parameters:
+        message: the problem, without the place; names and types only, never values.
+        expression: the text it stands in, as the author wrote it.
+        column: where in that text (1-based); 0 means the whole of it.
+        missing: whether only a name was not there; it may be there later.
+    """
+
+    code = "DR-I011"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        expression: str = "",
+        column: int = 0,
+        missing: bool = False,
+        hint: str = "",
+    ) -> None:
+        limit = 80
+        shown = expression if len(expression) <= limit else f"{expression[: limit - 1]}…"
+        place = f", character {column}" if column else ""
+        super().__init__(f"{shown!r}{place}: {message}" if expression else message, hint=hint)
+        self.problem = message
+        self.expression = expression
+        self.column = column
+        self.missing = missing
 
 
 class InputFileError(InputError):
