@@ -1,0 +1,152 @@
+"""What every data-plane handler asks first: which HSM, in which phase, may the caller.
+
+The document of kind `hsm` under the lower-cased name is the truth about a HSM's data
+plane; its Azure resource (kind `arm.hsm`) is the truth about everything else.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any, Final
+
+from drengine.lab.hsm import roles
+from drengine.lab.hsm.domain import TAGS, fingerprint
+from drengine.lab.wire import Call, LabFault, Response, json_response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from drengine.lab.store import Tx
+
+HSM: Final = "hsm"
+HOST: Final = "(?P<hsm>[a-z0-9][a-z0-9-]{0,62})\\.managedhsm\\.azure\\.net"
+ZONE: Final = "managedhsm.azure.net"
+RETENTION_OF_DOCS: Final = 90
+
+PROVISIONING: Final = "provisioning"
+NOT_ACTIVATED: Final = "not-activated"
+CONFIRMING: Final = "confirming"
+RESTORING_DOMAIN: Final = "restoring-domain"
+ACTIVE: Final = "active"
+DELETED: Final = "deleted"
+
+
+def hsm_name(call: Call) -> str:
+    """Return the lower-cased name from the host of the request."""
+    return call.request.host.partition(".")[0]
+
+
+def host_of(name: str) -> str:
+    """Return the host name of a HSM."""
+    return f"{name}.{ZONE}"
+
+
+def phase(hsm: dict[str, Any], now_ms: int) -> str:
+    """Return the phase; a HSM being provisioned becomes reachable before it is ready."""
+    found = str(hsm["phase"])
+    if found == PROVISIONING and now_ms >= hsm["reachable_ms"]:
+        return NOT_ACTIVATED
+    return found
+
+
+def load(call: Call) -> dict[str, Any]:
+    """Return the HSM's document.
+
+    Raises:
+        LabFault: there is no such HSM (any more), or it is not reachable yet.
+    """
+    name = hsm_name(call)
+    hsm = call.tx.get(HSM, name)
+    if hsm is None or hsm["phase"] == DELETED:
+        raise LabFault(404, "NotFound", f"There is no Managed HSM named '{name}'.")
+    if phase(hsm, call.tx.now_ms) == PROVISIONING:
+        raise LabFault(503, "ServiceUnavailable", "The Managed HSM is being provisioned.")
+    return hsm
+
+
+def load_active(call: Call, action: str, *, scope: str = "/") -> dict[str, Any]:
+    """Return the HSM's document for a call that needs an active HSM and a right.
+
+    Raises:
+        LabFault: not there, not activated, restoring, or the caller lacks the right.
+    """
+    hsm = load(call)
+    if phase(hsm, call.tx.now_ms) != ACTIVE:
+        status = call.lab.settings.not_activated_refusal
+        code = "Forbidden" if status == 403 else "ServiceUnavailable"  # noqa: PLR2004 - a setting
+        raise LabFault(status, code, "The Managed HSM cannot be used until it is activated.")
+    refuse_while_restoring(call, hsm)
+    roles.require(call, hsm["name"], action, scope)
+    return hsm
+
+
+def refuse_while_restoring(call: Call, hsm: dict[str, Any]) -> None:
+    """Refuse a data-plane call during a restore.
+
+    Raises:
+        LabFault: a restore is running.
+    """
+    if hsm.get("restoring") is None:
+        return
+    status = call.lab.settings.restoring_refusal
+    code = "ServiceUnavailable" if status == 503 else "Forbidden"  # noqa: PLR2004 - a setting
+    raise LabFault(status, code, "The Managed HSM is being restored; try again later.")
+
+
+def store(tx: Tx, hsm: dict[str, Any]) -> None:
+    """Write the HSM's document."""
+    tx.put(HSM, hsm["name"], hsm)
+
+
+def domain_of(hsm: dict[str, Any]) -> dict[str, bytes]:
+    """Return the plaintexts of the HSM's security domain."""
+    return {tag: base64.b64decode(hsm["domain"][tag]) for tag in TAGS}
+
+
+def set_domain(hsm: dict[str, Any], domain: Mapping[str, bytes]) -> None:
+    """Give the HSM a security domain (not written until `store`)."""
+    hsm["domain"] = {tag: base64.b64encode(domain[tag]).decode() for tag in TAGS}
+    hsm["fingerprint"] = fingerprint(domain)
+
+
+def deletion_policy(tx: Tx, hsm: dict[str, Any]) -> tuple[int, bool]:
+    """Return retention in days and whether purge protection is on."""
+    resource = tx.get("arm.hsm", hsm["arm_id"].lower())
+    if resource is None:
+        return RETENTION_OF_DOCS, False
+    properties = resource["resource"]["properties"]
+    return int(properties["softDeleteRetentionInDays"]), bool(properties["enablePurgeProtection"])
+
+
+def answer(
+    call: Call, status: int, body: object, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a JSON answer with the headers of the real data plane."""
+    usual = {
+        "cache-control": "no-cache",
+        "strict-transport-security": "max-age=31536000; includeSubDomains",
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "SAMEORIGIN",
+        "x-ms-keyvault-network-info": "conn_type=Ipv4;addr=127.0.0.1;act_addr_fam=Ipv4;",
+        "x-ms-server-latency": "1",
+    }
+    hsm = call.tx.get(HSM, hsm_name(call))
+    if hsm is not None:
+        usual["x-ms-keyvault-region"] = hsm["location"]
+    return json_response(status, body, {**usual, **(headers or {})})
+
+
+def polling_headers(call: Call, url: str | None = None) -> dict[str, str]:
+    """Return the headers of an answer of a long operation."""
+    headers = {"azure-asyncoperation": url} if url else {}
+    return {**headers, **retry_headers(call)}
+
+
+def retry_headers(call: Call) -> dict[str, str]:
+    """Return what the settings say about how soon to poll again."""
+    settings = call.lab.settings
+    if settings.retry_after_ms is not None:
+        return {"retry-after-ms": str(settings.retry_after_ms)}
+    if settings.retry_after_seconds is not None:
+        return {"retry-after": str(settings.retry_after_seconds)}
+    return {}
