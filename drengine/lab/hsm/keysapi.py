@@ -1,0 +1,326 @@
+"""The requests that manage keys: create, import, read, change, delete, back up one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+from urllib.parse import quote
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from drengine.lab.hsm import keystore, state
+from drengine.lab.hsm.domain import protection_key
+from drengine.lab.hsm.jose import JoseError, b64, open_direct, seal_direct, unb64
+from drengine.lab.wire import Call, LabFault, Response, Route, hsm_fault
+
+PAGE: Final = 25
+BACKUP_KID: Final = "backup-protection-key"
+DEFAULT_POLICY: Final = {
+    "lifetimeActions": [{"trigger": {"timeBeforeExpiry": "P30D"}, "action": {"type": "Notify"}}],
+    "attributes": {"expiryTime": None},
+}
+_KEY_SIZES: Final = {"RSA-HSM": 2048, "oct-HSM": 256, "EC-HSM": 0}
+
+
+def _name(call: Call) -> str:
+    return str(call.match["name"])
+
+
+def _load(call: Call, action: str) -> dict[str, Any]:
+    """Check the right at the scope of the named key, or of all keys."""
+    named = "name" in call.match.re.groupindex
+    return state.load_active(call, action, scope=f"/keys/{_name(call)}" if named else "/keys")
+
+
+def _changed(call: Call, effect: str, hsm: dict[str, Any], what: str) -> None:
+    call.effect, call.target = effect, f"{hsm['name']}/{what}"
+
+
+def _create(call: Call) -> Response:
+    hsm = _load(call, "/keys/create")
+    body = call.request.json_object()
+    kty = keystore.KINDS.get(str(body.get("kty")))
+    if kty is None:
+        raise LabFault(400, "BadParameter", f"The key type '{body.get('kty')}' is not supported.")
+    size = int(body.get("key_size") or _KEY_SIZES[kty])
+    material = keystore.generate_material(call.lab, kty, size, str(body.get("crv") or "P-256"))
+    return _add(call, hsm, keystore.new_version(kty, material, call.tx.now_ms, body=body))
+
+
+def _add(call: Call, hsm: dict[str, Any], version: dict[str, Any]) -> Response:
+    document = keystore.add_version(call.tx, hsm["name"], _name(call), version)
+    name = document["name"]
+    _changed(call, "hsm.key.create", hsm, f"{name}/{version['version']}")
+    return state.answer(call, 200, keystore.bundle(call.tx, hsm, name, version))
+
+
+def _import(call: Call) -> Response:
+    hsm = _load(call, "/keys/import/action")
+    body = call.request.json_object()
+    jwk = body.get("key") or {}
+    kty = keystore.KINDS.get(str(jwk.get("kty")).removesuffix("-HSM"))
+    try:
+        material = _imported(jwk, kty)
+    except (KeyError, TypeError, ValueError):
+        raise LabFault(400, "BadParameter", "key must be a JWK with its private parts.") from None
+    wanted = {**body, "key_ops": jwk.get("key_ops")}
+    version = keystore.new_version(kty or "", material, call.tx.now_ms, body=wanted)
+    return _add(call, hsm, version)
+
+
+def _imported(jwk: dict[str, Any], kty: str | None) -> bytes:
+    def number(member: str) -> int:
+        return int.from_bytes(unb64(jwk[member]), "big")
+
+    if kty == "RSA-HSM":
+        public = rsa.RSAPublicNumbers(number("e"), number("n"))
+        p, q, d, dp, dq, qi = (number(member) for member in ("p", "q", "d", "dp", "dq", "qi"))
+        return keystore.private_der(
+            rsa.RSAPrivateNumbers(p, q, d, dp, dq, qi, public).private_key()
+        )
+    if kty == "EC-HSM":
+        curve = keystore.CURVES[jwk["crv"]]()
+        point = ec.EllipticCurvePublicNumbers(number("x"), number("y"), curve)
+        return keystore.private_der(
+            ec.EllipticCurvePrivateNumbers(number("d"), point).private_key()
+        )
+    if kty == "oct-HSM":
+        raw = unb64(jwk["k"])
+        if len(raw) * 8 in keystore.OCT_SIZES:
+            return raw
+    raise ValueError("not an importable key")
+
+
+def _get(call: Call) -> Response:
+    hsm = _load(call, "/keys/read/action")
+    version = call.match["version"] or ""
+    document, found = keystore.find(call.tx, hsm["name"], _name(call), version)
+    return state.answer(call, 200, keystore.bundle(call.tx, hsm, document["name"], found))
+
+
+def _page(call: Call, items: Iterable[tuple[str, dict[str, Any]]]) -> Response:
+    """Answer one page of a list; the items come with the key to go on from."""
+    limit = min(int(call.request.query.get("maxresults") or PAGE), PAGE)
+    after = call.request.query.get("$skiptoken", "")
+    found = [(mark, item) for mark, item in items if mark > after]
+    body: dict[str, Any] = {"value": [item for _, item in found[:limit]]}
+    if len(found) > limit:
+        version = quote(call.request.query.get("api-version", ""))
+        token = quote(found[limit - 1][0], safe="")
+        body["nextLink"] = (
+            f"https://{call.request.host}{call.request.path}?api-version={version}"
+            f"&$skiptoken={token}&maxresults={limit}"
+        )
+    return state.answer(call, 200, body)
+
+
+def _list(call: Call) -> Response:
+    hsm = _load(call, "/keys/read/action")
+    return _page(
+        call,
+        (
+            (
+                key,
+                keystore.list_item(
+                    call.tx, hsm, one["name"], one["versions"][-1], with_version=False
+                ),
+            )
+            for key, one in call.tx.find(keystore.KEY, f"{hsm['name']}/")
+        ),
+    )
+
+
+def _versions(call: Call) -> Response:
+    hsm = _load(call, "/keys/read/action")
+    document, _ = keystore.find(call.tx, hsm["name"], _name(call))
+    return _page(
+        call,
+        (
+            (
+                f"{number:04}",
+                keystore.list_item(call.tx, hsm, document["name"], one, with_version=True),
+            )
+            for number, one in enumerate(document["versions"])
+        ),
+    )
+
+
+def _update(call: Call) -> Response:
+    hsm = _load(call, "/keys/write/action")
+    body = call.request.json_object()
+    document, found = keystore.find(call.tx, hsm["name"], _name(call), call.match["version"] or "")
+    wanted = body.get("attributes") or {}
+    for attribute in ("enabled", "nbf", "exp"):
+        if wanted.get(attribute) is not None:
+            found["attributes"][attribute] = wanted[attribute]
+    found["attributes"]["updated"] = call.tx.now_ms // 1000
+    if body.get("key_ops") is not None:
+        found["ops"] = list(body["key_ops"])
+    if body.get("tags") is not None:
+        found["tags"] = body["tags"]
+    call.tx.put(keystore.KEY, keystore.key_id(hsm["name"], _name(call)), document)
+    _changed(call, "hsm.key.update", hsm, f"{document['name']}/{found['version']}")
+    return state.answer(call, 200, keystore.bundle(call.tx, hsm, document["name"], found))
+
+
+def _rotate(call: Call) -> Response:
+    hsm = _load(call, "/keys/rotate/action")
+    _, newest = keystore.find(call.tx, hsm["name"], _name(call))
+    kty, public = newest["kty"], newest["public"]
+    size = len(unb64(public["n"])) * 8 if kty == "RSA-HSM" else 256
+    material = keystore.generate_material(call.lab, kty, size, str(public.get("crv", "")))
+    like = {"key_ops": newest["ops"], "tags": newest["tags"]}
+    return _add(call, hsm, keystore.new_version(kty, material, call.tx.now_ms, body=like))
+
+
+def _policy(call: Call) -> Response:
+    hsm = _load(call, "/keys/read/action")
+    document, _ = keystore.find(call.tx, hsm["name"], _name(call))
+    policy = document.get("rotation_policy", DEFAULT_POLICY)
+    identity = f"https://{call.request.host}/keys/{document['name']}/rotationpolicy"
+    return state.answer(call, 200, {"id": identity, **policy})
+
+
+def _set_policy(call: Call) -> Response:
+    hsm = _load(call, "/keys/write/action")
+    document, _ = keystore.find(call.tx, hsm["name"], _name(call))
+    body = call.request.json_object()
+    seconds = call.tx.now_ms // 1000
+    attributes = {**(body.get("attributes") or {}), "created": seconds, "updated": seconds}
+    document["rotation_policy"] = {
+        "lifetimeActions": body.get("lifetimeActions") or [],
+        "attributes": attributes,
+    }
+    call.tx.put(keystore.KEY, keystore.key_id(hsm["name"], _name(call)), document)
+    _changed(call, "hsm.key.rotation-policy", hsm, document["name"])
+    identity = f"https://{call.request.host}/keys/{document['name']}/rotationpolicy"
+    return state.answer(call, 200, {"id": identity, **document["rotation_policy"]})
+
+
+def _deleted_bundle(call: Call, hsm: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    newest = document["versions"][-1]
+    found = keystore.bundle(call.tx, hsm, document["name"], newest)
+    return {**found, **keystore.deleted_members(call.tx, hsm, document)}
+
+
+def _delete(call: Call) -> Response:
+    hsm = _load(call, "/keys/delete")
+    document, _ = keystore.find(call.tx, hsm["name"], _name(call))
+    document["deleted"] = call.tx.now_ms // 1000
+    key = keystore.key_id(hsm["name"], _name(call))
+    call.tx.delete(keystore.KEY, key)
+    call.tx.put(keystore.DELETED_KEY, key, document)
+    _changed(call, "hsm.key.delete", hsm, document["name"])
+    return state.answer(call, 200, _deleted_bundle(call, hsm, document))
+
+
+def _find_deleted(call: Call, hsm: dict[str, Any]) -> dict[str, Any]:
+    name = _name(call)
+    found = call.tx.get(keystore.DELETED_KEY, keystore.key_id(hsm["name"], name))
+    if found is None:
+        raise LabFault(404, "KeyNotFound", f"Deleted Key not found: {name}")
+    return found
+
+
+def _get_deleted(call: Call) -> Response:
+    hsm = _load(call, "/keys/deletedKeys/read/action")
+    return state.answer(call, 200, _deleted_bundle(call, hsm, _find_deleted(call, hsm)))
+
+
+def _list_deleted(call: Call) -> Response:
+    hsm = _load(call, "/keys/deletedKeys/read/action")
+    items = (
+        (
+            key,
+            {
+                **keystore.list_item(
+                    call.tx, hsm, one["name"], one["versions"][-1], with_version=False
+                ),
+                **keystore.deleted_members(call.tx, hsm, one),
+            },
+        )
+        for key, one in call.tx.find(keystore.DELETED_KEY, f"{hsm['name']}/")
+    )
+    return _page(call, items)
+
+
+def _recover(call: Call) -> Response:
+    hsm = _load(call, "/keys/deletedKeys/recover/action")
+    document = _find_deleted(call, hsm)
+    del document["deleted"]
+    key = keystore.key_id(hsm["name"], _name(call))
+    call.tx.delete(keystore.DELETED_KEY, key)
+    call.tx.put(keystore.KEY, key, document)
+    _changed(call, "hsm.key.recover", hsm, document["name"])
+    newest = document["versions"][-1]
+    return state.answer(call, 200, keystore.bundle(call.tx, hsm, document["name"], newest))
+
+
+def _purge(call: Call) -> Response:
+    hsm = _load(call, "/keys/deletedKeys/delete")
+    document = _find_deleted(call, hsm)
+    _, protected = state.deletion_policy(call.tx, hsm)
+    if protected:
+        raise LabFault(403, "Forbidden", "Purge protection is on; the key cannot be purged.")
+    call.tx.delete(keystore.DELETED_KEY, keystore.key_id(hsm["name"], _name(call)))
+    _changed(call, "hsm.key.purge", hsm, document["name"])
+    return Response(204)
+
+
+def _backup(call: Call) -> Response:
+    hsm = _load(call, "/keys/backup/action")
+    document, _ = keystore.find(call.tx, hsm["name"], _name(call))
+    # bound to the security domain, not to the HSM: any HSM of the same domain restores it
+    cek = protection_key(state.domain_of(hsm), BACKUP_KID)
+    compact = seal_direct(cek, json.dumps(document).encode(), BACKUP_KID)
+    return state.answer(call, 200, {"value": b64(compact.encode())})
+
+
+def _restore(call: Call) -> Response:
+    hsm = _load(call, "/keys/restore/action")
+    try:
+        compact = unb64(str(call.request.json_object().get("value"))).decode()
+        cek = protection_key(state.domain_of(hsm), BACKUP_KID)
+        document = json.loads(open_direct(compact, cek))
+    except (JoseError, ValueError):
+        raise LabFault(
+            400, "BadParameter", "The backup does not open with this HSM's security domain."
+        ) from None
+    name = document["name"]
+    key = keystore.key_id(hsm["name"], name)
+    if call.tx.get(keystore.DELETED_KEY, key) is not None:
+        raise keystore.deleted_conflict(name)
+    if call.tx.get(keystore.KEY, key) is not None:
+        raise LabFault(409, "Conflict", f"A key named {name} exists already.")
+    call.tx.put(keystore.KEY, key, document)
+    _changed(call, "hsm.key.restore", hsm, name)
+    newest = document["versions"][-1]
+    return state.answer(call, 200, keystore.bundle(call.tx, hsm, name, newest))
+
+
+KEY_NAME: Final = "(?P<name>[0-9a-zA-Z-]{1,127})"
+VERSION: Final = "(?P<version>[0-9a-f]{32})"
+_KEY: Final = f"/keys/{KEY_NAME}"
+_DELETED: Final = f"/deletedkeys/{KEY_NAME}"
+ROUTES: Final[tuple[Route, ...]] = tuple(
+    Route(state.HOST, method, path, handler, "hsm", hsm_fault)
+    for method, path, handler in (
+        ("GET", "/keys/?", _list),
+        ("POST", "/keys/restore", _restore),
+        ("POST", _KEY + "/create", _create),
+        ("POST", _KEY + "/backup", _backup),
+        ("POST", _KEY + "/rotate", _rotate),
+        ("GET", _KEY + "/rotationpolicy", _policy),
+        ("PUT", _KEY + "/rotationpolicy", _set_policy),
+        ("GET", _KEY + "/versions", _versions),
+        ("GET", f"{_KEY}(/{VERSION}|/)?", _get),
+        ("PATCH", f"{_KEY}(/{VERSION}|/)?", _update),
+        ("PUT", _KEY + "/?", _import),
+        ("DELETE", _KEY + "/?", _delete),
+        ("GET", "/deletedkeys/?", _list_deleted),
+        ("GET", _DELETED + "/?", _get_deleted),
+        ("POST", _DELETED + "/recover", _recover),
+        ("DELETE", _DELETED + "/?", _purge),
+    )
+)
