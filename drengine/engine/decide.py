@@ -170,6 +170,15 @@ def _probing(case: _Case, step: Step, st: StepState) -> _Next:
         return _NOTHING
     if step.kind is StepKind.RUNBOOK or case.spec(step).repeat is Repeat.READ:
         return _Next((Check(step.id),))
+    if case.now_ms - st.entered_ms > case.spec(step).timeout_ms:
+        error = {
+            "kind": "StepFailed",
+            "code": "DR-S004",
+            "message": f"it could not be told whether it is done: {st.detail}; nothing was sent",
+            "hint": "Resume the run to look again.",
+            "exit_code": 4,
+        }
+        return _Next((Append(step.id, R.STEP_FAILED, {"step": step.id, "error": error}),))
     if st.not_before_ms > case.now_ms:
         return _Next(wake_at_ms=st.not_before_ms)
     return _Next((Probe(step.id),))

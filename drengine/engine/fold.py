@@ -159,7 +159,7 @@ def _gate_approved(step: StepState, body: Mapping[str, Any], record: Record) -> 
     return replace(step, gate=replace(gate, approvers=(*gate.approvers, record.actor)))
 
 
-def _lost_hold(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+def _why(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
     del record
     return replace(step, detail=str(body.get("why", "")))
 
@@ -229,7 +229,8 @@ _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
     R.GATE_REQUESTED: _gate_requested,
     R.GATE_APPROVED: _gate_approved,
     R.GATE_VOIDED: _gate_voided,
-    R.STEP_HELD: _lost_hold,
+    R.STEP_HELD: _why,
+    R.PROBE_BUSY: _why,
     R.DELIVERY_REQUESTED: _delivery_requested,
     R.CHILD_STARTED: _child_started,
     R.CHILD_FINISHED: _child_finished,

@@ -59,17 +59,17 @@ Findings = tuple[Finding, ...]
 
 def ok(rule: str, message: str, **facts: object) -> Finding:
     """Return a finding that holds."""
-    return Finding(rule, Severity.OK, message, facts=facts or None)  # type: ignore[arg-type]
+    return Finding(rule, Severity.OK, message, facts=facts or None)
 
 
 def warn(rule: str, message: str, advice: str = "", **facts: object) -> Finding:
     """Return a finding that holds but should be read."""
-    return Finding(rule, Severity.WARN, message, advice, facts or None)  # type: ignore[arg-type]
+    return Finding(rule, Severity.WARN, message, advice, facts or None)
 
 
 def block(rule: str, message: str, advice: str = "", **facts: object) -> Finding:
     """Return a finding that does not hold."""
-    return Finding(rule, Severity.BLOCK, message, advice, facts or None)  # type: ignore[arg-type]
+    return Finding(rule, Severity.BLOCK, message, advice, facts or None)
 
 
 def all_hold(findings: Findings) -> bool:

@@ -1,0 +1,1 @@
+"""Actions: what a step calls, one module per family, over the Protocols of `azure.ports`."""

@@ -1,0 +1,94 @@
+"""Clocks: the system's and the lab's.
+
+The engine asks no clock but the one it is given. In a lab it follows the lab's
+virtual clock, which is read from the file that the lab keeps, so that a compressed
+drill and its records agree without a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Protocol
+
+_LONGEST_NAP_SECONDS = 0.25
+"""A lab's clock may jump or change its speed while somebody sleeps on it."""
+
+
+class Clock(Protocol):
+    """Time as the engine sees it."""
+
+    def now_ms(self) -> int:
+        """Return epoch milliseconds."""
+        ...
+
+    def mono_ms(self) -> int:
+        """Return monotonic milliseconds of this process."""
+        ...
+
+    def wall_ms(self) -> int | None:
+        """Return the wall clock where it differs from `now_ms`, else None."""
+        ...
+
+    async def sleep_until(self, at_ms: int) -> None:
+        """Sleep until `now_ms` has reached `at_ms`."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now_ms(self) -> int:
+        """Return epoch milliseconds."""
+        return time.time_ns() // 1_000_000
+
+    def mono_ms(self) -> int:
+        """Return monotonic milliseconds."""
+        return time.monotonic_ns() // 1_000_000
+
+    def wall_ms(self) -> int | None:
+        """Return None: this is the wall clock."""
+        return None
+
+    async def sleep_until(self, at_ms: int) -> None:
+        """Sleep on the wall clock."""
+        if (left := at_ms - self.now_ms()) > 0:
+            await asyncio.sleep(left / 1000)
+
+
+class LabClock(SystemClock):
+    """The virtual clock of a lab: `virtual = virtual_ms + (wall - wall_ms) * speed`.
+
+    Parameters:
+        file: the lab's `clock.json`; it is read again whenever it changes.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._read_at = -1
+        self._wall_ms = 0.0
+        self._virtual_ms = 0.0
+        self._speed = 1.0
+
+    def now_ms(self) -> int:
+        """Return virtual epoch milliseconds."""
+        changed = self._file.stat().st_mtime_ns
+        if changed != self._read_at:
+            doc = json.loads(self._file.read_text(encoding="utf-8"))
+            self._wall_ms = float(doc["wall_ms"])
+            self._virtual_ms = float(doc["virtual_ms"])
+            self._speed = float(doc["speed"])
+            self._read_at = changed
+        return int(self._virtual_ms + (time.time() * 1000 - self._wall_ms) * self._speed)
+
+    def wall_ms(self) -> int | None:
+        """Return the wall clock, for evidence that shows both."""
+        return time.time_ns() // 1_000_000
+
+    async def sleep_until(self, at_ms: int) -> None:
+        """Sleep in naps, following changes of the lab's speed."""
+        while (left := at_ms - self.now_ms()) > 0:
+            nap = left / 1000 / max(self._speed, 0.001)
+            await asyncio.sleep(min(max(nap, 0.001), _LONGEST_NAP_SECONDS))

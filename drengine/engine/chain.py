@@ -1,0 +1,82 @@
+"""One run's chain in this process: the lease, the state, and the only way to append.
+
+INVARIANT J3: a record is folded only after its commit is durable. When a commit fails
+the error goes up and the process ends: whether the record is there is read back by the
+next process.
+"""
+
+from __future__ import annotations
+
+from drengine.engine.fold import apply, fold
+from drengine.engine.world import World
+from drengine.model.canonical import JsonObject
+from drengine.model.ids import RunId
+from drengine.model.records import Draft, Lease, Record
+from drengine.model.records import RecordType as R
+from drengine.model.run import RunState
+
+ENGINE = "engine"
+
+
+def draft(world: World, kind: R, body: JsonObject, actor: str = ENGINE) -> Draft:
+    """Return a record of now, not yet in a chain."""
+    clock = world.clock
+    return Draft(kind, actor, body, clock.now_ms(), clock.mono_ms(), clock.wall_ms())
+
+
+class Chain:
+    """The chain of one run, held under a lease.
+
+    Use `Chain.open`; call `release` when the driver is done with it.
+    """
+
+    def __init__(self, world: World, lease: Lease, state: RunState) -> None:
+        self._world = world
+        self._lease = lease
+        self.state = state
+
+    @classmethod
+    def open(cls, world: World, run: RunId) -> Chain:
+        """Take the run, read and check its chain, and record the opening.
+
+        Raises:
+            Locked: another process holds it.
+            JournalDamaged: the chain does not verify.
+        """
+        lease = world.store.acquire(run, world.owner)
+        chain = cls(world, lease, fold(world.store.read(run)))
+        if not chain.state.status.is_over:
+            body = {"owner": world.owner, "token": lease.token, "tool": world.plan.tool_version}
+            chain.append(R.RUN_OPENED, body)
+        return chain
+
+    @property
+    def run(self) -> RunId:
+        """The run's id."""
+        return self.state.run
+
+    def append(self, kind: R, body: JsonObject, actor: str = ENGINE) -> Record:
+        """Append one record durably, then fold it.
+
+        Raises:
+            Fenced: another process holds the run by now.
+            StoreFailed: the commit failed; this process must end.
+        """
+        drafts = [draft(self._world, kind, body, actor)]
+        (record,) = self._world.store.append(self._lease, self.state.head, drafts)
+        self.state = apply(self.state, record)
+        self._world.listener(self.state, record)
+        return record
+
+    def leave_status(self, wake_at_ms: int | None) -> None:
+        """Leave the hint that listings show."""
+        self._world.store.set_status(self._lease, str(self.state.status), wake_at_ms)
+
+    def drop_signals(self, ids: list[str]) -> None:
+        """Take recorded signals out of the inbox."""
+        if ids:
+            self._world.store.delete_signals(self._lease, ids)
+
+    def release(self) -> None:
+        """Give the run back."""
+        self._world.store.release(self._lease)

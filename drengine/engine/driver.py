@@ -1,0 +1,281 @@
+"""The one loop that touches the world: decide, perform, record, until the run rests.
+
+Rules:
+- Commands of different steps run side by side; one step is never under way twice.
+- Every record passes through the chain of its run; a failed commit ends the process.
+- A child run is driven by the same loop, on a chain of its own.
+- When asked to stop, nothing new begins; what is under way has a moment to end and record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from drengine.engine.chain import Chain
+from drengine.engine.commands import (
+    Append,
+    Check,
+    Command,
+    Decision,
+    Observe,
+    Poll,
+    Probe,
+    RequestGate,
+    Rest,
+    RunChild,
+    Send,
+    Verify,
+)
+from drengine.engine.decide import Session, decide
+from drengine.engine.genesis import create_run, part_of
+from drengine.engine.inbox import absorb
+from drengine.engine.perform import (
+    Bench,
+    check,
+    observe_step,
+    poll,
+    probe,
+    request_gate,
+    send,
+    verify,
+)
+from drengine.engine.scope import items_of, scope_of
+from drengine.engine.world import World
+from drengine.model.ids import RunId, child_id
+from drengine.model.records import RecordType as R
+from drengine.model.records import Signal
+from drengine.model.run import RunState, RunStatus
+from drengine.runbook.expressions import resolve
+from drengine.runbook.planner import bind_child_inputs
+
+_STOP_GRACE_SECONDS = 1.5
+"""After a signal to stop, what is under way may still end; then it is left to the resume."""
+
+
+_PASSED_ON = {
+    R.RUN_PAUSED: "pause",
+    R.RUN_CONTINUED: "continue",
+    R.RUN_CANCELLED: "cancel",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run came to rest."""
+
+    run: RunId
+    rest: Rest
+    reasons: tuple[str, ...]
+    state: RunState
+
+
+async def drive(world: World, run: RunId, stop: asyncio.Event) -> Outcome:
+    """Drive a run until it rests.
+
+    Raises:
+        Locked: another process holds it.
+        JournalError: its chain is damaged, or a commit failed.
+    """
+    chain = Chain.open(world, run)
+    try:
+        return await _Driver(world, chain, stop).until_rest()
+    finally:
+        chain.release()
+
+
+class _Driver:
+    def __init__(self, world: World, chain: Chain, stop: asyncio.Event) -> None:
+        part = part_of(world.plan, chain.state.genesis["path"])
+        self._world = world
+        self._bench = Bench(world, chain, world.load(part.runbook_text), part)
+        self._chain = chain
+        self._stop = stop
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._parked: dict[str, Rest] = {}
+
+    async def until_rest(self) -> Outcome:
+        try:
+            return await self._loop()
+        finally:
+            await self._cancel_tasks()
+
+    async def _loop(self) -> Outcome:
+        while True:
+            self._collect()
+            self._pass_on(absorb(self._world, self._chain))
+            decision = self._decide()
+            if decision.rest is not None:
+                if self._keeps_waiting(decision):
+                    await self._nap(None)
+                    continue
+                return self._rest(decision)
+            appended = False
+            for command in decision.commands:
+                if isinstance(command, Append):
+                    self._chain.append(command.type, command.body)
+                    appended = True
+                else:
+                    self._begin(command)
+            if not appended:
+                await self._nap(decision.wake_at_ms)
+
+    def _decide(self) -> Decision:
+        session = Session(
+            busy=frozenset(self._tasks), parked=self._parked, stopping=self._stop.is_set()
+        )
+        bench, world = self._bench, self._world
+        return decide(
+            bench.runbook,
+            bench.part,
+            world.specs,
+            self._chain.state,
+            session,
+            world.clock.now_ms(),
+        )
+
+    def _begin(self, command: Command) -> None:
+        name, work = self._work(command)
+        self._tasks[name] = asyncio.create_task(work, name=name)
+
+    def _work(self, command: Command) -> tuple[str, Coroutine[Any, Any, None]]:
+        bench = self._bench
+        match command:
+            case Check(step):
+                return step, check(bench, step)
+            case Probe(step):
+                return step, probe(bench, step)
+            case Send(step):
+                return step, send(bench, step)
+            case Observe(step):
+                return step, observe_step(bench, step)
+            case Poll(step):
+                return step, poll(bench, step)
+            case Verify(step):
+                return step, verify(bench, step)
+            case RequestGate(step):
+                return step, request_gate(bench, step)
+            case RunChild(step, name):
+                return f"{step}/{name}", self._run_child(step, name)
+            case Append():
+                raise TypeError("an append is not work")
+
+    def _collect(self) -> None:
+        for name, task in list(self._tasks.items()):
+            if task.done():
+                del self._tasks[name]
+                task.result()
+
+    async def _nap(self, wake_at_ms: int | None) -> None:
+        """Wait for a task, the clock, the inbox or a stop, whichever comes first."""
+        stopped = asyncio.create_task(self._stop.wait())
+        waits: set[asyncio.Task[Any]] = {stopped, *self._tasks.values()}
+        extra = [stopped]
+        if wake_at_ms is not None:
+            timer = asyncio.create_task(self._world.clock.sleep_until(wake_at_ms))
+            waits.add(timer)
+            extra.append(timer)  # type: ignore[arg-type]
+        limit = self._world.inbox_ms / 1000
+        if self._stop.is_set():
+            waits.discard(stopped)
+            limit = _STOP_GRACE_SECONDS
+        done, _ = await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        for task in extra:
+            task.cancel()
+        if self._stop.is_set() and not done:
+            await self._cancel_tasks()
+
+    async def _cancel_tasks(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        for task in self._tasks.values():
+            with suppress(asyncio.CancelledError):
+                await task
+        self._tasks.clear()
+
+    def _keeps_waiting(self, decision: Decision) -> bool:
+        if not self._world.waits_for_people or decision.rest is not Rest.WAITING:
+            return False
+        if self._chain.state.status is not RunStatus.WAITING:
+            self._chain.append(R.RUN_WAITING, {"for": list(decision.reasons)})
+            self._chain.leave_status(None)
+        return not self._stop.is_set()
+
+    def _rest(self, decision: Decision) -> Outcome:
+        rest = decision.rest or Rest.WAITING
+        body = {"why": str(rest), "for": list(decision.reasons)}
+        state = self._chain.state
+        if rest is Rest.DONE and not state.status.is_over:
+            self._chain.append(R.RUN_FINISHED, body)
+        elif rest is Rest.WAITING and state.status is not RunStatus.WAITING:
+            self._chain.append(R.RUN_WAITING, body)
+        elif rest in (Rest.FAILED, Rest.REFUSED, Rest.UNKNOWN, Rest.INTERRUPTED):
+            self._chain.append(R.RUN_STOPPED, body)
+        self._chain.leave_status(None)
+        if self._chain.state.status.is_over and "/" not in self._chain.run:
+            self._world.store.release_claims(self._chain.run)
+        return Outcome(self._chain.run, rest, decision.reasons, self._chain.state)
+
+    async def _run_child(self, step_id: str, name: str) -> None:
+        """Start or resume one child run and record how it ended."""
+        step, st = self._bench.step(step_id)
+        run = child_id(child_id(self._chain.run, step_id), name)
+        if step.foreach is None:
+            run = child_id(self._chain.run, step_id)
+        scope = scope_of(self._chain.state, self._bench.part)
+        item = next(i for i in items_of(step, scope) if str(i["name"]) == name)
+        if name not in st.children:
+            body = {"step": step_id, "name": name, "run": run, "item": item}
+            self._chain.append(R.CHILD_STARTED, body)
+        path = [*self._chain.state.genesis["path"], step_id]
+        part = part_of(self._world.plan, path)
+        runbook = self._world.load(part.runbook_text)
+        if step.foreach is not None:
+            scope[step.foreach.variable] = item
+        values = resolve(dict(step.with_), scope)
+        inputs = bind_child_inputs(part, runbook, values if isinstance(values, dict) else {})
+        genesis = self._chain.state.genesis
+        create_run(
+            self._world,
+            run,
+            runbook,
+            part=part,
+            inputs=inputs,
+            initiator=genesis["initiator"],
+            tool=genesis["tool"],
+            path=path,
+            item=item,
+            parent=self._chain.run,
+        )
+        outcome = await drive(self._world, run, self._stop)
+        if not outcome.state.status.is_over:
+            self._parked[f"{step_id}/{name}"] = outcome.rest
+            return
+        head = outcome.state.head
+        finished: dict[str, Any] = {
+            "step": step_id,
+            "name": name,
+            "run": run,
+            "status": str(outcome.state.status),
+            "seq": head.seq,
+            "sha256": head.sha256,
+        }
+        self._chain.append(R.CHILD_FINISHED, finished)
+
+    def _pass_on(self, recorded: tuple[R, ...]) -> None:
+        """Pass a pause, a continue or a cancel on to the children under way."""
+        kinds = [_PASSED_ON[kind] for kind in recorded if kind in _PASSED_ON]
+        seq, now = self._chain.state.head.seq, self._world.clock.now_ms()
+        for kind in kinds:
+            for child in self._open_children():
+                reason = {"reason": f"{kind} of {self._chain.run}"}
+                signal = Signal(f"{kind}-{seq}-{child}", child, kind, "engine", reason, now)
+                self._world.store.put_signal(signal)
+
+    def _open_children(self) -> list[RunId]:
+        steps = self._chain.state.steps.values()
+        children = [child for step in steps for child in step.children.values()]
+        return [child.run for child in children if not child.status.is_over]

@@ -1,0 +1,53 @@
+"""What a driver is given: every port to the world, in one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from drengine.actions.contract import Kit
+from drengine.azure.ports import Cloud
+from drengine.clock import Clock
+from drengine.journal.port import JournalStore
+from drengine.model.catalogue import ActionSpec
+from drengine.model.cloud import Exchange
+from drengine.model.plan import Plan
+from drengine.model.records import Record
+from drengine.model.run import RunState
+from drengine.model.runbook import Runbook
+from drengine.model.secret import Secret
+
+Listener = Callable[[RunState, Record], None]
+"""Called after each record is durable and folded; for progress only."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Ports and settings shared by a run and its children.
+
+    Attributes:
+        load: a runbook's text -> the Runbook; the texts come from the plan.
+        collect: opens a collector of the HTTP exchanges made inside it.
+        secret: a reference's text -> the secret.
+        waits_for_people: keep the process and look into the inbox, instead of a clean stop.
+        inbox_ms: how often, in wall milliseconds, the inbox is looked into.
+    """
+
+    plan: Plan
+    store: JournalStore
+    cloud: Cloud
+    clock: Clock
+    kit: Kit
+    load: Callable[[str], Runbook]
+    collect: Callable[[], AbstractContextManager[list[Exchange]]]
+    secret: Callable[[str], Secret]
+    owner: str
+    listener: Listener
+    waits_for_people: bool = False
+    inbox_ms: int = 200
+
+    @property
+    def specs(self) -> Mapping[str, ActionSpec]:
+        """Return the specs of all actions, for `decide`."""
+        return {name: action.spec for name, action in self.kit.actions.items()}
