@@ -7,14 +7,17 @@ only name a key. Dates and chains are not looked at.
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from drengine.ceremony.strict import encode_base64url
 from drengine.errors import CeremonyError
 
-_DER_SEQUENCE = b"\x30"
+_DER_SEQUENCE: Final = b"\x30"
+_MAX_SUBJECT: Final = 256
 
 
 def load_certificate(data: bytes) -> x509.Certificate:
@@ -28,13 +31,28 @@ def load_certificate(data: bytes) -> x509.Certificate:
     # carries a whole PEM chain, and the first certificate of that would be used.
     try:
         if data.startswith(_DER_SEQUENCE):
-            return x509.load_der_x509_certificate(data)
-        found = x509.load_pem_x509_certificates(data)
+            found = [x509.load_der_x509_certificate(data)]
+        else:
+            found = x509.load_pem_x509_certificates(data)
     except ValueError:
         raise CeremonyError("it is not an X.509 certificate in PEM or DER") from None
     if len(found) != 1:
         raise CeremonyError(f"it holds {len(found)} certificates; which one is meant is not sure")
+    try:
+        # The key is parsed late; a broken one must be refused here, not where it is used.
+        found[0].public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise CeremonyError("its public key cannot be read") from None
     return found[0]
+
+
+def subject_of(certificate: x509.Certificate) -> str:
+    """Return the subject for people to read; control characters become question marks."""
+    try:
+        subject = certificate.subject.rfc4514_string()
+    except ValueError:
+        return "(unreadable)"
+    return "".join(sign if sign.isprintable() else "?" for sign in subject[:_MAX_SUBJECT])
 
 
 def thumbprint_of(certificate: x509.Certificate) -> str:

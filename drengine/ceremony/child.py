@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from drengine.ceremony.certificates import thumbprint_of
+from drengine.ceremony.certificates import subject_of, thumbprint_of
 from drengine.ceremony.domain import parse_security_domain
 from drengine.ceremony.hardening import Hardening, harden
 from drengine.ceremony.keyfile import CustodianKey, open_key_file
@@ -82,7 +82,7 @@ def perform(request: CombineRequest, hardening: Hardening) -> Combined:
         required=domain.required,
         custodians=tuple(map(_custodian, keys, shares)),
         exchange_x5t_256=thumbprint_of(exchange),
-        exchange_subject=exchange.subject.rfc4514_string(),
+        exchange_subject=subject_of(exchange),
         plain_since_ns=since_ns,
         core_dumps_off=hardening.core_dumps_off,
         not_dumpable=hardening.not_dumpable,

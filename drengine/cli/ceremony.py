@@ -176,8 +176,7 @@ def _report_text(report: CombineReport) -> str:
     lines += [
         "",
         f"All {count} private keys were opened in one process on this machine, and the plain",
-        f"security domain was in that process's memory for {report.plain_milliseconds} ms. "
-        "The process is gone.",
+        f"security domain was in its memory for {report.plain_milliseconds} ms. It is gone now.",
         _memory_sentence(report),
         "Compare the x5t#S256 of 'Made for' with the new HSM's before the blob is delivered.",
     ]
