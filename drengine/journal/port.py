@@ -8,13 +8,30 @@ by SHA-256 beside it. Calls block: the driver keeps them short.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId
 from drengine.model.records import Draft, Head, Lease, Record, Signal
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivingChain:
+    """The chain of a run from another host, for `JournalStore.adopt`.
+
+    Attributes:
+        head: where it must end.
+        lines: gives its lines from record 0, each time it is called.
+    """
+
+    run: RunId
+    title: str
+    run_class: str
+    created_at_ms: int
+    head: Head
+    lines: Callable[[], Iterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +80,37 @@ class JournalStore(Protocol):
         """Give the run back; a lease that is no longer held is not an error."""
         ...
 
+    def living_owner(self, run: RunId) -> str | None:
+        """Name the process that holds the run now, None where nobody does."""
+        ...
+
     def append(self, lease: Lease, expect: Head, drafts: Sequence[Draft]) -> Sequence[Record]:
         """Append in one durable commit and return the records in their places.
 
         Raises:
-            Fenced: the lease is not the newest.
+            Fenced: the lease is not the newest, or was given back.
             JournalDamaged: the head is not `expect`.
+            JournalError: a draft has no canonical form or is longer than a MiB.
             StoreFailed: the commit failed; whether it is durable is not known.
+        """
+        ...
+
+    def adopt(
+        self, chains: Sequence[ArrivingChain], owner: str, take_over: Callable[[int], Draft]
+    ) -> Head:
+        """Take in a run and its children from another host, all in one commit.
+
+        A chain that is here already must be a beginning of the arriving one. Every lease
+        of these runs ends: each token increases.
+
+        Parameters:
+            chains: the run first, then its children.
+            take_over: makes the record that the run's chain then ends with, from its new token.
+
+        Raises:
+            Locked: a living process holds one of the runs.
+            JournalDamaged: an arriving chain does not follow; nothing was taken in.
+            JournalError: another or a longer chain is here, or nothing in these is new.
         """
         ...
 
@@ -98,7 +139,11 @@ class JournalStore(Protocol):
         ...
 
     def put_signal(self, signal: Signal) -> None:
-        """Put a signal into the inbox, from any process; the same id again changes nothing."""
+        """Put a signal into the inbox, from any process; the same id again changes nothing.
+
+        Raises:
+            JournalError: there is no such run.
+        """
         ...
 
     def peek_signals(self, run: RunId) -> Sequence[Signal]:
@@ -112,13 +157,17 @@ class JournalStore(Protocol):
     def claim(self, run: RunId, targets: Sequence[str]) -> None:
         """Claim targets (an HSM's or failover group's resource id, lower case) for a run.
 
+        All or none. Claims of the same run, its parent, siblings and children do not
+        conflict, nor do those left by a run whose last record says it is finished or
+        cancelled.
+
         Raises:
             Locked: another unfinished run holds one of them; the message names both.
         """
         ...
 
     def release_claims(self, run: RunId) -> None:
-        """Give up the claims of a finished or cancelled run."""
+        """Give up the claims of a finished or cancelled run and of its children."""
         ...
 
     def put_object(self, data: bytes) -> str:
@@ -133,8 +182,18 @@ class JournalStore(Protocol):
         """
         ...
 
+    def has_object(self, sha256: str) -> bool:
+        """Whether an object of that digest is here; its bytes are not checked."""
+        ...
+
     def put_document(self, run: RunId, name: str, doc: JsonObject) -> None:
-        """Keep a document (the plan) beside the run; written once."""
+        """Keep a document (the plan) beside the run; written once.
+
+        The run need not exist yet.
+
+        Raises:
+            JournalError: another document has that name; nothing was written.
+        """
         ...
 
     def get_document(self, run: RunId, name: str) -> JsonObject:
@@ -143,4 +202,8 @@ class JournalStore(Protocol):
         Raises:
             JournalDamaged: absent or unreadable.
         """
+        ...
+
+    def documents(self, run: RunId) -> Sequence[str]:
+        """Return the names of a run's documents."""
         ...

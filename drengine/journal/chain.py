@@ -1,0 +1,98 @@
+"""Chains as both stores see them: a run that arrives whole, and steps over several records.
+
+Pure. The rules of one line are `codec`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import tee
+
+from drengine.journal import codec, refusals
+from drengine.journal.port import ArrivingChain, RunRow
+from drengine.model.ids import RunId
+from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType
+
+BEFORE_GENESIS = Head(-1, GENESIS_PREV)
+
+
+def extend(run: RunId, head: Head, drafts: Sequence[Draft]) -> tuple[list[bytes], list[Record]]:
+    """Return the lines and records that put `drafts` behind `head`.
+
+    Raises:
+        JournalError: a draft cannot be written as a record.
+    """
+    lines: list[bytes] = []
+    records: list[Record] = []
+    for draft in drafts:
+        line, record = codec.encode(draft, run, head.seq + 1, head.sha256)
+        lines.append(line)
+        records.append(record)
+        head = Head(record.seq, record.sha256)
+    return lines, records
+
+
+def records_until(lines: Iterator[bytes], run: RunId, start: Head, end: Head) -> Iterator[Record]:
+    """Yield the records after `start` up to `end`, which the chain must reach exactly.
+
+    Raises:
+        JournalDamaged: names the first record that does not follow or is missing.
+    """
+    if start.seq >= end.seq:
+        if start != end:
+            codec.damaged(run, start.seq, f"the store has record {end.seq} as the chain's end")
+        return
+    last = start
+    for record in codec.records_of(lines, run, start):
+        last = Head(record.seq, record.sha256)
+        if last.seq == end.seq and last != end:
+            codec.damaged(run, end.seq, "is not the record that the store has as the chain's end")
+        yield record
+        if last == end:
+            return
+    if last != end:
+        reason = f"is missing: the store has record {end.seq} as the chain's end"
+        codec.damaged(run, last.seq + 1, reason)
+
+
+def arriving(chain: ArrivingChain, here: Iterator[bytes]) -> Iterator[tuple[Record, bytes]]:
+    """Yield what an arriving chain has beyond the lines that are here.
+
+    Raises:
+        JournalError: the chains part, or the one that is here is longer.
+        JournalDamaged: the arriving chain does not follow or does not reach its head.
+    """
+    lines, checked = tee(chain.lines())
+    for record in records_until(checked, chain.run, BEFORE_GENESIS, chain.head):
+        line, mine = next(lines), next(here, None)
+        if mine is None:
+            yield record, line
+        elif mine != line:
+            raise refusals.chains_part(chain.run, record.seq)
+    if next(here, None) is not None:
+        raise refusals.longer_here(chain.run, chain.head.seq)
+
+
+def check_genesis(run: RunId, genesis: Draft) -> None:
+    """Refuse what cannot begin a chain.
+
+    Raises:
+        JournalError: the id is not fit for file names, or the record is not `run.created`.
+    """
+    try:
+        codec.check_run_id(run)
+    except ValueError as error:
+        raise refusals.bad_run_id(run, str(error)) from error
+    if genesis.type is not RecordType.RUN_CREATED:
+        raise refusals.not_a_genesis(run, genesis)
+
+
+def listing_order(rows: Sequence[RunRow]) -> list[RunRow]:
+    """Return rows that came oldest first as newest first, children behind their parents."""
+    born = {row.run: place for place, row in enumerate(rows)}
+
+    def place_of(row: RunRow) -> tuple[int, list[str]]:
+        root = RunId(refusals.root_of(row.run))
+        return -born.get(root, born[row.run]), row.run.split("/")
+
+    return sorted(rows, key=place_of)

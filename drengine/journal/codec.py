@@ -1,0 +1,313 @@
+"""Record <-> line: how a record becomes bytes, and how a chain of lines is checked.
+
+A line is one canonical JSON object and a newline. Its keys are `actor`, `at`,
+`body`, `mono`, `prev`, `run`, `seq`, `type`, and `wall` only where the wall clock
+differs from the engine's clock.
+
+It does not read files, does not repair, and does not know stores.
+
+Rules:
+- J1: `prev` is the SHA-256 of the previous line *including its newline*, so that
+  `sed -n Np FILE | sha256sum` gives it.
+- J2: a line is accepted only if encoding what was read gives the same bytes again;
+  this refuses duplicate keys, white space, other escapes and floats in one go.
+- J3: record 0, and only record 0, is `run.created`.
+- J4: a chain cannot show that its end was cut off or that its *last* line was
+  rewritten; that needs an anchor, a `Head` kept elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, BinaryIO, Final, NoReturn
+
+from drengine.errors import JournalDamaged, JournalError
+from drengine.model.canonical import canonical, sha256_hex
+from drengine.model.ids import RunId
+from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType
+
+MAX_LINE_BYTES: Final = 1 << 20
+"""The longest line, newline included; larger things are objects beside the journal."""
+
+MAX_RUN_ID: Final = 200
+"""The longest run id, so that every file named after a run has a name that file systems take."""
+
+_KEYS: Final = frozenset({"actor", "at", "body", "mono", "prev", "run", "seq", "type"})
+_KEYS_WITH_WALL: Final = _KEYS | {"wall"}
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9._-]+)*")
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - all arithmetic here is UTC without a zone
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_MAX_MS: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+_MAX_MONO: Final = (1 << 63) - 1
+_ENDINGS: Final = frozenset({RecordType.RUN_FINISHED, RecordType.RUN_CANCELLED})
+_TYPES: Final[Mapping[str, RecordType]] = {str(kind): kind for kind in RecordType}
+
+
+def time_text(ms: int) -> str:
+    """Return epoch milliseconds as `2026-11-22T10:00:00.123Z`.
+
+    Raises:
+        ValueError: before 1970 or after 9999.
+    """
+    if type(ms) is not int or not 0 <= ms <= _MAX_MS:
+        raise ValueError(f"{ms!r} is not a time in epoch milliseconds from 1970 to 9999")
+    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds") + "Z"
+
+
+def time_ms(text: object) -> int:
+    """Return the epoch milliseconds of such a text.
+
+    Raises:
+        ValueError: when `text` is not exactly in that form.
+    """
+    if not isinstance(text, str) or not _TIME.fullmatch(text):
+        raise ValueError(f"{_short(text)} is not a time like 2026-11-22T10:00:00.123Z")
+    ms = (datetime.fromisoformat(text[:-1]) - _EPOCH) // _MILLISECOND
+    # Some versions of Python read 24:00 as the next day's midnight: one time, one text.
+    if time_text(ms) != text:
+        raise ValueError(f"{text!r} is not how that time is written")
+    return ms
+
+
+def check_run_id(run: str) -> RunId:
+    """Return `run` as an id that is safe in file names and on command lines.
+
+    Raises:
+        ValueError: when it is not.
+    """
+    if len(run) > MAX_RUN_ID:
+        raise ValueError(f"run id of {len(run)} characters, at most {MAX_RUN_ID}")
+    if not _RUN_ID.fullmatch(run):
+        raise ValueError(f"{_short(run)} is not a run id")
+    return RunId(run)
+
+
+def encode(draft: Draft, run: RunId, seq: int, prev: str) -> tuple[bytes, Record]:
+    """Return the line of `draft` at its place, and the record as a reader of the line gets it.
+
+    Raises:
+        JournalError: the draft has no canonical form or is too long; nothing was written.
+    """
+    doc: dict[str, object] = {
+        "actor": draft.actor,
+        "body": draft.body,
+        "mono": draft.mono_ms,
+        "prev": prev,
+        "run": run,
+        "seq": seq,
+        "type": str(draft.type),
+    }
+    try:
+        doc["at"] = time_text(draft.at_ms)
+        if draft.wall_ms is not None:
+            doc["wall"] = time_text(draft.wall_ms)
+        line = canonical(doc) + b"\n"
+        # Read back at once: what cannot be read again must not get into a chain, and the
+        # fold sees the same values, in the same order, now and after a restart.
+        return line, _read(line, seq, prev, run)
+    except ValueError as error:
+        raise JournalError(
+            f"run {run}: writing record {seq} ({draft.type}): {error}; nothing was written"
+        ) from error
+
+
+def decode(line: bytes, expect_seq: int, expect_prev: str, run: RunId) -> Record:
+    """Return the record of `line`, which must be the one that follows.
+
+    Raises:
+        JournalDamaged: names the record and what is wrong with it.
+    """
+    try:
+        return _read(line, expect_seq, expect_prev, run)
+    except ValueError as error:
+        damaged(run, expect_seq, str(error), error)
+
+
+def damaged(run: str, seq: int, reason: str, cause: BaseException | None = None) -> NoReturn:
+    """Raise `JournalDamaged` in the one form in which damage is told."""
+    raise JournalDamaged(
+        f"run {run}: record {seq}: {reason}; nothing was repaired",
+        hint=f"drengine journal verify {run}",
+    ) from cause
+
+
+def records_of(
+    lines: Iterable[bytes], run: RunId | None = None, after: Head | None = None
+) -> Iterator[Record]:
+    """Yield the records of `lines` in turn, each checked to follow from the one before.
+
+    Parameters:
+        run: whose chain it must be; None takes the run that record 0 names.
+        after: the end of what was read already; None starts at record 0.
+
+    Raises:
+        JournalDamaged: names the first record that does not follow.
+    """
+    head = after or Head(-1, GENESIS_PREV)
+    rest = iter(lines)
+    for line in rest:
+        seq = head.seq + 1
+        run = run or _named_run(line)
+        if not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES and next(rest, None) is None:
+            damaged(run, seq, _torn(len(line), seq))
+        record = decode(line, seq, head.sha256, run)
+        head = Head(seq, record.sha256)
+        yield record
+
+
+def verify_lines(
+    lines: Iterable[bytes], run: RunId | None = None, anchors: Iterable[Head] = ()
+) -> Head:
+    """Check a whole chain and return its end.
+
+    Parameters:
+        anchors: heads known from elsewhere; each must lie on this chain.
+
+    Raises:
+        JournalDamaged: names the first record that does not follow, is torn, or is missing.
+    """
+    wanted = {anchor.seq: anchor.sha256 for anchor in anchors}
+    head: Head | None = None
+    for record in records_of(lines, run):
+        head, run = Head(record.seq, record.sha256), record.run
+        if wanted.pop(head.seq, head.sha256) != head.sha256:
+            damaged(run, head.seq, "is not the record that the anchor names")
+    if head is None:
+        damaged(run or "?", 0, "there is no record at all")
+    if wanted:
+        lost = f"the chain ends at record {head.seq}, but an anchor names a later record"
+        damaged(run or "?", min(wanted), lost)
+    return head
+
+
+def ends_chain(line: bytes | None) -> bool:
+    """Whether a chain whose last line this is belongs to a finished or cancelled run."""
+    try:
+        return line is not None and parse_canonical(line[:-1]).get("type") in _ENDINGS
+    except ValueError:
+        return False
+
+
+def split_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a stream with their newlines, never holding more than one record."""
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        yield line
+
+
+def parse_canonical(data: bytes) -> dict[str, Any]:
+    """Return the JSON object whose canonical bytes are exactly `data`.
+
+    Raises:
+        ValueError: says why it is not one.
+    """
+    try:
+        doc = _DECODER.decode(data.decode("utf-8"))
+        again = canonical(doc)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if again != data:
+        raise ValueError(_why_not_canonical(data))
+    if not isinstance(doc, dict):
+        raise ValueError("is not a JSON object")
+    return doc
+
+
+def _read(line: bytes, seq: int, prev: str, run: RunId) -> Record:
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"its line is longer than {MAX_LINE_BYTES} bytes")
+    if not line.endswith(b"\n"):
+        raise ValueError("its line does not end with a newline")
+    doc = parse_canonical(line[:-1])
+    _check_keys(doc)
+    _check_place(doc, seq, prev, run)
+    return Record(
+        seq=seq,
+        run=run,
+        type=_type_at(doc["type"], seq),
+        actor=doc["actor"],
+        body=doc["body"],
+        at_ms=time_ms(doc["at"]),
+        mono_ms=doc["mono"],
+        wall_ms=time_ms(doc["wall"]) if "wall" in doc else None,
+        prev=prev,
+        sha256=sha256_hex(line),
+    )
+
+
+def _check_keys(doc: Mapping[str, Any]) -> None:
+    keys = doc.keys()
+    if keys not in (_KEYS, _KEYS_WITH_WALL):
+        odd = sorted((keys ^ _KEYS) - {"wall"})
+        raise ValueError(f"keys missing or unknown: {_short(odd)}")
+    if not isinstance(doc["body"], dict):
+        raise ValueError("body is not an object")
+    if not isinstance(doc["actor"], str) or not doc["actor"]:
+        raise ValueError("actor is not a text")
+    if type(doc["mono"]) is not int or not 0 <= doc["mono"] <= _MAX_MONO:
+        raise ValueError("mono is not a count of milliseconds")
+
+
+def _check_place(doc: Mapping[str, Any], seq: int, prev: str, run: RunId) -> None:
+    if doc["run"] != run:
+        raise ValueError(f"it belongs to run {_short(doc['run'])}")
+    if type(doc["seq"]) is not int or doc["seq"] != seq:
+        raise ValueError(f"it says it is record {_short(doc['seq'])}")
+    if not isinstance(doc["prev"], str) or not _HASH.fullmatch(doc["prev"]):
+        raise ValueError("prev is not a SHA-256")
+    if doc["prev"] != prev:
+        raise ValueError(f"prev is {doc['prev'][:12]}…, but the line before has {prev[:12]}…")
+
+
+def _type_at(name: object, seq: int) -> RecordType:
+    kind = _TYPES.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise ValueError(f"type {_short(name)} is not known")
+    if (kind is RecordType.RUN_CREATED) != (seq == 0):
+        raise ValueError(f"type {kind} does not belong there")
+    return kind
+
+
+def _named_run(line: bytes) -> RunId:
+    try:
+        return check_run_id(str(_DECODER.decode(line.decode("utf-8"))["run"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        damaged("?", 0, "does not name its run", error)
+
+
+def _torn(size: int, seq: int) -> str:
+    whole = f"records 0 to {seq - 1} are whole" if seq else "nothing is whole"
+    return f"the last line is torn: it ends after {size} bytes without a newline ({whole})"
+
+
+def _why_not_canonical(data: bytes) -> str:
+    try:
+        json.loads(data, object_pairs_hook=_once)
+    except ValueError as error:
+        return str(error)
+    return "is not in canonical form"
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in out:
+            raise ValueError(f"key {_short(key)} stands twice")
+        out[key] = value
+    return out
+
+
+def _no_float(text: str) -> NoReturn:
+    raise ValueError(f"{text[:20]} is a number that a record cannot hold")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"  # noqa: PLR2004 - one line of a message
+
+
+_DECODER: Final = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float)

@@ -1,0 +1,138 @@
+"""What every store refuses, said in the same words by each of them.
+
+Pure: builds errors, decides nothing about storage.
+"""
+
+from __future__ import annotations
+
+from drengine.errors import Fenced, JournalDamaged, JournalError, Locked
+from drengine.model.ids import RunId
+from drengine.model.records import Draft, Head, RecordType
+
+
+def root_of(run: str) -> str:
+    """Return the run that a run and all its siblings and children descend from."""
+    return run.partition("/")[0]
+
+
+def no_run(run: RunId) -> JournalError:
+    """Return the error for a run that is not here."""
+    return JournalError(
+        f"there is no run {run} in this journal store",
+        hint="drengine status",
+    )
+
+
+def not_a_genesis(run: RunId, draft: Draft) -> JournalError:
+    """Return the error for a first record that is not `run.created`."""
+    return JournalError(
+        f"creating run {run}: its first record would be {draft.type}, expected "
+        f"{RecordType.RUN_CREATED}; nothing was written"
+    )
+
+
+def bad_run_id(run: str, reason: str) -> JournalError:
+    """Return the error for a run id that cannot be a file name."""
+    return JournalError(f"creating run {run[:80]!r}: {reason}; nothing was written")
+
+
+def other_genesis(run: RunId) -> Locked:
+    """Return the error for a run that exists and began differently."""
+    return Locked(
+        f"creating run {run}: it exists and began with another record 0; nothing was written",
+        hint=f"drengine status {run}",
+    )
+
+
+def fenced(run: RunId, token: int, newest: int) -> Fenced:
+    """Return the error for a lease that is not the newest."""
+    return Fenced(
+        f"run {run}: this process holds lease {token}, the newest is {newest}: another process "
+        "took the run over; nothing was written",
+        hint=f"drengine status {run}",
+    )
+
+
+def not_held(run: RunId, token: int) -> Fenced:
+    """Return the error for a lease that this store object does not hold."""
+    return Fenced(
+        f"run {run}: lease {token} was given back or was never taken here; nothing was written",
+        hint=f"drengine resume {run}",
+    )
+
+
+def held(run: RunId, owner: str) -> Locked:
+    """Return the error for a run that a living process holds."""
+    return Locked(
+        f"run {run} is held by a living process: {owner}; nothing was changed",
+        hint=f"drengine status {run}",
+    )
+
+
+def head_moved(run: RunId, found: Head, expect: Head) -> JournalDamaged:
+    """Return the error for a chain whose end is not where the writer believes."""
+    return JournalDamaged(
+        f"run {run}: the chain ends at record {found.seq} ({found.sha256[:12]}…), expected record "
+        f"{expect.seq} ({expect.sha256[:12]}…); nothing was written",
+        hint=f"drengine journal verify {run}",
+    )
+
+
+def claimed(target: str, run: RunId, holder: str) -> Locked:
+    """Return the error for a target that another run holds."""
+    return Locked(
+        f"run {run} needs {target}, but run {holder} holds it; nothing was claimed",
+        hint=f"drengine status {holder}",
+    )
+
+
+def other_document(run: RunId, name: str) -> JournalError:
+    """Return the error for a document that would replace a different one."""
+    return JournalError(
+        f"run {run}: document {name!r} is here with other content and is written only once; "
+        "nothing was written"
+    )
+
+
+def no_document(run: RunId, name: str, reason: str) -> JournalDamaged:
+    """Return the error for a document that cannot be had."""
+    return JournalDamaged(
+        f"run {run}: document {name!r}: {reason}",
+        hint=f"drengine journal verify {run}",
+    )
+
+
+def bad_signal(run: RunId, id_: str, reason: str) -> JournalDamaged:
+    """Return the error for a signal that is not what was put into the inbox."""
+    return JournalDamaged(f"run {run}: signal {id_!r} in the inbox: {reason}; nothing was changed")
+
+
+def no_object(sha256: str, reason: str) -> JournalDamaged:
+    """Return the error for an object that cannot be had."""
+    return JournalDamaged(f"object {sha256[:80]}: {reason}", hint="drengine journal verify")
+
+
+def chains_part(run: RunId, seq: int) -> JournalError:
+    """Return the error for an import whose chain is not the one that is here."""
+    return JournalError(
+        f"importing run {run}: another chain of this run is here; they part at record {seq}; "
+        "nothing was imported",
+        hint=f"drengine journal verify {run}",
+    )
+
+
+def longer_here(run: RunId, seq: int) -> JournalError:
+    """Return the error for an import that would lose records."""
+    return JournalError(
+        f"importing run {run}: the chain that is here goes on after record {seq}, where the "
+        "imported one ends; nothing was imported",
+        hint=f"drengine status {run}",
+    )
+
+
+def nothing_new(run: RunId) -> JournalError:
+    """Return the error for an import that holds no record that is not here."""
+    return JournalError(
+        f"importing run {run}: every record of it is here already; nothing was imported",
+        hint=f"drengine status {run}",
+    )

@@ -1,0 +1,301 @@
+"""The default store: one SQLite file in the home folder, for all processes of one host.
+
+Not for network file systems and not for several hosts.
+
+Rules:
+- J5: an append is one durable commit: token checked, end of the chain checked, lines
+  inserted, head moved.
+- J6: after an error of SQLite or of a sync this object refuses everything (`database`).
+- A run is held by an operating-system lock (`liveness`); the token in the file fences
+  whoever lost the lock without noticing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from drengine.errors import JournalError
+from drengine.journal import codec, refusals, tables
+from drengine.journal.chain import (
+    BEFORE_GENESIS,
+    arriving,
+    check_genesis,
+    extend,
+    listing_order,
+    records_until,
+)
+from drengine.journal.database import Database
+from drengine.journal.liveness import LockFolder, RunLock
+from drengine.journal.objects import ObjectFolder
+from drengine.journal.places import prepare_home
+from drengine.journal.port import ArrivingChain, RunRow
+from drengine.model.canonical import JsonObject, sha256_hex
+from drengine.model.ids import RunId
+from drengine.model.records import Draft, Head, Lease, Record, Signal
+
+_BATCH: Final = 128  # lines read at once, at most a MiB each
+
+
+class SqliteStore:
+    """Journals in `<home>/drengine.db`, objects and locks in folders beside it.
+
+    Use it as a context manager or call `close`.
+
+    Raises:
+        JournalError: the home or the file cannot be used; the message says why.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home: Final = prepare_home(home)
+        locks, objects = self.home / "locks", self.home / "objects"
+        try:
+            for folder in (locks, objects):
+                folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise JournalError(f"opening the journal store in {home}: {error}") from error
+        self._database = Database(self.home, locks)
+        self._locks = LockFolder(locks)
+        self._objects = ObjectFolder(objects)
+        self._held: dict[RunId, tuple[int, RunLock]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give every run back and close the file."""
+        for _, lock in self._held.values():
+            lock.free()
+        self._held.clear()
+        self._database.close()
+
+    # runs and leases
+
+    def create(self, run: RunId, title: str, run_class: str, genesis: Draft) -> Head:
+        """Write record 0 (see `JournalStore.create`)."""
+        check_genesis(run, genesis)
+        lines, records = extend(run, BEFORE_GENESIS, [genesis])
+        with self._database.writing(f"creating run {run}") as db:
+            if tables.has_run(db, run):
+                first = tables.line_at(db, run, 0) or b""
+                if codec.decode(first, 0, BEFORE_GENESIS.sha256, run).body != records[0].body:
+                    raise refusals.other_genesis(run)
+                return tables.checked_head(db, run)
+            tables.add_run(db, run, title, run_class, genesis.at_ms, "created")
+            return tables.add_lines(db, run, zip(records, lines, strict=True)) or BEFORE_GENESIS
+
+    def exists(self, run: RunId) -> bool:
+        """Whether the run has a record 0."""
+        with self._database.reading("looking for a run") as db:
+            return tables.has_run(db, run)
+
+    def acquire(self, run: RunId, owner: str) -> Lease:
+        """Take the run for this process (see `JournalStore.acquire`)."""
+        if not self.exists(run):
+            raise refusals.no_run(run)
+        lock = self._take_lock(run, owner)
+        try:
+            with self._database.writing(f"taking run {run}") as db:
+                token = tables.next_token(db, run, owner)
+        except BaseException:
+            lock.free()
+            raise
+        self._held[run] = (token, lock)
+        return Lease(run, owner, token)
+
+    def release(self, lease: Lease) -> None:
+        """Give the run back; a lease that is no longer held is not an error."""
+        token, lock = self._held.get(lease.run, (-1, None))
+        if lock is not None and token == lease.token:
+            del self._held[lease.run]
+            lock.free()
+
+    def living_owner(self, run: RunId) -> str | None:
+        """Name the process that holds the run now, None where nobody does."""
+        owner = self._locks.living_owner(run)
+        return str(owner) if owner else None
+
+    # the chain
+
+    def append(self, lease: Lease, expect: Head, drafts: Sequence[Draft]) -> Sequence[Record]:
+        """Append in one durable commit (see `JournalStore.append`)."""
+        lines, records = extend(lease.run, expect, drafts)
+        with self._database.writing(f"appending to run {lease.run}") as db:
+            self._check_lease(db, lease)
+            if (found := tables.checked_head(db, lease.run)) != expect:
+                raise refusals.head_moved(lease.run, found, expect)
+            tables.add_lines(db, lease.run, zip(records, lines, strict=True))
+        return records
+
+    def read(self, run: RunId, after: int = -1) -> Iterator[Record]:
+        """Yield the records after seq `after`, each checked (see `JournalStore.read`)."""
+        with self._database.reading(f"reading run {run}") as db:
+            end = tables.run_row(db, run).head
+            start = BEFORE_GENESIS
+            if after >= 0:
+                line = tables.line_at(db, run, after)
+                if line is None:
+                    codec.damaged(run, after, f"is missing: the chain ends at record {end.seq}")
+                start = Head(after, sha256_hex(line))
+        return records_until(self._stored(run, start.seq), run, start, end)
+
+    def lines(self, run: RunId) -> Iterator[bytes]:
+        """Yield the stored lines byte for byte, newline included, unchecked."""
+        if not self.exists(run):
+            raise refusals.no_run(run)
+        return self._stored(run, -1)
+
+    def head(self, run: RunId) -> Head:
+        """Return the end of the chain, checked against its last line."""
+        with self._database.reading(f"reading the end of run {run}") as db:
+            return tables.checked_head(db, run)
+
+    def runs(self) -> Sequence[RunRow]:
+        """Return every run, newest first, children behind their parents."""
+        with self._database.reading("listing runs") as db:
+            return listing_order(tables.run_rows(db))
+
+    def set_status(self, lease: Lease, status: str, wake_at_ms: int | None) -> None:
+        """Leave the hint that listings show."""
+        with self._database.writing(f"leaving the status of run {lease.run}") as db:
+            self._check_lease(db, lease)
+            tables.set_status(db, lease.run, status, wake_at_ms)
+
+    def adopt(
+        self, chains: Sequence[ArrivingChain], owner: str, take_over: Callable[[int], Draft]
+    ) -> Head:
+        """Take in chains from another host (see `JournalStore.adopt`)."""
+        root = chains[0].run
+        with ExitStack() as locks:
+            for chain in chains:
+                locks.callback(self._take_lock(chain.run, owner).free)
+            with self._database.writing(f"importing run {root}") as db:
+                grown = [self._adopt_chain(db, chain) for chain in chains]
+                if not any(grown):
+                    raise refusals.nothing_new(root)
+                tokens = [tables.next_token(db, chain.run, owner) for chain in chains]
+                head = tables.checked_head(db, root)
+                lines, records = extend(root, head, [take_over(tokens[0])])
+                tables.set_status(db, root, "imported", None)
+                return tables.add_lines(db, root, zip(records, lines, strict=True)) or head
+
+    # signals and claims
+
+    def put_signal(self, signal: Signal) -> None:
+        """Put a signal into the inbox, from any process; the same id again changes nothing."""
+        with self._database.writing(f"sending a signal to run {signal.run}") as db:
+            tables.run_row(db, signal.run)
+            tables.put_signal(db, signal)
+
+    def peek_signals(self, run: RunId) -> Sequence[Signal]:
+        """Return the inbox in order of arrival, without taking anything out."""
+        with self._database.reading(f"reading the signals of run {run}") as db:
+            return tables.signals_of(db, run)
+
+    def delete_signals(self, lease: Lease, ids: Sequence[str]) -> None:
+        """Take out signals whose ids are in the chain by now."""
+        with self._database.writing(f"deleting signals of run {lease.run}") as db:
+            self._check_lease(db, lease)
+            tables.delete_signals(db, lease.run, ids)
+
+    def claim(self, run: RunId, targets: Sequence[str]) -> None:
+        """Claim all targets for a run, or none (see `JournalStore.claim`)."""
+        with self._database.writing(f"claiming targets for run {run}") as db:
+            for target in (target.lower() for target in targets):
+                for holder in tables.other_claims(db, target, refusals.root_of(run)):
+                    if not self._has_ended(db, holder):
+                        raise refusals.claimed(target, run, holder)
+                tables.add_claim(db, target, run)
+
+    def release_claims(self, run: RunId) -> None:
+        """Give up the claims of a run and of its children."""
+        with self._database.writing(f"giving up the claims of run {run}") as db:
+            tables.delete_claims(db, run)
+
+    # objects and documents
+
+    def put_object(self, data: bytes) -> str:
+        """Keep `data` and return its SHA-256."""
+        try:
+            return self._objects.put(data)
+        except OSError as error:
+            self._database.fail("keeping an object", error)
+
+    def get_object(self, sha256: str) -> bytes:
+        """Return the bytes of that digest, checked."""
+        try:
+            return self._objects.get(sha256)
+        except OSError as error:
+            raise refusals.no_object(sha256, f"cannot be read: {error}") from error
+
+    def has_object(self, sha256: str) -> bool:
+        """Whether an object of that digest is here; its bytes are not checked."""
+        return self._objects.has(sha256)
+
+    def put_document(self, run: RunId, name: str, doc: JsonObject) -> None:
+        """Keep a document beside the run; written once."""
+        with self._database.writing(f"keeping document {name!r} of run {run}") as db:
+            tables.put_document(db, run, name, doc)
+
+    def get_document(self, run: RunId, name: str) -> JsonObject:
+        """Return that document, checked."""
+        with self._database.reading(f"reading document {name!r} of run {run}") as db:
+            return tables.document(db, run, name)
+
+    def documents(self, run: RunId) -> Sequence[str]:
+        """Return the names of a run's documents."""
+        with self._database.reading(f"listing the documents of run {run}") as db:
+            return tables.document_names(db, run)
+
+    # inside
+
+    def _take_lock(self, run: RunId, owner: str) -> RunLock:
+        try:
+            return self._locks.take(run, owner)
+        except OSError as error:
+            raise JournalError(f"locking run {run}: {error}; nothing was changed") from error
+
+    def _check_lease(self, db: sqlite3.Connection, lease: Lease) -> None:
+        newest = tables.newest_token(db, lease.run)
+        if newest != lease.token:
+            raise refusals.fenced(lease.run, lease.token, newest)
+        if self._held.get(lease.run, (-1, None))[0] != lease.token:
+            raise refusals.not_held(lease.run, lease.token)
+
+    def _stored(self, run: RunId, after: int) -> Iterator[bytes]:
+        while True:
+            with self._database.reading(f"reading run {run}") as db:
+                rows = tables.lines_after(db, run, after, _BATCH)
+            if not rows:
+                return
+            yield from (line for _, line in rows)
+            after = rows[-1][0]
+
+    def _adopt_chain(self, db: sqlite3.Connection, chain: ArrivingChain) -> bool:
+        if tables.has_run(db, chain.run):
+            tables.checked_head(db, chain.run)
+        else:
+            tables.add_run(
+                db, chain.run, chain.title, chain.run_class, chain.created_at_ms, "imported"
+            )
+        new = arriving(chain, self._stored(chain.run, -1))
+        return tables.add_lines(db, chain.run, new) is not None
+
+    def _has_ended(self, db: sqlite3.Connection, run: RunId) -> bool:
+        return any(
+            codec.ends_chain(tables.line_at(db, each, tables.run_row(db, each).head.seq))
+            for each in (run, RunId(refusals.root_of(run)))
+            if tables.has_run(db, each)
+        )
