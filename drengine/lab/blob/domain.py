@@ -109,7 +109,7 @@ def make_sas(
     )
 
 
-def authorize_hsm_storage(  # noqa: PLR0917 - the signature is a contract of the lab
+def authorize_hsm_storage(
     tx: Tx,
     account: str,
     container: str,

@@ -181,7 +181,7 @@ _ACCOUNT: Final = (
 
 ROUTES: Final[tuple[Route, ...]] = (
     *(
-        Route(BLOB_HOST, method, r"/.*", serve, "none", blob_fault)
+        Route(BLOB_HOST, method, r"/.*", serve, "storage", blob_fault)
         for method in ("GET", "HEAD", "PUT", "POST", "DELETE")
     ),
     Route(ARM_HOST, "GET", _ACCOUNT, show_account, "arm", arm_fault),

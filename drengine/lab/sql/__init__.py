@@ -1,0 +1,1 @@
+"""The lab's SQL Managed Instance: keys, protector, databases with real keys, failover groups."""
