@@ -39,7 +39,7 @@ CURVES: Final[dict[str, type[ec.EllipticCurve]]] = {
     "P-521": ec.SECP521R1,
     "P-256K": ec.SECP256K1,
 }
-CURVE_NAMES: Final = {curve.name: name for name, curve in CURVES.items()}
+CURVE_NAMES: Final = {curve().name: name for name, curve in CURVES.items()}
 DEFAULT_OPS: Final = {
     "RSA-HSM": ["wrapKey", "decrypt", "encrypt", "unwrapKey", "sign", "verify"],
     "EC-HSM": ["sign", "verify"],
