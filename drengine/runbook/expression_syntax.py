@@ -50,7 +50,7 @@ class Literal:
     """A value written in the expression."""
 
     value: str | int | bool | None
-    at: int = field(default=0, compare=False)
+    at: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Reference:
     """A path into the scope; an index is an int."""
 
     segments: tuple[str | int, ...]
-    at: int = field(default=0, compare=False)
+    at: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Call:
 
     name: str
     arguments: tuple[Node, ...]
-    at: int = field(default=0, compare=False)
+    at: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Not:
     """The opposite of a boolean."""
 
     operand: Node
-    at: int = field(default=0, compare=False)
+    at: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Logic:
 
     operator: str
     operands: tuple[Node, ...]
-    at: int = field(default=0, compare=False)
+    at: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Compare:
     operator: str
     left: Node
     right: Node
-    at: int = field(default=0, compare=False)
+    at: int = field(default=0, compare=False, repr=False)
 
 
 Node: TypeAlias = Literal | Reference | Call | Not | Logic | Compare

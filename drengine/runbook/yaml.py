@@ -222,7 +222,7 @@ class _Reader:
         if not isinstance(event, yaml.ScalarEvent):
             raise self._refuse(event, "a key must be plain text, not a list or mapping")
         key = self._text(event)
-        if event.style is None and key == "<<":
+        if not event.style and key == "<<":
             raise self._refuse(event, "a merge key (`<<`) is not allowed; write the keys out")
         if not key:
             raise self._refuse(event, "an empty key is not allowed")
@@ -260,7 +260,7 @@ class _Reader:
 
     def _scalar(self, event: yaml.ScalarEvent) -> Json:
         text = self._text(event)
-        if event.style is not None:
+        if event.style:  # libyaml says "" where the pure reader says None
             return text
         if text in ("true", "false"):
             return text == "true"
