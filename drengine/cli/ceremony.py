@@ -88,7 +88,7 @@ def combine_command(
 
     All keys are opened in one short-lived process here. Nothing is sent anywhere.
     """
-    from drengine.ceremony.combine import KeySource, combine  # noqa: PLC0415 - loads cryptography
+    from drengine.ceremony.combine import KeySource, combine  # noqa: PLC0415 - lazy for --help
 
     if certificates and len(certificates) != len(keys):
         raise UsageError(

@@ -74,7 +74,7 @@ def test_the_same_number_twice_is_refused_and_both_are_named(writer):
 @pytest.mark.parametrize("number", [0, 128, -1])
 def test_a_number_outside_the_range_is_refused(writer, number):
     _, shares = deal(writer, 2, 3)
-    with pytest.raises(ShareError, match="not 1..127"):
+    with pytest.raises(ShareError, match=r"not 1\.\.127"):
         combine([shares[0], replace(shares[1], x=number)], 2)
 
 

@@ -159,7 +159,7 @@ def test_every_byte_of_entropy_comes_from_the_port(domain, people, exchange):
 
 @pytest.mark.parametrize("data", [b"", b"words", b"\x30\x03abc", b"-----BEGIN CERTIFICATE-----\n"])
 def test_what_is_no_exchange_certificate_is_refused(data):
-    with pytest.raises(InputFileError, match="not an X.509 certificate"):
+    with pytest.raises(InputFileError, match=r"not an X\.509 certificate"):
         load_exchange_certificate(data)
 
 

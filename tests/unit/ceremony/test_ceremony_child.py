@@ -1,0 +1,201 @@
+"""The child from outside: its limits as the kernel sees them, and what it says on a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from drengine.ceremony import child, hardening
+from drengine.ceremony.messages import CombineRequest, KeySource
+from drengine.errors import CeremonyError
+
+ROOT = Path(__file__).parents[3]
+START = "import sys; sys.path.append(sys.argv[1]); from drengine.ceremony.child import main; main()"
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def start_child(**options):
+    return subprocess.Popen(
+        [sys.executable, "-I", "-c", START, str(ROOT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        **options,
+    )
+
+
+def wait_until(true, seconds=20):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "the child did not get there"
+        time.sleep(0.01)
+
+
+def limit_of(pid, name):
+    for line in Path(f"/proc/{pid}/limits").read_text().splitlines():
+        if line.startswith(name):
+            return line[len(name) :].split()[:2]
+    return None
+
+
+def core_limit_is_raised():
+    resource.setrlimit(resource.RLIMIT_CORE, (1 << 30, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+@linux_only
+def test_the_kernel_shows_the_limits_of_a_child_that_waits_for_its_request():
+    with start_child(preexec_fn=core_limit_is_raised) as waiting:
+        wait_until(lambda: limit_of(waiting.pid, "Max file size") == ["0", "0"])
+        assert limit_of(waiting.pid, "Max core file size") == ["0", "0"]
+        waiting.stdin.close()
+        assert json.loads(waiting.stdout.read())["error"]["kind"] == "InternalError"
+
+
+# Another user cannot start an interpreter that lies in root's home, so the child begins as
+# root and steps down. That clears the dumpable flag, hence it is set again on purpose.
+STEPPED_DOWN = """
+import ctypes, os, sys
+sys.path.append(sys.argv[1])
+from drengine.ceremony import child
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+print("dumpable", flush=True)
+sys.stdin.buffer.readline()
+child.main()
+"""
+
+
+def read_as_nobody(path):
+    return subprocess.run(
+        ["cat", path], user=65534, group=65534, extra_groups=[], capture_output=True, check=False
+    )
+
+
+@linux_only
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a child as another user")
+def test_the_child_cannot_be_read_by_another_process_of_its_own_user():
+    with subprocess.Popen(
+        [sys.executable, "-I", "-c", STEPPED_DOWN, str(ROOT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as waiting:
+        assert waiting.stdout.readline() == b"dumpable\n"
+        environment = f"/proc/{waiting.pid}/environ"
+        assert read_as_nobody(environment).returncode == 0
+        waiting.stdin.write(b"go on\n")
+        waiting.stdin.flush()
+        wait_until(lambda: limit_of(waiting.pid, "Max file size") == ["0", "0"])
+        # The kernel gives /proc/PID of a process that is not dumpable to root.
+        wait_until(lambda: Path(environment).stat().st_uid == 0)
+        assert b"Permission denied" in read_as_nobody(environment).stderr
+        assert b"Permission denied" in read_as_nobody(f"/proc/{waiting.pid}/mem").stderr
+        waiting.stdin.close()
+
+
+HARDENED = """
+import ctypes, json, os, resource, sys
+sys.path.append(sys.argv[1])
+from dataclasses import asdict
+from drengine.ceremony.hardening import harden
+if sys.argv[3] == "little":
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+    if os.geteuid() == 0:
+        os.setuid(65534)
+before = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+found = asdict(harden())
+found["before"] = before
+found["after"] = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+found["core"] = resource.getrlimit(resource.RLIMIT_CORE)
+locked = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmLck")]
+found["locked_kb"] = int(locked[0])
+try:
+    with open(sys.argv[2], "w") as file:
+        file.write("x")
+    found["wrote"] = True
+except OSError:
+    found["wrote"] = False
+print(json.dumps(found), file=sys.stderr)
+if sys.argv[3] == "crash":
+    os.kill(os.getpid(), 11)
+"""
+
+
+def hardened(tmp_path, then="end", **options):
+    return subprocess.run(
+        [sys.executable, "-I", "-c", HARDENED, str(ROOT), str(tmp_path / "file"), then],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        check=False,
+        **options,
+    )
+
+
+@linux_only
+def test_hardening_does_what_it_reports(tmp_path):
+    found = json.loads(hardened(tmp_path).stderr)
+    assert (found["before"], found["after"], found["not_dumpable"]) == (1, 0, True)
+    assert found["core"] == [0, 0]
+    assert found["core_dumps_off"]
+    assert found["wrote"] is False
+    assert found["memory_locked"] is (found["locked_kb"] > 0)
+
+
+@linux_only
+def test_with_little_lockable_memory_nothing_is_locked_half_way(tmp_path):
+    found = json.loads(hardened(tmp_path, "little").stderr)
+    assert found["memory_locked"] is False
+    assert found["locked_kb"] == 0
+
+
+@linux_only
+def test_a_crash_leaves_no_core_file(tmp_path):
+    crash = [sys.executable, "-I", "-c", "import os; os.kill(os.getpid(), 11)"]
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    after.mkdir()
+    subprocess.run(crash, cwd=before, preexec_fn=core_limit_is_raised, check=False)
+    if not list(before.iterdir()):
+        pytest.skip("this machine writes no core files into the working folder anyway")
+    assert hardened(after, "crash", preexec_fn=core_limit_is_raised).returncode == -11
+    assert [path.name for path in after.iterdir() if path.name != "file"] == []
+
+
+def test_a_process_that_cannot_shut_itself_off_reads_nothing(monkeypatch):
+    monkeypatch.setattr(hardening.resource, "setrlimit", lambda _which, _limits: None)
+    monkeypatch.setattr(hardening.resource, "getrlimit", lambda _which: (1, 1))
+    monkeypatch.setattr(hardening, "_clear_dumpable", lambda: False)
+    monkeypatch.setattr(hardening, "_lock_memory", lambda: False)
+    with pytest.raises(CeremonyError, match="no key was read"):
+        hardening.harden()
+
+
+def test_an_unforeseen_error_crosses_as_type_and_place_only(monkeypatch):
+    def explode():
+        raise RuntimeError("the passphrase is 'secret words'")
+
+    monkeypatch.setattr(child, "harden", explode)
+    answer = child._answer()
+    error = json.loads(answer)["error"]
+    assert error["kind"] == "InternalError"
+    assert "RuntimeError at test_ceremony_child.py:" in error["message"]
+    assert b"secret words" not in answer
+
+
+def test_a_request_comes_back_as_it_was_written(tmp_path):
+    request = CombineRequest(
+        domain=b"\x00domain",
+        exchange_certificate=b"\xffcert",
+        keys=(
+            KeySource(tmp_path / "ä.key", None, None),
+            KeySource(tmp_path / "b.key", tmp_path / "b.cer", b"\xc3\x28"),
+        ),
+        accept_open_permissions=True,
+    )
+    assert CombineRequest.from_bytes(request.to_bytes()) == request
+    assert "\\xc3" not in repr(request)
