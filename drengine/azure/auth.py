@@ -1,0 +1,295 @@
+"""Who is signed in, and the session that everything else works through.
+
+Two ways in, both explicit: `azure-cli` takes the account of `az login` through
+azure-cli-core (no `az` process), `environment` the service principal of
+`AZURE_CLIENT_ID`, `AZURE_TENANT_ID` and `AZURE_CLIENT_SECRET` (or a certificate).
+There is no search through further credentials: in an incident nobody should have to
+find out which of eight was used.
+
+azure-cli-core keeps its configuration folder for the life of the process: one
+`AZURE_CONFIG_DIR` per process. Tokens are cached here until five minutes before they
+expire; one that a service refuses is dropped by `forget`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
+
+from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
+from azure.core.exceptions import AzureError as ClientError
+
+from drengine.azure.answers import redacted
+from drengine.azure.endpoints import CLOUDS, Endpoints, cloud_of_authority
+from drengine.azure.pipeline import Patience, Pipeline
+from drengine.azure.transport import SharedTransport
+from drengine.errors import AzureError, DrError, InputError, NotAuthorized
+from drengine.model.plan import CloudIdentity
+
+if TYPE_CHECKING:
+    from azure.core.credentials import SupportsTokenInfo
+
+AuthKind: TypeAlias = Literal["azure-cli", "environment"]
+FetchToken: TypeAlias = Callable[[tuple[str, ...], TokenRequestOptions], Awaitable[AccessTokenInfo]]
+
+EARLY_SECONDS: Final = 300
+"""A token is renewed this long before it expires."""
+
+
+class CachedCredential:
+    """A credential over any way to fetch a token, with a cache that can be dropped.
+
+    Parameters:
+        fetch: gets a token for scopes; raises `NotAuthorized` or `AzureError`.
+        now: epoch seconds, by the wall clock that issuers use.
+    """
+
+    def __init__(self, fetch: FetchToken, now: Callable[[], float] = time.time) -> None:
+        self._fetch = fetch
+        self._now = now
+        self._tokens: dict[tuple[str, ...], AccessTokenInfo] = {}
+        self._locks: dict[tuple[str, ...], asyncio.Lock] = {}
+
+    def forget(self) -> None:
+        """Drop all tokens."""
+        self._tokens.clear()
+
+    async def get_token_info(
+        self, *scopes: str, options: TokenRequestOptions | None = None
+    ) -> AccessTokenInfo:
+        """Return a token for `scopes`, from the cache where one lives long enough."""
+        wanted: TokenRequestOptions = options or {}
+        async with self._locks.setdefault(scopes, asyncio.Lock()):
+            held = self._tokens.get(scopes)
+            challenged = bool(wanted.get("claims"))
+            if held and not challenged and held.expires_on - EARLY_SECONDS > self._now():
+                return held
+            self._tokens[scopes] = fresh = await self._fetch(scopes, wanted)
+            return fresh
+
+    async def get_token(
+        self, *scopes: str, claims: str | None = None, tenant_id: str | None = None, **_: Any
+    ) -> AccessToken:
+        """Return a token the way older clients ask for one."""
+        options: TokenRequestOptions = {}
+        if claims:
+            options["claims"] = claims
+        if tenant_id:
+            options["tenant_id"] = tenant_id
+        found = await self.get_token_info(*scopes, options=options)
+        return AccessToken(found.token, found.expires_on)
+
+    async def close(self) -> None:
+        """Close nothing: the transport belongs to the session."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A signed-in session with one cloud: one credential, one transport.
+
+    Attributes:
+        tenant, subscription: GUIDs.
+        lab: whether every answer must come from a lab.
+    """
+
+    endpoints: Endpoints
+    tenant: str
+    subscription: str
+    lab: bool
+    credential: CachedCredential
+    transport: SharedTransport
+    patience: Patience = Patience()  # noqa: RUF009 (frozen)
+
+    def pipeline(self) -> Pipeline:
+        """Return what adapters read and send through."""
+        return Pipeline(self.transport, self.credential, self.endpoints, self.patience)
+
+    async def whoami(self) -> CloudIdentity:
+        """Return cloud, tenant, subscription and principal.
+
+        Tenant and principal are read from a token for the resource manager. It is not
+        verified: it is our own, and what it says is only compared with the plan.
+
+        Raises:
+            NotAuthorized: nobody is signed in.
+        """
+        token = await self.credential.get_token_info(self.endpoints.resource_manager_scope)
+        claims = claims_unverified(token.token)
+        return CloudIdentity(
+            name=self.endpoints.name,
+            tenant=str(claims.get("tid") or self.tenant),
+            subscription=self.subscription,
+            principal=str(claims.get("oid") or ""),
+            hsm_suffix=self.endpoints.hsm_suffix,
+            storage_suffix=self.endpoints.storage_suffix,
+            lab=self.lab,
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.transport.shutdown()
+
+
+def open_session(
+    auth: AuthKind, lab: bool, *, subscription: str = "", environ: Mapping[str, str] = os.environ
+) -> Session:
+    """Return a session for the account that `auth` names; nothing is sent yet.
+
+    Parameters:
+        lab: whether the session is for a lab. It then needs the lab's proxy on this machine.
+        subscription: its GUID; by default the active one of the CLI, or AZURE_SUBSCRIPTION_ID.
+
+    Raises:
+        NotAuthorized: nobody is signed in that way.
+        LabMismatch: a lab session without the lab's proxy.
+    """
+    if auth == "azure-cli":
+        return _cli_session(lab, subscription or environ.get("AZURE_SUBSCRIPTION_ID", ""), environ)
+    return _environment_session(lab, subscription, environ)
+
+
+def claims_unverified(token: str) -> dict[str, Any]:
+    """Return the claims of a JWT without any check; empty where it is not one."""
+    parts = token.split(".")
+    try:
+        found = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _cli_session(lab: bool, subscription: str, environ: Mapping[str, str]) -> Session:
+    # whatever azure-cli-core prints is talk: stdout is for results
+    with contextlib.redirect_stdout(sys.stderr):
+        endpoints, provider, active, tenant = _cli_account(subscription)
+
+    async def fetch(scopes: tuple[str, ...], options: TokenRequestOptions) -> AccessTokenInfo:
+        return await asyncio.to_thread(_cli_token, provider, scopes, options)
+
+    transport = SharedTransport(endpoints, lab=lab, environ=environ)
+    return Session(endpoints, tenant, active, lab, CachedCredential(fetch), transport)
+
+
+def _cli_account(subscription: str) -> tuple[Endpoints, SupportsTokenInfo, str, str]:
+    from azure.cli.core import get_default_cli  # noqa: PLC0415 (150 ms, only for this way in)
+    from azure.cli.core._profile import Profile  # noqa: PLC0415
+    from knack.util import CLIError  # noqa: PLC0415
+
+    try:
+        cli = get_default_cli()
+        found = Profile(cli_ctx=cli).get_login_credentials(subscription or None)
+        return _cli_endpoints(cli.cloud), *found
+    except (CLIError, OSError, ValueError) as error:
+        raise _not_signed_in(error) from None
+
+
+def _cli_endpoints(cloud: Any) -> Endpoints:
+    known = CLOUDS.get(cloud.name, Endpoints())
+    return Endpoints(
+        name=cloud.name,
+        resource_manager=cloud.endpoints.resource_manager.rstrip("/"),
+        authority=cloud.endpoints.active_directory.rstrip("/"),
+        hsm_suffix=cloud.suffixes.mhsm_dns.lstrip("."),
+        storage_suffix=cloud.suffixes.storage_endpoint.lstrip("."),
+        sql_suffix=known.sql_suffix,
+    )
+
+
+def _cli_token(
+    provider: SupportsTokenInfo, scopes: tuple[str, ...], options: TokenRequestOptions
+) -> AccessTokenInfo:
+    from knack.util import CLIError  # noqa: PLC0415 (loaded already by this way in)
+
+    try:
+        return provider.get_token_info(*scopes, options=options)
+    except CLIError as error:
+        raise _not_signed_in(error) from None
+    except (OSError, ValueError) as error:  # requests' connection errors are OSError
+        raise AzureError(
+            f"getting a token through the Azure CLI: {redacted(str(error))}", transient=True
+        ) from None
+
+
+def _not_signed_in(error: Exception) -> NotAuthorized:
+    return NotAuthorized(
+        f"signing in with the account of the Azure CLI: {redacted(str(error))}", hint="az login"
+    )
+
+
+def _environment_session(lab: bool, subscription: str, environ: Mapping[str, str]) -> Session:
+    active = subscription or environ.get("AZURE_SUBSCRIPTION_ID", "")
+    tenant = environ.get("AZURE_TENANT_ID", "")
+    missing = [
+        name
+        for name, value in (
+            ("AZURE_SUBSCRIPTION_ID", active),
+            ("AZURE_TENANT_ID", tenant),
+            ("AZURE_CLIENT_ID", environ.get("AZURE_CLIENT_ID", "")),
+        )
+        if not value
+    ]
+    if missing:
+        raise NotAuthorized(
+            f"signing in from the environment: {', '.join(missing)} not set",
+            hint="set them, or sign in with az login and use --auth azure-cli",
+        )
+    endpoints = _environment_cloud(environ.get("AZURE_AUTHORITY_HOST", ""))
+    transport = SharedTransport(endpoints, lab=lab, environ=environ)
+
+    async def fetch(scopes: tuple[str, ...], options: TokenRequestOptions) -> AccessTokenInfo:
+        return await _environment_token(transport, endpoints, scopes, options)
+
+    return Session(endpoints, tenant, active, lab, CachedCredential(fetch), transport)
+
+
+def _environment_cloud(authority: str) -> Endpoints:
+    found = cloud_of_authority(authority) if authority else Endpoints()
+    if found is None:
+        raise InputError(
+            f"AZURE_AUTHORITY_HOST is {authority!r}, which is no public cloud's",
+            hint="use az cloud register, az login and --auth azure-cli for another cloud",
+        )
+    return found
+
+
+async def _environment_token(
+    transport: SharedTransport,
+    endpoints: Endpoints,
+    scopes: tuple[str, ...],
+    options: TokenRequestOptions,
+) -> AccessTokenInfo:
+    from azure.identity.aio import EnvironmentCredential  # noqa: PLC0415 (250 ms, this way only)
+
+    # a new one each time: the cache above is the only one, so that `forget` is enough
+    credential = EnvironmentCredential(transport=transport, authority=endpoints.authority)
+    try:
+        found: AccessTokenInfo = await credential.get_token_info(*scopes, options=options)
+    except DrError:
+        raise
+    except ClientError as error:
+        refused = getattr(error, "response", None) is not None or "unavailable" in str(error)
+        message = f"signing in from the environment: {redacted(str(error))}"
+        if refused:
+            raise NotAuthorized(message, hint="check AZURE_CLIENT_ID and its secret") from None
+        raise AzureError(message, transient=True) from None
+    return found

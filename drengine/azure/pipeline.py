@@ -1,0 +1,334 @@
+"""From an adapter's call to one honest result: done, refused, or not known.
+
+`Pipeline.read` asks, and asks again within bounds where the fault is transient.
+`Pipeline.send` sends what changes something, exactly once, and tells from what really
+went over the wire (the attempt's flights) which of three things happened:
+
+- `Answer`: the service accepted it.
+- `AzureError` (`NotAuthorized`, `Throttled`): the service refused it, or it never left.
+  It had no effect.
+- `UnknownOutcome`: it may have had its effect. Look before anything is sent again.
+
+What the SDK above made of the answer (a model that does not fit, a `Retry-After` it cannot
+read, a poller it could not build) never decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError as ClientError
+from azure.core.exceptions import ClientAuthenticationError
+from azure.core.pipeline.policies import (
+    ContentDecodePolicy,
+    CustomHookPolicy,
+    HeadersPolicy,
+    RequestIdPolicy,
+    UserAgentPolicy,
+)
+from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
+
+from drengine import __version__
+from drengine.azure.answers import Answer, redacted, retry_after_seconds, service_error
+from drengine.azure.endpoints import Endpoints, host_of
+from drengine.azure.exchanges import Attempt, Flight, attempting
+from drengine.azure.transport import SharedTransport
+from drengine.errors import AzureError, DrError, NotAuthorized, Throttled, UnknownOutcome
+
+T = TypeVar("T")
+
+_UNAUTHORIZED: Final = 401
+_FORBIDDEN: Final = 403
+_NOT_FOUND: Final = 404
+_TIMED_OUT: Final = 408
+_TOO_MANY: Final = 429
+_REDIRECTS: Final = 300
+_REFUSALS: Final = 400
+_FAULTS: Final = 500
+
+_SILENT: Final = logging.getLogger("drengine.azure.silent")
+_SILENT.disabled = True
+
+
+class Credential(AsyncTokenCredential, Protocol):
+    """A credential whose tokens can be dropped when a service no longer takes them."""
+
+    def forget(self) -> None:
+        """Drop cached tokens, so that the next one is fresh."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often and how long a read is tried.
+
+    Attributes:
+        tries: how often at most.
+        first_wait_seconds: doubled with every try, with jitter.
+        longest_wait_seconds: also bounds what the service asks for.
+        sleep: waits.
+    """
+
+    tries: int = 3
+    first_wait_seconds: float = 0.5
+    longest_wait_seconds: float = 10.0
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+
+    def wait_seconds(self, done: int, asked: float | None) -> float:
+        """Return how long to wait after `done` tries, where the service asked for `asked`."""
+        own = self.first_wait_seconds * 2 ** (done - 1)
+        wait = own if asked is None else asked
+        jitter = 1 + random.random() / 4  # noqa: S311 (spreads load, keeps no secret)
+        return min(wait * jitter, self.longest_wait_seconds)
+
+
+class Pipeline:
+    """What adapters read and send through.
+
+    Parameters:
+        transport, credential: of the session.
+        endpoints: the session's cloud.
+        patience: with reads; sends are never repeated here.
+    """
+
+    def __init__(
+        self,
+        transport: SharedTransport,
+        credential: Credential,
+        endpoints: Endpoints,
+        patience: Patience = Patience(),
+    ) -> None:
+        self.transport = transport
+        self.credential = credential
+        self.endpoints = endpoints
+        self._patience = patience
+
+    def client_options(self) -> dict[str, Any]:
+        """Return the keyword arguments of every client: no retries, redirects or logs."""
+        return {
+            "transport": self.transport,
+            "retry_total": 0,
+            "retry_connect": 0,
+            "retry_read": 0,
+            "retry_status": 0,
+            "permit_redirects": False,
+            "logging_enable": False,
+            "logger": _SILENT,
+            "user_agent": f"drengine/{__version__}",
+        }
+
+    def resource_manager_options(self) -> dict[str, Any]:
+        """Return the keyword arguments of a resource-manager client.
+
+        The list of policies is closed: the default one would also register providers and
+        send the request again by itself.
+        """
+        scope = self.endpoints.resource_manager_scope
+        return {
+            "transport": self.transport,
+            "base_url": self.endpoints.resource_manager,
+            "credential_scopes": [scope],
+            "policies": [
+                RequestIdPolicy(),
+                HeadersPolicy(),
+                UserAgentPolicy(f"drengine/{__version__}"),
+                ContentDecodePolicy(),
+                AsyncARMChallengeAuthenticationPolicy(self.credential, scope),
+                CustomHookPolicy(),
+            ],
+        }
+
+    async def read(
+        self,
+        what: str,
+        call: Callable[[], Awaitable[T]],
+        *,
+        by_post: bool = False,
+        again: bool = True,
+    ) -> T:
+        """Call something that only reads, and again where the fault is transient.
+
+        Parameters:
+            what: the words for messages: "listing the keys of …".
+            by_post: whether it reads by POST (wrapkey, a name check).
+            again: whether a transient fault is worth another try; a single try for
+                services that tell a lasting state by a 503.
+
+        Raises:
+            AzureError: the service refused, or could not be reached in all tries.
+        """
+        done = 0
+        while True:
+            done += 1
+            attempt = Attempt(what, may_change=False, by_post=by_post)
+            try:
+                return await _read_once(attempt, call)
+            except AzureError as error:
+                if not again or not self._worth_repeating(error, done):
+                    raise
+                asked = error.retry_after_seconds
+                await self._patience.sleep(self._patience.wait_seconds(done, asked))
+
+    async def find(self, what: str, call: Callable[[], Awaitable[T]]) -> T | None:
+        """Read something that may not be there; None where the service says 404."""
+        try:
+            return await self.read(what, call)
+        except AzureError as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise
+
+    async def send(
+        self, what: str, call: Callable[[], Awaitable[object]], *, secrets: Sequence[str] = ()
+    ) -> Answer:
+        """Call something that sends one changing request, and return the answer to it.
+
+        Parameters:
+            what: the words for messages: "starting the restore of …".
+            secrets: texts of the request that must not be quoted from an answer.
+
+        Raises:
+            AzureError: refused, or certainly not sent.
+            UnknownOutcome: it may have had its effect.
+        """
+        attempt = Attempt(what, may_change=True)
+        failure: Exception | None = None
+        try:
+            with attempting(attempt):
+                await call()
+        except Exception as error:  # noqa: BLE001 (only the flights tell what happened)
+            failure = error
+        try:
+            return _fate(attempt, failure)
+        except NotAuthorized as error:
+            if error.status == _UNAUTHORIZED:
+                self.credential.forget()
+            raise _without(secrets, error) from None
+        except DrError as error:
+            raise _without(secrets, error) from None
+
+    def _worth_repeating(self, error: AzureError, done: int) -> bool:
+        if done >= self._patience.tries:
+            return False
+        if error.status == _UNAUTHORIZED and done == 1:
+            self.credential.forget()
+            return True
+        return error.transient
+
+
+async def _read_once(attempt: Attempt, call: Callable[[], Awaitable[T]]) -> T:
+    try:
+        with attempting(attempt):
+            found = await call()
+    except DrError:
+        raise
+    except Exception as error:
+        last = attempt.flights[-1] if attempt.flights else None
+        if last is not None and last.status >= _REDIRECTS:
+            raise _refusal(attempt.what, last) from None
+        if not isinstance(error, (ClientError, ValueError)):
+            raise  # a bug here, not a fault of the service
+        raise _unreachable(attempt.what, error, last) from None
+    if attempt.flights and attempt.flights[-1].status >= _REDIRECTS:
+        raise _refusal(attempt.what, attempt.flights[-1])
+    return found
+
+
+def _fate(attempt: Attempt, failure: Exception | None) -> Answer:
+    sent = [flight for flight in attempt.changing() if flight.left]
+    if not sent:
+        _raise_unsent(attempt, failure)
+    flight = sent[-1]
+    answer = Answer(flight.status, flight.headers, flight.body)
+    if not flight.status:
+        raise _unknown(attempt.what, f"no complete answer came ({_named(failure)})")
+    if flight.status < _REDIRECTS and isinstance(failure, DrError):
+        raise _unknown(attempt.what, redacted(failure.message))
+    if flight.status < _REDIRECTS and answer.is_readable():
+        return answer
+    if flight.status < _REDIRECTS:
+        raise _unknown(attempt.what, f"the answer {flight.status} is not one of the service")
+    if flight.status < _REFUSALS or flight.status >= _FAULTS or flight.status == _TIMED_OUT:
+        raise _unknown(attempt.what, _described(flight))
+    raise _refusal(attempt.what, flight)
+
+
+def _raise_unsent(attempt: Attempt, failure: Exception | None) -> None:
+    """Raise what kept the request from leaving; there was no effect."""
+    if isinstance(failure, DrError):
+        raise failure
+    last = attempt.flights[-1] if attempt.flights else None
+    if last is not None and last.status >= _REDIRECTS:
+        raise _refusal(attempt.what, last)
+    if failure is None or isinstance(failure, (ClientError, ValueError, OSError)):
+        raise _unreachable(attempt.what, failure or ValueError("nothing was sent"), last)
+    raise failure
+
+
+def _refusal(what: str, flight: Flight) -> AzureError:
+    code, _ = service_error(flight.body, flight.headers)
+    status = flight.status
+    message = f"{what}: {_described(flight)}"
+    wait = retry_after_seconds(flight.headers)
+    if status in (_UNAUTHORIZED, _FORBIDDEN):
+        return NotAuthorized(message, status=status, service_code=code, hint=_hint(status))
+    if status == _TOO_MANY:
+        return Throttled(
+            message, status=status, service_code=code, transient=True, retry_after_seconds=wait
+        )
+    return AzureError(
+        message,
+        status=status,
+        service_code=code,
+        transient=status == _TIMED_OUT or status >= _FAULTS,
+        retry_after_seconds=wait,
+    )
+
+
+def _described(flight: Flight) -> str:
+    code, text = service_error(flight.body, flight.headers)
+    found = f"{host_of(flight.url)} answered {flight.status}"
+    return ": ".join(part for part in (f"{found} {code}".rstrip(), text) if part)
+
+
+def _hint(status: int) -> str:
+    if status == _UNAUTHORIZED:
+        return "az login"
+    return "a role is missing, is not effective yet, or a firewall is in between: drengine doctor"
+
+
+def _unreachable(what: str, error: Exception, last: Flight | None) -> AzureError:
+    if isinstance(error, ClientAuthenticationError):
+        return NotAuthorized(f"{what}: {redacted(str(error))}", hint="az login")
+    where = f"{host_of(last.url)}: " if last is not None else ""
+    certificate = "CERTIFICATE_VERIFY_FAILED" in str(error)
+    return AzureError(
+        f"{what}: {where}{redacted(str(error))}",
+        transient=isinstance(error, ClientError) and not certificate,
+        hint="SSL_CERT_FILE must name the authorities to trust" if certificate else "",
+    )
+
+
+def _unknown(what: str, found: str) -> UnknownOutcome:
+    return UnknownOutcome(
+        f"{what}: {found}; the request was sent once, and whether it had its effect is not known",
+        hint="nothing is sent again before the service was asked what is there: drengine resume",
+    )
+
+
+def _named(failure: Exception | None) -> str:
+    return redacted(str(failure)) if failure else "no reason given"
+
+
+def _without(secrets: Sequence[str], error: DrError) -> DrError:
+    """Mask the texts of `secrets` in the message, where a service has quoted them."""
+    for secret in secrets:
+        error.message = error.message.replace(secret, "•••")
+    error.args = (error.message,)
+    return error
