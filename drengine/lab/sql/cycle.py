@@ -5,7 +5,7 @@ unwraps. A refusal turns those databases inaccessible. When access returns withi
 window they heal by themselves; later they wait for a re-evaluation.
 
 Rules:
-- one unwrap for each distinct key, not for each database: whoever may unwrap one wrapped
+- one look and one unwrap for each distinct key, not for each database: whoever may unwrap one wrapped
   key with a version may unwrap all of them. A database that heals is opened itself;
 - a key that does not answer (an outage) may be replaced by another linked key of the same
   material; one that says no may not. An outage turns databases inaccessible only when two
@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from drengine.lab.sql import activity, deks, state
+from drengine.lab.sql import activity, deks, keycalls, state
 from drengine.lab.sql.faults import refusal
 from drengine.lab.sql.keycalls import KeyRefused
 
@@ -72,8 +72,10 @@ def _check(ring: deks.Ring | None, doc: state.Doc, rows: Rows) -> _Finding:
         return _Finding(refusal("AzureKeyVaultNoServerIdentity", server=doc["name"]))
     sample = rows[0][1]
     try:
+        keycalls.check_usable(ring.lab, ring.caller, sample["key_uri"])
         ring.open_dek(sample, spares=False)
     except KeyRefused as refused:
+        ring.refused[sample["key_uri"]] = refused
         if refused.outage and _opens_elsewhere(ring, sample):
             return _Finding(None)
         return _Finding(refused.refusal, refused.outage)

@@ -76,7 +76,8 @@ def check_key(lab: Lab, caller: Caller, uri: str) -> KeyFacts:
     key = cells.public_key(bundle["key"]) if bundle["key"].get("n") else None
     if key is None or key.key_size not in _SIZES or bundle["key"]["kty"] not in ("RSA", "RSA-HSM"):
         raise KeyRefused(refusal("AzureKeyVaultRsaKeyNotSupported", uri=uri))
-    _check_attributes(lab, uri, bundle)
+    _check_state(lab, uri, bundle)
+    _check_policy(lab, uri, bundle)
     resolved = str(bundle["key"]["kid"])
     probe = secrets.token_bytes(cells.DEK_BYTES)
     if unwrap(lab, caller, resolved, wrap(lab, caller, resolved, probe)) != probe:
@@ -84,17 +85,31 @@ def check_key(lab: Lab, caller: Caller, uri: str) -> KeyFacts:
     return KeyFacts(uri, resolved, cells.thumbprint(key))
 
 
-def _check_attributes(lab: Lab, uri: str, bundle: dict[str, Any]) -> None:
+def check_usable(lab: Lab, caller: Caller, uri: str) -> None:
+    """Check that a key is there, enabled and within its dates.
+
+    An HSM still unwraps with a key that has expired; SQL does not use it any more.
+
+    Raises:
+        KeyRefused: with the first thing that is wrong.
+    """
+    _check_state(lab, uri, _call(lab, caller, uri, "GET", "", None))
+
+
+def _check_state(lab: Lab, uri: str, bundle: dict[str, Any]) -> None:
     attributes = bundle.get("attributes", {})
     now = lab.clock.now_ms() // 1000
     if not attributes.get("enabled", True):
         raise KeyRefused(refusal("AzureKeyVaultKeyDisabled", uri=uri))
     if attributes.get("nbf", 0) > now or attributes.get("exp", now + 1) <= now:
         raise KeyRefused(refusal("AzureKeyVaultInvalidExpirationDate", uri=uri))
+
+
+def _check_policy(lab: Lab, uri: str, bundle: dict[str, Any]) -> None:
     for operation in ("wrapKey", "unwrapKey"):
         if operation not in bundle["key"].get("key_ops", ()):
             raise KeyRefused(refusal("AkvKeyOperationNotAllowed", uri=uri, operation=operation))
-    level = attributes.get("recoveryLevel", "")
+    level = bundle.get("attributes", {}).get("recoveryLevel", "")
     if lab.settings.enforce_recovery_level and "Purgeable" in level:
         raise KeyRefused(refusal("SecurityInvalidAzureKeyVaultRecoveryLevel", uri=uri, level=level))
 
