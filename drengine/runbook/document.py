@@ -73,7 +73,8 @@ Count = Annotated[int, Field(ge=1, le=1_000)]
 
 
 class _Doc(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Only the whole document is ever validated, so only its validator is built, on first use.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class ObjectivesDoc(_Doc):

@@ -136,23 +136,29 @@ def _parse_short(text: str) -> Template:
 
 def _parse(text: str) -> Template:
     parts: list[str | Node] = []
-    plain, position = "", 0
+    plain: list[str] = []
+    position = expressions = 0
     while (start := text.find("${", position)) >= 0:
-        if text[start - 1 : start] == "$" and start > position:
-            plain, position = plain + text[position : start - 1] + "${", start + 2
+        if start > position and text[start - 1] == "$":
+            plain += (text[position : start - 1], "${")
+            position = start + 2
             continue
-        plain += text[position:start]
-        if plain:
-            parts.append(plain)
+        plain.append(text[position:start])
+        _flush(plain, parts)
         node, position = _Parser(text, start + 2).parse()
         parts.append(node)
-        plain = ""
-        if len(parts) > 2 * MAX_PARTS:
+        expressions += 1
+        if expressions > MAX_PARTS:
             raise ExpressionError(f"a text holds more than {MAX_PARTS} expressions")
-    plain += text[position:]
-    if plain:
-        parts.append(plain)
+    plain.append(text[position:])
+    _flush(plain, parts)
     return tuple(parts)
+
+
+def _flush(plain: list[str], parts: list[str | Node]) -> None:
+    if text := "".join(plain):
+        parts.append(text)
+    plain.clear()
 
 
 def walk(node: Node) -> Iterator[Node]:

@@ -22,10 +22,18 @@ from drengine.runbook.suggest import did_you_mean, shown
 
 def upstream(runbook: Runbook) -> dict[str, frozenset[str]]:
     """Return step id -> the ids of all steps that are done before it; the graph is acyclic."""
-    above: dict[str, frozenset[str]] = {}
+    ids = [step.id for step in runbook.steps]
+    bit = {step_id: 1 << index for index, step_id in enumerate(ids)}
+    masks: dict[str, int] = {}
     for step in in_order(runbook):
-        above[step.id] = frozenset(step.needs).union(*(above[need] for need in step.needs))
-    return above
+        mask = 0
+        for need in step.needs:
+            mask |= bit[need] | masks[need]
+        masks[step.id] = mask
+    return {
+        step_id: frozenset(other for other in ids if bit[other] & mask)
+        for step_id, mask in masks.items()
+    }
 
 
 def in_order(runbook: Runbook) -> list[Step]:
@@ -63,9 +71,8 @@ def _check_cycle(runbook: Runbook, problems: Problems) -> bool:
     return True
 
 
-def check_groups(runbook: Runbook, problems: Problems) -> None:
+def check_groups(runbook: Runbook, above: Mapping[str, frozenset[str]], problems: Problems) -> None:
     """Check that each group hangs together and encloses nothing foreign; the graph is sound."""
-    above = upstream(runbook)
     groups: dict[str, list[int]] = {}
     for index, step in enumerate(runbook.steps):
         if step.group is not None:

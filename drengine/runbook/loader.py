@@ -86,9 +86,10 @@ def _load(
     for index, step in enumerate(runbook.steps):
         _check_keys(doc.steps[index], step, ("steps", index), problems)
     if check_needs(runbook, problems):
-        check_groups(runbook, problems)
+        above = upstream(runbook)
+        check_groups(runbook, above, problems)
         check_points_of_no_return(runbook, problems)
-        check_expressions(runbook, catalogue, upstream(runbook), problems)
+        check_expressions(runbook, catalogue, above, problems)
     return runbook, problems.in_order()
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import yaml
 
@@ -43,14 +43,14 @@ _UNSAFE: Final = re.compile(
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _FLOAT: Final = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _SPECIAL_FLOAT: Final = re.compile(r"[-+]?\.inf|\.nan", re.IGNORECASE)
+_NUMBER_START: Final = frozenset("0123456789+-.")
 _MAX_DIGITS: Final = 18
 
 # libyaml is a hundred times faster; the pure reader obeys the same caps where it is missing.
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a node stands, 1-based: its key (for a list item: the item) and its value."""
 
     key: tuple[int, int]
@@ -121,7 +121,6 @@ class _Open:
     value: dict[str, Json] | list[Json]
     key: str | None = None
     key_mark: tuple[int, int] = (1, 1)
-    length: int = 0
 
 
 @dataclass(slots=True)
@@ -177,17 +176,14 @@ class _Reader:
         return RunbookError(message, file=self.file, line=line, column=column, hint=hint)
 
     def _take(self, event: yaml.Event) -> None:
-        match event:
-            case yaml.DocumentStartEvent():
-                self._start_document(event)
-            case yaml.AliasEvent():
-                raise self._refuse(event, "an alias (`*name`) is not allowed; write the value out")
-            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
-                self.stack.pop()
-            case yaml.NodeEvent():
-                self._node(event)
-            case _:
-                pass
+        if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            self.stack.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            raise self._refuse(event, "an alias (`*name`) is not allowed; write the value out")
+        elif isinstance(event, yaml.NodeEvent):
+            self._node(event)
+        elif isinstance(event, yaml.DocumentStartEvent):
+            self._start_document(event)
 
     def _start_document(self, event: yaml.DocumentStartEvent) -> None:
         self.documents += 1
@@ -254,7 +250,8 @@ class _Reader:
 
     def _text(self, event: yaml.ScalarEvent) -> str:
         text: str = event.value
-        if found := _UNSAFE.search(text):
+        # The document as a whole has been searched; only an escape can bring one in here.
+        if event.style == '"' and (found := _UNSAFE.search(text)):
             raise self._refuse(event, f"the text contains character U+{ord(found[0]):04X}")
         return text
 
@@ -266,6 +263,11 @@ class _Reader:
             return text == "true"
         if text in ("", "~", "null"):
             return None
+        if text[0] in _NUMBER_START:
+            return self._number(event, text)
+        return text
+
+    def _number(self, event: yaml.ScalarEvent, text: str) -> Json:
         if _INTEGER.fullmatch(text):
             if len(text) > _MAX_DIGITS:
                 raise self._refuse(
