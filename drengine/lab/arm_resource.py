@@ -161,7 +161,9 @@ def with_identity(resource: dict[str, Any], identity: dict[str, Any] | None) -> 
         return rest
     if identity["type"] != "UserAssigned":
         raise LabFault(400, "400", "A Managed HSM takes user-assigned identities only.")
-    attached = {one: {} for one in identity.get("userAssignedIdentities") or {}}
+    attached: dict[str, dict[str, str]] = {
+        one: {} for one in identity.get("userAssignedIdentities") or {}
+    }
     return {"identity": {"type": "UserAssigned", "userAssignedIdentities": attached}, **rest}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
@@ -46,6 +47,11 @@ class KeyPool:
     def fill(self, bits: int, count: int = 1) -> None:
         """Make keys and wait for them."""
         for future in [self._start(bits) for _ in range(count)]:
+            future.result()
+
+    def fill_all(self, sizes: Sequence[int]) -> None:
+        """Make keys of several sizes, the largest first, and wait for them."""
+        for future in [self._start(bits) for bits in sorted(sizes, reverse=True)]:
             future.result()
 
     def fill_in_background(self, bits: int, count: int = 1) -> None:

@@ -6,25 +6,27 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from drengine.lab import arm_hsm, arm_subscription, control, entra
-from drengine.lab.blob import routes as blob
-from drengine.lab.hsm import routes as hsm
-from drengine.lab.sql import routes as sql
+from drengine.lab.blob.routes import ROUTES as BLOB_ROUTES
+from drengine.lab.hsm.routes import JOBS as HSM_JOBS
+from drengine.lab.hsm.routes import ROUTES as HSM_ROUTES
+from drengine.lab.sql.routes import JOBS as SQL_JOBS
+from drengine.lab.sql.routes import ROUTES as SQL_ROUTES
 
 if TYPE_CHECKING:
     from drengine.lab.wire import Route
     from drengine.lab.world import Lab
 
 ROUTES: Final[tuple[Route, ...]] = (
-    *hsm.ROUTES,
+    *HSM_ROUTES,
     *arm_hsm.ROUTES,
-    *sql.ROUTES,
-    *blob.ROUTES,
+    *SQL_ROUTES,
+    *BLOB_ROUTES,
     *arm_subscription.ROUTES,
     *entra.ROUTES,
     *control.ROUTES,
 )
 JOBS: Final[Mapping[str, Callable[[Lab, dict[str, Any]], None]]] = {
     **arm_hsm.JOBS,
-    **hsm.JOBS,
-    **sql.JOBS,
+    **HSM_JOBS,
+    **SQL_JOBS,
 }

@@ -112,7 +112,7 @@ class Settings:
     """*open* A forced failover from an instance with inaccessible databases."""
 
 
-def fast(base: Settings | None = None) -> Settings:
+def fast_settings(base: Settings | None = None) -> Settings:
     """Return the settings of the fast profile: clients poll every 40 milliseconds."""
     return replace(base or Settings(), retry_after_ms=40)
 

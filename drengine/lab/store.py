@@ -246,6 +246,16 @@ class Store:
             self._sql.close()
 
 
+@contextmanager
+def reading(path: Path, now_ms: int) -> Iterator[Tx]:
+    """Open the file for reading only, also while a lab runs; a write in it fails."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+    try:
+        yield Tx(connection, now_ms)
+    finally:
+        connection.close()
+
+
 def read_calls(path: Path, after: int = 0, limit: int = 100_000) -> list[dict[str, Any]]:
     """Read the call log from the file, also while a lab runs.
 

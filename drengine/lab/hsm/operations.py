@@ -20,6 +20,7 @@ from drengine.lab.hsm import keystore, roles, state, vault
 from drengine.lab.wire import Call, LabFault, Response, Route, hsm_fault
 
 if TYPE_CHECKING:
+    from drengine.lab.settings import Settings
     from drengine.lab.store import Tx
     from drengine.lab.world import Lab
 
@@ -57,38 +58,57 @@ def storage_of(parameters: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _begin(call: Call, hsm: dict[str, Any], kind: str, **payload: Any) -> dict[str, Any]:
-    """Write the job's document and have it run after the usual time."""
+def begin(
+    tx: Tx, settings: Settings, hsm: dict[str, Any], kind: str, **payload: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write a job's document, schedule it, and return document and payload.
+
+    Parameters:
+        kind: `backup` or `restore`, the word in the job's address.
+        payload: `verb`, `storage` and what the verb needs.
+
+    Raises:
+        LabFault: another backup or restore is running.
+    """
     verb = payload["verb"]
     if hsm.get("busy") is not None:
-        status = call.lab.settings.restore_busy_status
-        text = f"Another {hsm['busy'].split('/')[0]} operation is in progress"
-        raise LabFault(status, "Conflict" if status == 409 else "TooManyRequests", text)  # noqa: PLR2004 - a setting
-    job = {
-        "jobId": uuid.uuid4().hex,
-        "kind": kind,
-        "status": "InProgress",
-        "statusDetails": None,
-        "error": None,
-        "startTime": call.tx.now_ms // 1000,
-        "endTime": None,
-        "azureStorageBlobContainerUri": None,
-    }
-    if verb.startswith("pre"):
-        job["statusDetails"] = f"Pre Full {kind} operation is in progress"
+        status = settings.restore_busy_status
+        code = "Conflict" if status == 409 else "TooManyRequests"  # noqa: PLR2004 - a setting
+        word = hsm["busy"].split("/")[0]
+        raise LabFault(status, code, f"Another {word} operation is in progress")
+    job = _new_job(kind, verb, tx.now_ms)
     hsm["busy"] = f"{kind}/{job['jobId']}"
     if verb == "restore":
         hsm["restoring"] = job["jobId"]
-    state.store(call.tx, hsm)
-    call.tx.put(JOB_DOC, f"{hsm['name']}/{kind}/{job['jobId']}", job)
+    state.store(tx, hsm)
+    tx.put(JOB_DOC, f"{hsm['name']}/{kind}/{job['jobId']}", job)
     seconds = {
-        "backup": call.lab.settings.backup,
-        "restore": call.lab.settings.restore,
-        "selective": call.lab.settings.selective_restore,
-    }.get(verb, call.lab.settings.backup / 2)
+        "backup": settings.backup,
+        "restore": settings.restore,
+        "selective": settings.selective_restore,
+    }.get(verb, settings.backup / 2)
     full = {"hsm": hsm["name"], "kind": kind, "job": job["jobId"], **payload}
-    call.tx.schedule(RUN, full, call.tx.now_ms + int(seconds * 1000))
-    call.effect, call.target = f"hsm.{verb}", f"{hsm['name']}/{job['jobId']}"
+    tx.schedule(RUN, full, tx.now_ms + int(seconds * 1000))
+    return job, full
+
+
+def _new_job(kind: str, verb: str, now_ms: int) -> dict[str, Any]:
+    checking = verb.startswith("pre")
+    return {
+        "jobId": uuid.uuid4().hex,
+        "kind": kind,
+        "status": "InProgress",
+        "statusDetails": f"Pre Full {kind} operation is in progress" if checking else None,
+        "error": None,
+        "startTime": now_ms // 1000,
+        "endTime": None,
+        "azureStorageBlobContainerUri": None,
+    }
+
+
+def _begin(call: Call, hsm: dict[str, Any], kind: str, **payload: Any) -> dict[str, Any]:
+    job, _ = begin(call.tx, call.lab.settings, hsm, kind, **payload)
+    call.effect, call.target = f"hsm.{payload['verb']}", f"{hsm['name']}/{job['jobId']}"
     return job
 
 

@@ -1,0 +1,272 @@
+"""What `drengine lab …` does, as functions on a lab home.
+
+None of them prints. `up` starts the server as a process of its own, which outlives the
+caller; everything else works on files, or through the lab's port.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from drengine.errors import InputError, StepFailed
+from drengine.lab.client import LoopbackClient
+from drengine.lab.clock import LabClock
+from drengine.lab.home import LabHome
+from drengine.lab.settings import (
+    Settings,
+    fast_settings,
+    from_document,
+    load_settings,
+    save_settings,
+)
+from drengine.lab.spec import EstateSpec
+from drengine.lab.store import read_calls
+
+KEPT: Final = ("PATH", "HOME", "LANG", "TERM")
+FAST_SPEED: Final = 600.0
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 5.0
+CONTROL: Final = "https://lab.drengine.invalid"
+_STEP: Final = 0.02
+
+
+def up(
+    home: Path,
+    *,
+    estate: EstateSpec | None = None,
+    speed: float | None = None,
+    fast: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    port: int = 0,
+) -> dict[str, Any]:
+    """Start the lab of a home, making it where there is none, and return its status.
+
+    A lab that was killed starts again with the state it had.
+
+    Parameters:
+        home: the lab home.
+        estate: what a new lab is to hold; the default estate where None.
+        speed: virtual seconds per wall second.
+        fast: clients poll every 40 ms, and virtual time runs 600 times as fast
+            unless `speed` says otherwise.
+        settings: single settings by name; see `drengine.lab.settings`.
+        port: 0 takes the port the lab had before, or any free one.
+
+    Raises:
+        InputError: a setting does not exist.
+        StepFailed: the server did not start.
+    """
+    place = LabHome(home.resolve())
+    place.make()
+    place.identity()
+    if estate is not None and not place.estate.exists():
+        place.estate.write_text(json.dumps(estate.to_document()))
+    if not place.is_running():
+        _write_settings(place, fast=fast, settings=settings)
+        _start(place, port)
+    wanted = FAST_SPEED if fast and speed is None else speed
+    if wanted is not None:
+        # not earlier: building an estate would take virtual minutes
+        LabClock(place.clock).set(speed=wanted)
+    return status(place.root)
+
+
+def _write_settings(place: LabHome, *, fast: bool, settings: Mapping[str, Any] | None) -> None:
+    try:
+        found = load_settings(place.settings)
+        chosen: Settings = fast_settings(found) if fast else found
+        if settings:
+            chosen = from_document({**_as_document(chosen), **settings})
+    except (TypeError, ValueError) as error:
+        raise InputError(f"starting the lab in {place.root}: {error}.") from error
+    save_settings(place.settings, chosen)
+
+
+def _as_document(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
+
+
+def _start(place: LabHome, port: int) -> None:
+    # the package must be importable in the child wherever the caller runs
+    package_root = str(Path(__file__).resolve().parents[2])
+    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+    with place.log.open("ab") as log:
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-m", "drengine.lab.serve", "--home", str(place.root)]
+            + (["--port", str(port)] if port else []),
+            env={**environment, "PYTHONPATH": package_root},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    _wait(place, child, "listens", lambda _: True)
+    signing_in = None
+    if not (place.azure_config / "azureProfile.json").exists():
+        signing_in = _sign_in(place, package_root)
+    _wait(place, child, "is ready", lambda found: bool(found.get("ready")))
+    if signing_in is not None and signing_in.wait(START_SECONDS) != 0:
+        raise StepFailed(
+            f"signing in to the lab in {place.root}: it failed; the lab itself runs.",
+            hint=f"Read {place.log}.",
+        )
+
+
+def _sign_in(place: LabHome, package_root: str) -> subprocess.Popen[bytes]:
+    with place.log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "drengine.lab.signin"],
+            env={**env(place.root), "PYTHONPATH": package_root},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def _wait(place: LabHome, child: subprocess.Popen[bytes], what: str, is_so: Any) -> None:
+    until = time.monotonic() + START_SECONDS
+    while True:
+        found = place.server_document()
+        if found.get("pid") == child.pid and is_so(found):
+            return
+        if child.poll() is not None or time.monotonic() > until:
+            tail = place.log.read_text(errors="replace")[-400:].strip().splitlines()[-1:]
+            raise StepFailed(
+                f"starting the lab in {place.root}: waited until it {what}, but it ended or "
+                f"took longer than {START_SECONDS:.0f} s. {' '.join(tail)}",
+                hint=f"Read {place.log}.",
+            )
+        time.sleep(_STEP)
+
+
+def down(home: Path) -> bool:
+    """Stop the lab's server; return whether one ran. Its state stays."""
+    place = LabHome(home.resolve())
+    place.require()
+    if not place.is_running():
+        return False
+    pid = int(place.server_document()["pid"])
+    os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + STOP_SECONDS
+    while place.is_running():
+        if time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(_STEP)
+    return True
+
+
+def status(home: Path) -> dict[str, Any]:
+    """Return what there is in the lab, and whether it runs.
+
+    Raises:
+        InputFileError: there is no lab in this home.
+    """
+    from drengine.lab.status import describe  # noqa: PLC0415 - it needs the services
+
+    place = LabHome(home.resolve())
+    place.require()
+    return describe(place)
+
+
+def env(home: Path) -> dict[str, str]:
+    """Return the whole environment for a client of the lab; nothing else is inherited.
+
+    Raises:
+        InputFileError: there is no lab in this home.
+    """
+    place = LabHome(home.resolve())
+    place.require()
+    identity = place.identity()
+    proxy = f"http://127.0.0.1:{place.server_document().get('port', 0)}"
+    found = {name: os.environ[name] for name in KEPT if name in os.environ}
+    for name in ("https_proxy", "http_proxy", "all_proxy"):
+        found[name] = found[name.upper()] = proxy
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
+        found[name] = str(place.ca)
+    return {
+        **found,
+        "AZURE_CONFIG_DIR": str(place.azure_config),
+        "AZURE_CORE_COLLECT_TELEMETRY": "false",
+        "AZURE_EXTENSION_USE_DYNAMIC_INSTALL": "no",
+        "AZURE_TENANT_ID": identity.tenant,
+        "AZURE_SUBSCRIPTION_ID": identity.subscription,
+        "AZURE_CLIENT_ID": identity.client_id,
+        "AZURE_CLIENT_SECRET": identity.client_secret,
+        "DRENGINE_LAB": str(place.root),
+    }
+
+
+def exec_(home: Path, argv: Sequence[str]) -> int:
+    """Run a command as a client of the lab and return its exit code.
+
+    Raises:
+        InputError: the command does not exist.
+    """
+    try:
+        return subprocess.run(list(argv), env=env(home), check=False).returncode  # noqa: S603 - the user's own command
+    except FileNotFoundError:
+        raise InputError(f"running {argv[0]!r} in the lab: there is no such command.") from None
+
+
+def log(home: Path, after: int = 0) -> list[dict[str, Any]]:
+    """Return the rows of the call log with a higher number than `after`.
+
+    Raises:
+        InputFileError: there is no lab in this home.
+    """
+    place = LabHome(home.resolve())
+    place.require()
+    return read_calls(place.database, after)
+
+
+def disaster(home: Path, kind: str = "purge") -> dict[str, Any]:
+    """Let the source HSM be deleted (`soft-delete`) or be gone for good (`purge`).
+
+    Raises:
+        InputError: unknown kind, or it is gone already.
+    """
+    return _control(home, "POST", "/disaster", {"kind": kind})
+
+
+def set_clock(
+    home: Path, *, speed: float | None = None, advance_seconds: float | None = None
+) -> dict[str, Any]:
+    """Change the lab's virtual time and return it; works also while the lab is down.
+
+    Raises:
+        InputError: the speed is not positive.
+    """
+    place = LabHome(home.resolve())
+    place.require()
+    clock = LabClock(place.clock)
+    advance_ms = None if advance_seconds is None else int(advance_seconds * 1000)
+    try:
+        clock.set(speed=speed, advance_ms=advance_ms)
+    except ValueError as error:
+        raise InputError(f"setting the clock of the lab in {place.root}: {error}.") from error
+    return {"now_ms": clock.now_ms(), "speed": clock.speed}
+
+
+def _control(home: Path, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    place = LabHome(home.resolve())
+    place.require()
+    client = LoopbackClient(int(place.server_document().get("port", 0)), place.ca)
+    try:
+        answer = client.request(method, CONTROL + path, body=json.dumps(body).encode())
+    except OSError as error:
+        raise StepFailed(
+            f"asking the lab in {place.root}: it does not answer ({error}).",
+            hint=f"Run 'drengine lab up --home {place.root}'.",
+        ) from error
+    found = dict(json.loads(answer.body))
+    if "error" in found:
+        raise InputError(f"asking the lab in {place.root}: {found['error']['message']}")
+    return found
