@@ -15,6 +15,7 @@ from typing import Final
 
 from drengine.errors import InputError
 from drengine.model.canonical import Json, JsonObject
+from drengine.model.plan import PlanPart
 from drengine.model.runbook import InputSpec, InputType, Runbook
 from drengine.runbook.input_types import MistypedInput, typed_value
 from drengine.runbook.suggest import did_you_mean, shown
@@ -95,6 +96,55 @@ def resolve_inputs(
     return values
 
 
+def typed_inputs(
+    runbook: Runbook, values: Mapping[str, Json], *, now: str = "", allow_lab_names: bool = False
+) -> dict[str, Json]:
+    """Return the values of some inputs, typed; inputs that are not in `values` stay out.
+
+    Raises:
+        InputError: names every value that does not fit.
+    """
+    reader = _Reader(None, now, allow_lab_names)
+    typed: dict[str, Json] = {}
+    wrong: list[str] = []
+    for name, value in values.items():
+        spec = runbook.inputs.get(name)
+        if spec is None:
+            wrong.append(f"unknown input {shown(name)}{did_you_mean(name, runbook.inputs)}")
+            continue
+        try:
+            typed[name] = _bound(spec, value, reader)
+        except MistypedInput as error:
+            wrong.append(f"input '{name}' ({spec.type}): {error}")
+    if wrong:
+        raise _refusal(runbook, wrong)
+    return typed
+
+
+def bind_child_inputs(
+    part: PlanPart,
+    runbook: Runbook,
+    values: Mapping[str, Json],
+    *,
+    now: str = "",
+    allow_lab_names: bool = False,
+) -> JsonObject:
+    """Return all inputs of a child run: those of its plan part and the deferred ones.
+
+    Raises:
+        InputError: when a deferred input is not in `values`, one that is not deferred is, or a
+            value does not fit.
+    """
+    missing = sorted(set(part.deferred) - values.keys())
+    foreign = sorted(values.keys() - set(part.deferred))
+    if missing or foreign:
+        wrong = [f"input '{name}' was deferred and is not there now" for name in missing]
+        wrong += [f"input {shown(name)} is already fixed by the plan" for name in foreign]
+        raise _refusal(runbook, wrong)
+    bound = typed_inputs(runbook, values, now=now, allow_lab_names=allow_lab_names)
+    return {**part.inputs, **bound}
+
+
 def _bound(spec: InputSpec, given: Json, reader: _Reader) -> Json:
     if given is not None:
         return reader.value(spec, given)
@@ -108,11 +158,9 @@ def _bound(spec: InputSpec, given: Json, reader: _Reader) -> Json:
 
 def _refusal(runbook: Runbook, wrong: list[str]) -> InputError:
     count = len(wrong)
-    head = f"{count} inputs of runbook '{runbook.name}' do not fit"
     if count == 1:
-        return InputError(
-            f"an input of runbook '{runbook.name}' does not fit: {wrong[0]}",
-            hint="Give it with --input NAME=VALUE.",
-        )
+        message = f"an input of runbook '{runbook.name}' does not fit: {wrong[0]}"
+        return InputError(message, hint="Give it with --input NAME=VALUE.")
     told = "".join(f"\n  {line}" for line in wrong[:_MAX_TOLD])
-    return InputError(f"{head}:{told}", hint="Give each with --input NAME=VALUE.")
+    message = f"{count} inputs of runbook '{runbook.name}' do not fit:{told}"
+    return InputError(message, hint="Give each with --input NAME=VALUE.")
