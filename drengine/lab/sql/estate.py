@@ -115,6 +115,7 @@ def _build_instance(
         "group": None,
         "busy": False,
     }
+    _remove_children(tx, key)
     versions = _link_versions(tx, spec, key, one.key)
     facts, public = versions[-1]
     doc["protector"] = {
@@ -128,6 +129,13 @@ def _build_instance(
     cycle.start(tx, key, doc, tx.now_ms + cycle_ms // 2 + number * _SPREAD % max(1, cycle_ms // 2))
     tx.put(state.INSTANCES, key, doc)
     tx.put(state.HOSTS, doc["fqdn"], {"instance": key})
+
+
+def _remove_children(tx: Tx, instance_key: str) -> None:
+    """Remove what a build that was killed has left; the HSM has other keys now."""
+    for kind in (state.KEYS, state.DATABASES):
+        for child, _ in tx.find(kind, f"{instance_key}/"):
+            tx.delete(kind, child)
 
 
 def _server_key_name(uri: str) -> str:

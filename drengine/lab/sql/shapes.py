@@ -74,7 +74,7 @@ def _identity(tx: Tx, identity: Doc) -> Doc:
 
 def _user_assigned(tx: Tx, name: str) -> Doc:
     held = tx.get("arm.identity", name.lower()) or {}
-    return {"principalId": held.get("principal_id"), "clientId": held.get("client_id")}
+    return {"principalId": held.get("principalId"), "clientId": held.get("clientId")}
 
 
 def key_body(instance_doc: Doc, doc: Doc) -> Doc:

@@ -91,7 +91,7 @@ def caller_of(tx: Tx, doc: Doc) -> Caller | None:
     primary = identity.get("primary")
     if primary:
         held = tx.get("arm.identity", primary.lower())
-        return None if held is None else Caller(doc["name"], held["principal_id"])
+        return None if held is None else Caller(doc["name"], held["principalId"])
     principal = identity.get("principal_id")
     return Caller(doc["name"], principal) if principal else None
 

@@ -150,7 +150,7 @@ def test_a_user_assigned_identity_is_used_when_it_is_primary(world: Any) -> None
 
     identity = f"{world.instance('x').split('/providers/')[0]}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/uami"
     with world.lab.store.transaction() as tx:
-        tx.put("arm.identity", identity.lower(), {"id": identity, "principal_id": "uami-oid", "client_id": "uami-app"})
+        tx.put("arm.identity", identity.lower(), {"id": identity, "principalId": "uami-oid", "clientId": "uami-app"})
     body = {
         "identity": {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}},
         "properties": {"primaryUserAssignedIdentityId": identity},
@@ -169,4 +169,5 @@ def test_a_user_assigned_identity_is_used_when_it_is_primary(world: Any) -> None
             scope="/keys",
             immediate=True,
         )
+    world.advance(700)  # a check may have seen the databases locked in between
     assert world.canary("sqlmi-c", "hr")[0] == 200
