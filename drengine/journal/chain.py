@@ -5,15 +5,18 @@ Pure. The rules of one line are `codec`'s.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import tee
+from typing import Final
 
 from drengine.journal import codec, refusals
 from drengine.journal.port import ArrivingChain, RunRow
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType
 
-BEFORE_GENESIS = Head(-1, GENESIS_PREV)
+DOCUMENT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+BEFORE_GENESIS: Final = Head(-1, GENESIS_PREV)
 
 
 def extend(run: RunId, head: Head, drafts: Sequence[Draft]) -> tuple[list[bytes], list[Record]]:
@@ -85,6 +88,16 @@ def check_genesis(run: RunId, genesis: Draft) -> None:
         raise refusals.bad_run_id(run, str(error)) from error
     if genesis.type is not RecordType.RUN_CREATED:
         raise refusals.not_a_genesis(run, genesis)
+
+
+def check_document_name(run: RunId, name: str) -> None:
+    """Refuse a document name that is not fit for a file name.
+
+    Raises:
+        JournalError: it is not.
+    """
+    if not DOCUMENT_NAME.fullmatch(name):
+        raise refusals.bad_document_name(run, name)
 
 
 def listing_order(rows: Sequence[RunRow]) -> list[RunRow]:

@@ -14,6 +14,7 @@ from drengine.journal import codec, refusals
 from drengine.journal.chain import (
     BEFORE_GENESIS,
     arriving,
+    check_document_name,
     check_genesis,
     extend,
     listing_order,
@@ -224,6 +225,7 @@ class MemoryStore:
 
     def put_document(self, run: RunId, name: str, doc: JsonObject) -> None:
         """Keep a document beside the run; written once."""
+        check_document_name(run, name)
         content = canonical(doc)
         if self.disk.documents.setdefault((run, name), content) != content:
             raise refusals.other_document(run, name)

@@ -94,6 +94,11 @@ def other_document(run: RunId, name: str) -> JournalError:
     )
 
 
+def bad_document_name(run: RunId, name: str) -> JournalError:
+    """Return the error for a document name that cannot be a file name."""
+    return JournalError(f"run {run}: {name[:80]!r} is not a document name; nothing was written")
+
+
 def no_document(run: RunId, name: str, reason: str) -> JournalDamaged:
     """Return the error for a document that cannot be had."""
     return JournalDamaged(

@@ -24,6 +24,7 @@ from drengine.journal import codec, refusals, tables
 from drengine.journal.chain import (
     BEFORE_GENESIS,
     arriving,
+    check_document_name,
     check_genesis,
     extend,
     listing_order,
@@ -246,6 +247,7 @@ class SqliteStore:
 
     def put_document(self, run: RunId, name: str, doc: JsonObject) -> None:
         """Keep a document beside the run; written once."""
+        check_document_name(run, name)
         with self._database.writing(f"keeping document {name!r} of run {run}") as db:
             tables.put_document(db, run, name, doc)
 
