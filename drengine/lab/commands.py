@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -95,24 +96,20 @@ def _as_document(settings: Settings) -> dict[str, Any]:
 
 
 def _start(place: LabHome, port: int) -> None:
-    # the package must be importable in the child wherever the caller runs
-    package_root = str(Path(__file__).resolve().parents[2])
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
-    with place.log.open("ab") as log:
-        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "drengine.lab.serve", "--home", str(place.root)]
-            + (["--port", str(port)] if port else []),
-            env={**environment, "PYTHONPATH": package_root},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    _wait(place, child, "listens", lambda _: True)
-    signing_in = None
-    if not (place.azure_config / "azureProfile.json").exists():
-        signing_in = _sign_in(place, package_root)
-    _wait(place, child, "is ready", lambda found: bool(found.get("ready")))
+    reader, writer = os.pipe()
+    arguments = ["--home", str(place.root), "--port", str(port), "--detach", str(writer)]
+    try:
+        _python(place, "drengine.lab.serve", arguments, _kept(), pass_fds=(writer,)).wait()
+    finally:
+        os.close(writer)
+    try:
+        _await(place, reader, "listening")
+        signing_in = None
+        if not (place.azure_config / "azureProfile.json").exists():
+            signing_in = _python(place, "drengine.lab.signin", [], env(place.root))
+        _await(place, reader, "ready")
+    finally:
+        os.close(reader)
     if signing_in is not None and signing_in.wait(START_SECONDS) != 0:
         raise StepFailed(
             f"signing in to the lab in {place.root}: it failed; the lab itself runs.",
@@ -120,31 +117,43 @@ def _start(place: LabHome, port: int) -> None:
         )
 
 
-def _sign_in(place: LabHome, package_root: str) -> subprocess.Popen[bytes]:
-    with place.log.open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "drengine.lab.signin"],
-            env={**env(place.root), "PYTHONPATH": package_root},
+def _kept() -> dict[str, str]:
+    return {name: os.environ[name] for name in KEPT if name in os.environ}
+
+
+def _python(
+    place: LabHome,
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start a module of this package, wherever the caller imported it from."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    with place.log.open("ab") as log_file:
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-m", module, *arguments],
+            env={**environment, "PYTHONPATH": package_root},
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=log_file,
+            stderr=log_file,
+            start_new_session=True,
+            pass_fds=pass_fds,
         )
 
 
-def _wait(place: LabHome, child: subprocess.Popen[bytes], what: str, is_so: Any) -> None:
-    until = time.monotonic() + START_SECONDS
-    while True:
-        found = place.server_document()
-        if found.get("pid") == child.pid and is_so(found):
-            return
-        if child.poll() is not None or time.monotonic() > until:
-            tail = place.log.read_text(errors="replace")[-400:].strip().splitlines()[-1:]
-            raise StepFailed(
-                f"starting the lab in {place.root}: waited until it {what}, but it ended or "
-                f"took longer than {START_SECONDS:.0f} s. {' '.join(tail)}",
-                hint=f"Read {place.log}.",
-            )
-        time.sleep(_STEP)
+def _await(place: LabHome, descriptor: int, word: str) -> None:
+    """Wait until the server says the word; the pipe closes when it dies."""
+    readable, _, _ = select.select([descriptor], [], [], START_SECONDS)
+    said = os.read(descriptor, len(word) + 1).decode().strip() if readable else ""
+    if said == word:
+        return
+    tail = place.log.read_text(errors="replace").strip().splitlines()[-1:]
+    raise StepFailed(
+        f"starting the lab in {place.root}: waited for {word!r}, but the server ended or took "
+        f"longer than {START_SECONDS:.0f} s. {' '.join(tail)}",
+        hint=f"Read {place.log}.",
+    )
 
 
 def down(home: Path) -> bool:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from drengine.lab import estate, spec
@@ -58,8 +59,12 @@ def listen(lab: Lab, home: LabHome, port: int) -> LabServer:
     raise OSError("no port is free")
 
 
-def serve(home: LabHome, port: int) -> int:
-    """Serve the lab until it is told to stop; return the exit code."""
+def serve(home: LabHome, port: int, notify: Callable[[str], None]) -> int:
+    """Serve the lab until it is told to stop; return the exit code.
+
+    Parameters:
+        notify: is told `listening`, then `ready`.
+    """
     lock = home.lock()
     if lock is None:
         sys.stderr.write(f"another server runs the lab in {home.root}\n")
@@ -72,11 +77,13 @@ def serve(home: LabHome, port: int) -> int:
     threading.Thread(target=server.serve_forever, name="accept", daemon=True).start()
     about = {"pid": os.getpid(), "port": server.port, "ready": False}
     home.write_server(about)
+    notify("listening")
     if not estate.is_built(lab):
         estate.build(lab, wanted)
     runner = JobRunner(lab, JOBS)
     runner.start()
     home.write_server({**about, "ready": True})
+    notify("ready")
     lab.keys.fill_in_background(EXCHANGE_BITS)
     _wait_for_signal()
     server.close()
@@ -103,9 +110,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m drengine.lab.serve", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--detach", type=int, metavar="FD", help="tell FD about the start")
     options = parser.parse_args()
     os.umask(0o077)
-    return serve(LabHome(options.home.resolve()), options.port)
+    notify = _detach(options.detach) if options.detach is not None else _say
+    return serve(LabHome(options.home.resolve()), options.port, notify)
+
+
+def _say(word: str) -> None:
+    sys.stderr.write(f"{word}\n")
+
+
+def _detach(descriptor: int) -> Callable[[str], None]:
+    """Go on in a child that belongs to nobody; tell a pipe, which closes if this dies."""
+    if os.fork():
+        os._exit(0)
+
+    def notify(word: str) -> None:
+        os.write(descriptor, f"{word}\n".encode())
+        if word == "ready":
+            os.close(descriptor)
+
+    return notify
 
 
 if __name__ == "__main__":

@@ -1,0 +1,108 @@
+"""A running lab for each test session, and real Azure clients on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drengine.lab import commands
+from drengine.lab.client import LoopbackClient
+from drengine.lab.entra import mint_token
+
+
+@dataclass(frozen=True)
+class RunningLab:
+    """A lab that runs, with what clients need to reach it."""
+
+    home: Path
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return commands.status(self.home)
+
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """Keyword arguments for every Azure client, so that tests need no environment."""
+        found = self.status
+        return {
+            "proxies": {"https": found["proxy"]},
+            "connection_verify": found["ca"],
+            "use_env_settings": False,
+        }
+
+    def credential(self) -> Any:
+        from azure.identity import ClientSecretCredential
+
+        env = commands.env(self.home)
+        return ClientSecretCredential(
+            env["AZURE_TENANT_ID"],
+            env["AZURE_CLIENT_ID"],
+            env["AZURE_CLIENT_SECRET"],
+            **self.client_options,
+        )
+
+    def token(self, audience: str = "https://managedhsm.azure.net", object_id: str = "") -> str:
+        found = self.status
+        return mint_token(
+            tenant=found["tenant"],
+            object_id=object_id or found["object_id"],
+            app_id=found["client_id"],
+            audience=audience,
+            kind="operator",
+            lifetime_seconds=600,
+        )
+
+    def call(
+        self, method: str, url: str, body: Any = None, *, token: str | None = None, **headers: str
+    ) -> Any:
+        """Send one request as the operator; return status, headers and JSON or bytes."""
+        audience = "https://management.azure.com"
+        if ".managedhsm." in url:
+            audience = "https://managedhsm.azure.net"
+        bearer = self.token(audience) if token is None else token
+        client = LoopbackClient(int(self.status["proxy"].rsplit(":", 1)[1]), self.home / "ca.pem")
+        sent = {"authorization": f"Bearer {bearer}"} if bearer else {}
+        payload = b"" if body is None else json.dumps(body).encode()
+        if payload:
+            sent["content-type"] = "application/json"
+        answer = client.request(method, url, headers={**sent, **headers}, body=payload)
+        try:
+            return answer.status, answer.headers, json.loads(answer.body)
+        except ValueError:
+            return answer.status, answer.headers, answer.body
+
+    def effects(self, after: int = 0) -> list[str]:
+        return [row["effect"] for row in commands.log(self.home, after) if row["effect"]]
+
+    def last_seq(self) -> int:
+        rows = commands.log(self.home)
+        return int(rows[-1]["seq"]) if rows else 0
+
+
+def start_lab(**options: Any) -> Iterator[RunningLab]:
+    home = Path(tempfile.mkdtemp(prefix="lab-"))
+    try:
+        commands.up(home, **{"fast": True, **options})
+        yield RunningLab(home)
+    finally:
+        commands.down(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[RunningLab]:
+    """A fast lab with the default estate, shared by the tests of one module."""
+    yield from start_lab()
+
+
+@pytest.fixture
+def own_lab() -> Iterator[RunningLab]:
+    """A fast lab with the default estate, for a test that breaks it."""
+    yield from start_lab()
