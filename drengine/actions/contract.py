@@ -23,6 +23,7 @@ from drengine.model.ids import RunId
 from drengine.model.plan import CloudIdentity
 from drengine.model.runbook import RunClass
 from drengine.model.secret import Secret
+from drengine.rules.contract import Rule
 
 
 class Objects(Protocol):
@@ -49,6 +50,7 @@ class StepContext:
         intent_at_ms: when the last intent was made durable, None where nothing was sent.
         sends: how often this step has sent, over all generations.
         operation: the last known operation of this step.
+        last_code: the service's code of this step's last failure, empty where there was none.
         root: the id of the root run: what the target is tagged with.
     """
 
@@ -68,6 +70,7 @@ class StepContext:
     intent_at_ms: int | None = None
     sends: int = 0
     operation: Operation | None = None
+    last_code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +131,14 @@ class Verified:
         outputs: facts read back that later steps may use.
         evidence: larger facts for the report; kept in the journal with the checkpoint.
         again_ms: when to look again where it does not hold yet.
+        more: this send is verified, and the step has others to send.
     """
 
     findings: Findings
     outputs: JsonObject = field(default_factory=dict)
     evidence: JsonObject = field(default_factory=dict)
     again_ms: int = 10_000
+    more: bool = False
 
 
 class Action(Protocol):
@@ -186,48 +191,6 @@ class DeliveryCheck(Protocol):
     def __call__(self, data: bytes, expects: JsonObject) -> Findings:
         """Return whether `data` is what the step expects."""
         ...
-
-
-class RuleCheck(Protocol):
-    """A pure function from observed facts to findings."""
-
-    def __call__(self, facts: JsonObject, ctx: RuleContext) -> Findings:
-        """Return what the rule says about `facts` (observation name -> facts)."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class RuleContext:
-    """What a rule may know besides the observed facts; nothing that could reach outside."""
-
-    run_class: RunClass
-    root: RunId
-    step: str
-    now_ms: int
-    where: CloudIdentity
-    inputs: JsonObject
-    plan: JsonObject
-    outputs: Mapping[str, JsonObject]
-    values: JsonObject = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A named check from the catalogue.
-
-    Attributes:
-        id: stable; stands in runbooks and evidence.
-        needs: observations that are read before `check` is called.
-        source: where the rule comes from.
-        advice: what to do when it does not hold.
-    """
-
-    id: str
-    title: str
-    needs: tuple[str, ...]
-    source: str
-    advice: str
-    check: RuleCheck
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,11 @@ def _outputs(step: StepState, body: Mapping[str, Any], record: Record) -> StepSt
     return replace(step, outputs={**step.outputs, **body.get("outputs", {})})
 
 
+def _part_done(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+    step = replace(step, operation=None, in_doubt_since_ms=None, last_code="")
+    return _outputs(step, body, record)
+
+
 def _polled(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
     del record
     return replace(step, polls=body.get("polls", step.polls), detail=body.get("detail", ""))
@@ -135,7 +140,9 @@ def _polled(step: StepState, body: Mapping[str, Any], record: Record) -> StepSta
 
 def _failed(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
     del record
-    return replace(step, error=body.get("error"), failures=step.failures + 1)
+    error = body.get("error") or {}
+    code = str(error.get("service_code", ""))
+    return replace(step, error=error, failures=step.failures + 1, last_code=code)
 
 
 def _succeeded(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
@@ -213,6 +220,7 @@ _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
     R.PROBE_PRESENT: _outputs,
     R.OPERATION_SUCCEEDED: _outputs,
     R.OUTCOME_FOUND: _outputs,
+    R.PART_DONE: _part_done,
     R.ANSWER_LOST: _lost,
     R.OPERATION_LOST: _lost,
     R.PROBE_ABSENT: _absent,

@@ -20,7 +20,6 @@ from drengine.actions.contract import (
     InProgress,
     Present,
     ProbeResult,
-    RuleContext,
     Stale,
     StepContext,
     Undecidable,
@@ -37,6 +36,7 @@ from drengine.model.plan import PlanPart
 from drengine.model.records import RecordType as R
 from drengine.model.run import StepState
 from drengine.model.runbook import Runbook, Step
+from drengine.rules.contract import RuleContext
 from drengine.runbook.expressions import resolve
 
 _POLL_JITTER_PERCENT = 10
@@ -77,6 +77,7 @@ class Bench:
             intent_at_ms=st.intent_at_ms,
             sends=st.sends,
             operation=st.operation,
+            last_code=st.last_code,
         )
 
 
@@ -390,15 +391,16 @@ async def verify(bench: Bench, step_id: str) -> None:
     outputs: JsonObject = {}
     evidence: JsonObject = {}
     findings: Findings = ()
-    again_ms = 10_000
+    again_ms, more = 10_000, False
     settle_ms = action.spec.settle_ms if action else 0
     with bench.world.collect() as exchanges:
         try:
             if action:
                 seen = await action.verify(bench.context(step_id))
                 findings, outputs, evidence = seen.findings, seen.outputs, seen.evidence
-                again_ms = seen.again_ms
-            findings += await evaluate_rules(bench, step_id, step.guards_after)
+                again_ms, more = seen.again_ms, seen.more
+            if not more:
+                findings += await evaluate_rules(bench, step_id, step.guards_after)
         except DrError as error:
             if not (isinstance(error, AzureError) and error.transient and settle_ms):
                 _fail(bench, step_id, error, exchanges)
@@ -410,7 +412,8 @@ async def verify(bench: Bench, step_id: str) -> None:
     now = bench.world.clock.now_ms()
     if all_hold(findings) and "could_not_read" not in evidence:
         body["outputs"] = dict(outputs)
-        bench.chain.append(R.STEP_SUCCEEDED, _with(body, exchanges))
+        kind = R.PART_DONE if more else R.STEP_SUCCEEDED
+        bench.chain.append(kind, _with(body, exchanges))
     elif now - st.entered_ms < settle_ms:
         body["not_before"] = now + again_ms
         bench.chain.append(R.VERIFY_MISSED, _with(body, exchanges))

@@ -50,6 +50,7 @@ class RecordType(StrEnum):
     OPERATION_FAILED = "operation.failed"
     OPERATION_LOST = "operation.lost"
     VERIFY_MISSED = "verify.missed"
+    PART_DONE = "part.done"  # one of several sends of the step is verified; the next follows
     STEP_SUCCEEDED = "step.succeeded"  # the checkpoint
     STEP_FAILED = "step.failed"
     OUTCOME_UNKNOWN = "outcome.unknown"

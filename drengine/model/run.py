@@ -106,6 +106,7 @@ class StepState:
         entered_ms: when the present status was entered.
         began_ms, ended_ms: first begin and last checkpoint, for times in reports.
         error: the last error as `DrError.to_json` gives it, plus `transient`.
+        last_code: the service's code of the last failure; survives the next attempt's begin.
     """
 
     id: str
@@ -127,6 +128,7 @@ class StepState:
     polls: int = 0
     detail: str = ""
     error: JsonObject | None = None
+    last_code: str = ""
     gate: GateState | None = None
     request_seq: int = -1
     expects: JsonObject = field(default_factory=dict)

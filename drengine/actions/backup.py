@@ -1,0 +1,213 @@
+"""Full backup of the target, full restore into it.
+
+A backup that is repeated makes one more folder: harmless, counted apart. A restore
+replaces every key and every role assignment: after a lost answer it is never sent
+again without a person, and a restore that is not ours is never adopted.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from drengine.actions.base import BaseAction, known_operation, our_target
+from drengine.actions.contract import (
+    Absent,
+    Busy,
+    Present,
+    ProbeResult,
+    StepContext,
+    Undecidable,
+    Verified,
+)
+from drengine.actions.documents import inventory_of
+from drengine.errors import AzureError, GuardError, NotAuthorized
+from drengine.model.canonical import JsonObject
+from drengine.model.catalogue import ActionSpec, Parameter, Repeat
+from drengine.model.cloud import Operation, OperationStatus, StorageTarget
+from drengine.model.findings import block, ok
+
+_CLOCK_SKEW_MS = 120_000
+"""A folder's name carries the service's clock, the intent the engine's."""
+
+
+def storage_of(ctx: StepContext) -> StorageTarget:
+    """Return where backups lie, with the SAS where one was given."""
+    reference = ctx.inputs.get("storage_sas")
+    sas = ctx.secret(str(reference)) if reference else None
+    return StorageTarget(str(ctx.inputs["container_url"]).rstrip("/"), sas)
+
+
+def folder_prefix(hsm_name: str) -> str:
+    """Return how the folders of an HSM's backups begin (`mhsm-NAME-`, lower case)."""
+    return f"mhsm-{hsm_name.lower()}-"
+
+
+def folder_time_ms(folder: str) -> int | None:
+    """Return when a backup folder was begun, by the 14 digits of its name."""
+    digits = folder.rsplit("-", 1)[-1][:14]
+    try:
+        return int(datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp() * 1000)
+    except ValueError:
+        return None
+
+
+class BackupTarget(BaseAction):
+    """Take a full backup of the target: the restore point, and a must before any restore.
+
+    Source: POST /backup; seed 004 ("a backup is required before any restore").
+    """
+
+    async def probe(self, ctx: StepContext) -> ProbeResult:
+        """Ask the recorded job, then look for a folder younger than the intent."""
+        if (known := await known_operation(ctx, self)) is not None:
+            return known
+        if ctx.intent_at_ms is None:
+            return Absent("this run has not sent a backup yet")
+        folders = await _folders_since(ctx, ctx.intent_at_ms - _CLOCK_SKEW_MS)
+        if not folders:
+            return Absent("no folder of the target is younger than the intent")
+        return Present({"folder": folders[-1]}, f"{len(folders)} folder(s) since the intent")
+
+    async def start(self, ctx: StepContext) -> Operation | JsonObject:
+        """POST the backup."""
+        hsm = await our_target(ctx)
+        return await ctx.cloud.hsm(hsm.uri).start_backup(storage_of(ctx))
+
+    def outputs_of(self, status: OperationStatus) -> JsonObject:
+        """Return the folder's name from the job's answer."""
+        return {"folder": status.result.rstrip("/").rsplit("/", 1)[-1]} if status.result else {}
+
+    async def verify(self, ctx: StepContext) -> Verified:
+        """List the folder's blobs."""
+        folder = str(ctx.outputs[ctx.step].get("folder", ""))
+        blobs = await ctx.cloud.storage.list_blobs(storage_of(ctx), f"{folder}/") if folder else ()
+        if not blobs:
+            why = f"folder {folder!r} holds no blob"
+            return Verified((block("target-backup", why, "Resume: a new backup is taken."),))
+        size = sum(blob.size for blob in blobs)
+        found = ok("target-backup", f"{folder}: {len(blobs)} blobs, {size} bytes")
+        counted = {"backups_of_target": len(await _folders_since(ctx, 0))}
+        return Verified((found,), {"folder": folder}, counted)
+
+    def manual(self, ctx: StepContext) -> str:
+        """Return the az command."""
+        return f"az keyvault backup start --hsm-name {ctx.inputs['target_hsm']} {_az_storage(ctx)}"
+
+
+async def _folders_since(ctx: StepContext, since_ms: int) -> list[str]:
+    prefix = folder_prefix(str(ctx.inputs["target_hsm"]))
+    folders = await ctx.cloud.storage.list_folders(storage_of(ctx), prefix)
+    return [f for f in folders if (folder_time_ms(f) or 0) >= since_ms]
+
+
+def _az_storage(ctx: StepContext) -> str:
+    url = str(ctx.inputs["container_url"]).rstrip("/")
+    how = "-t $SAS" if ctx.inputs.get("storage_sas") else "--use-managed-identity true"
+    return f"--storage-resource-uri {url} {how}"
+
+
+class Restore(BaseAction):
+    """Restore the source's full backup into the target.
+
+    Source: PUT /restore; the job id exists only in the answer, and there is no list of jobs.
+    """
+
+    async def probe(self, ctx: StepContext) -> ProbeResult:
+        """Ask the recorded job; without one, compare the target's keys with the inventory."""
+        if (known := await known_operation(ctx, self)) is not None:
+            return known
+        if ctx.intent_at_ms is None:
+            return Absent("this run has not sent a restore")
+        hsm = await our_target(ctx)
+        try:
+            names = sorted(await ctx.cloud.hsm(hsm.uri).key_names())
+        except NotAuthorized:
+            # Role assignments are replaced with the keys: losing ours is a sign, not a proof.
+            return Undecidable(
+                "this principal may no longer list keys: the restore may have replaced the roles"
+            )
+        except AzureError as error:
+            if error.transient:
+                return Busy(f"the HSM does not answer: {error.message}", 15_000)
+            raise
+        expected = sorted({str(key["name"]) for key in inventory_of(ctx)["keys"]})
+        if not names:
+            return Absent("the target holds no key")
+        if names == expected:
+            return Present({}, f"the target was empty before and now holds all {len(names)} keys")
+        return Undecidable(
+            f"the target holds {len(names)} keys, the inventory {len(expected)}: whether this"
+            " run's restore made them cannot be told"
+        )
+
+    async def start(self, ctx: StepContext) -> Operation | JsonObject:
+        """PUT the restore."""
+        hsm = await our_target(ctx)
+        folder = str(ctx.values["folder"])
+        source = str(ctx.inputs["source_hsm"])
+        if not folder.lower().startswith(folder_prefix(source)):
+            raise GuardError(f"folder {folder!r} is not a backup of {source}")
+        return await ctx.cloud.hsm(hsm.uri).start_restore(storage_of(ctx), folder)
+
+    async def verify(self, ctx: StepContext) -> Verified:
+        """List the keys: every name of the inventory must be there."""
+        hsm = await our_target(ctx)
+        try:
+            names = set(await ctx.cloud.hsm(hsm.uri).key_names())
+        except NotAuthorized as error:
+            # Local roles need a moment after they were replaced.
+            return Verified((block("restored-keys", f"keys cannot be listed: {error.message}"),))
+        expected = {str(key["name"]) for key in inventory_of(ctx)["keys"]}
+        evidence: dict[str, Any] = {"found": len(names), "expected": len(expected)}
+        if missing := sorted(expected - names):
+            rpo = "They were made after the backup, or the backup is not the one meant."
+            text = f"{len(missing)} of {len(expected)} keys are missing: {', '.join(missing[:10])}"
+            return Verified((block("restored-keys", text, rpo),), evidence=evidence)
+        return Verified(
+            (ok("restored-keys", f"all {len(expected)} keys of the inventory are listed"),),
+            evidence=evidence,
+        )
+
+    def manual(self, ctx: StepContext) -> str:
+        """Return the az command."""
+        return (
+            f"az keyvault restore start --hsm-name {ctx.inputs['target_hsm']}"
+            f" {_az_storage(ctx)} --backup-folder {ctx.values['folder']}"
+        )
+
+
+BACKUP = BackupTarget(
+    ActionSpec(
+        name="hsm.backup",
+        title="Back the target up before the restore",
+        parameters=(),
+        outputs=("folder",),
+        repeat=Repeat.HARMLESS,
+        rest="POST /backup",
+        quiet_ms=60_000,
+        look_gap_ms=15_000,
+        poll_ms=5_000,
+        settle_ms=60_000,
+        expected_ms=60_000,
+        expected_source="recorded: 8 to 11 s with few keys",
+    )
+)
+
+RESTORE = Restore(
+    ActionSpec(
+        name="hsm.restore",
+        title="Restore the source's full backup",
+        parameters=(Parameter("folder", "the backup folder of the source"),),
+        outputs=(),
+        repeat=Repeat.NEVER,
+        rest="PUT /restore",
+        quiet_ms=120_000,
+        look_gap_ms=60_000,
+        poll_ms=5_000,
+        settle_ms=600_000,
+        timeout_ms=10_800_000,
+        expected_ms=300_000,
+        expected_source="recorded: 7 to 47 s with few keys; grows with the number of keys",
+    )
+)

@@ -1,0 +1,79 @@
+"""What most actions share: polling, no outputs from an operation, no undo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drengine.actions.contract import Absent, InProgress, Present, ProbeResult, StepContext
+from drengine.errors import GuardError
+from drengine.model.canonical import JsonObject
+from drengine.model.catalogue import ActionSpec
+from drengine.model.cloud import HsmResource, Operation, OperationState, OperationStatus
+
+RUN_TAG = "drengine-run"
+"""The tag by which a run recognises the HSM that it created."""
+
+
+@dataclass(frozen=True)
+class BaseAction:
+    """Defaults of an action; a subclass gives `start` and `verify`, mostly `probe`."""
+
+    spec: ActionSpec
+
+    async def probe(self, ctx: StepContext) -> ProbeResult:
+        """Say absent: right for actions that only read."""
+        del ctx
+        return Absent()
+
+    async def poll(self, ctx: StepContext, operation: Operation) -> OperationStatus:
+        """Ask the operation's own status URL."""
+        return await ctx.cloud.operations.poll(operation)
+
+    def outputs_of(self, status: OperationStatus) -> JsonObject:
+        """Return nothing."""
+        del status
+        return {}
+
+    async def undo(self, ctx: StepContext) -> Operation | JsonObject:
+        """Refuse: this action has no way back."""
+        raise GuardError(f"{self.spec.name} cannot be undone (step {ctx.step})")
+
+
+async def known_operation(ctx: StepContext, action: BaseAction) -> ProbeResult | None:
+    """Return what the step's own recorded operation says, None where that decides nothing.
+
+    A failed or vanished operation decides nothing: the resource must be read.
+    """
+    if ctx.operation is None:
+        return None
+    status = await action.poll(ctx, ctx.operation)
+    if status.state is OperationState.RUNNING:
+        return InProgress(ctx.operation, "the recorded operation still runs")
+    if status.state is OperationState.SUCCEEDED:
+        return Present(action.outputs_of(status), "the recorded operation has succeeded")
+    return None
+
+
+async def target_hsm(ctx: StepContext) -> HsmResource | None:
+    """Return the target HSM's resource, None where it does not exist."""
+    group, name = str(ctx.inputs["resource_group"]), str(ctx.inputs["target_hsm"])
+    return await ctx.cloud.hsms.get(group, name)
+
+
+async def our_target(ctx: StepContext) -> HsmResource:
+    """Return the target HSM after making sure that it is this run's.
+
+    Raises:
+        GuardError: it does not exist or carries another run's tag or none.
+    """
+    hsm = await target_hsm(ctx)
+    name = ctx.inputs["target_hsm"]
+    if hsm is None:
+        raise GuardError(f"target HSM {name} does not exist", hint="Did the create step succeed?")
+    if hsm.tags.get(RUN_TAG) != ctx.root:
+        raise GuardError(
+            f"target HSM {name} carries the run tag {hsm.tags.get(RUN_TAG)!r}, expected"
+            f" {ctx.root!r}: it is not this run's",
+            hint="Nothing was sent. Choose another target name, or find out who created it.",
+        )
+    return hsm

@@ -1,0 +1,193 @@
+"""Discoveries: one look at the world when the plan is made, frozen in the plan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from drengine.actions.backup import folder_prefix, folder_time_ms
+from drengine.actions.contract import Discoverer, StepContext
+from drengine.actions.documents import parse_inventory
+from drengine.actions.names import host_of, hsm_uri
+from drengine.actions.observe import folder_facts
+from drengine.ceremony.domain import parse_security_domain
+from drengine.errors import InputError, InputFileError
+from drengine.model.catalogue import Parameter
+from drengine.model.cloud import FailoverGroup, Instance, StorageTarget
+
+LATEST = "latest"
+
+
+async def discover_backup(ctx: StepContext) -> dict[str, Any]:
+    """Resolve `latest` to a folder of the source, or check the folder that was named.
+
+    Raises:
+        InputError: no folder of that HSM, or the folder is another HSM's or empty.
+    """
+    source, folder = str(ctx.values["source_hsm"]), str(ctx.values["folder"])
+    url = str(ctx.values["container_url"]).rstrip("/")
+    reference = ctx.values.get("storage_sas")
+    target = StorageTarget(url, ctx.secret(str(reference)) if reference else None)
+    prefix = folder_prefix(source)
+    folders = [f for f in await ctx.cloud.storage.list_folders(target, prefix) if folder_time_ms(f)]
+    if folder == LATEST:
+        if not folders:
+            raise InputError(
+                f"{url} holds no backup of {source} (no folder {prefix}…)",
+                hint="Check the container, and whether this principal may list it.",
+            )
+        folder = max(folders, key=lambda name: folder_time_ms(name) or 0)
+    elif not folder.lower().startswith(prefix):
+        raise InputError(
+            f"folder {folder!r} is not a backup of {source}: its name does not begin with {prefix}",
+            hint=f"Folders of {source}: {', '.join(folders[-5:]) or 'none'}",
+        )
+    facts = await folder_facts(_with_container(ctx, url, reference), folder)
+    if not facts["blobs"]:
+        raise InputError(f"backup folder {folder!r} in {url} is empty or does not exist")
+    newer = [f for f in folders if (folder_time_ms(f) or 0) > (folder_time_ms(folder) or 0)]
+    taken = folder_time_ms(folder)
+    facts["taken_at"] = _utc(taken) if taken else ""
+    facts["newer"] = sorted(newer)
+    return facts
+
+
+def _with_container(ctx: StepContext, url: str, reference: object) -> StepContext:
+    return replace(ctx, inputs={**ctx.inputs, "container_url": url, "storage_sas": reference})
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+async def discover_domain(ctx: StepContext) -> dict[str, Any]:
+    """Read what a security-domain file says of itself: quorum and custodians; nothing is opened.
+
+    Raises:
+        DomainError: it is damaged or not one.
+    """
+    given = ctx.values["file"]
+    domain = parse_security_domain(ctx.objects.get_object(str(given["sha256"])))
+    return {
+        "sha256": given["sha256"],
+        "required": domain.required,
+        "custodians": list(domain.custodians),
+    }
+
+
+async def discover_groups(ctx: StepContext) -> list[dict[str, Any]]:
+    """Find every instance that uses keys of an HSM, by failover group or alone.
+
+    Ordered by name; each item carries its members with roles, databases and keys as they
+    are now. Source: rules K07, G05.
+    """
+    host = host_of(hsm_uri(str(ctx.values["hsm"]), ctx.where.hsm_suffix))
+    instances = await ctx.cloud.sql.instances()
+    members = await asyncio.gather(*(_member(ctx, instance, host) for instance in instances))
+    using = {m["id"].lower(): m for m in members if m is not None}
+    groups = await ctx.cloud.sql.failover_groups(
+        [instance for instance in instances if instance.id.lower() in using]
+    )
+    items, grouped = _group_items(groups, using)
+    items += [_alone(member) for key, member in using.items() if key not in grouped]
+    return sorted(items, key=lambda item: str(item["name"]))
+
+
+async def _member(ctx: StepContext, instance: Instance, host: str) -> dict[str, Any] | None:
+    keys = await ctx.cloud.sql.keys(instance.id)
+    if not any(host_of(key.uri) == host for key in keys):
+        return None
+    databases = await ctx.cloud.sql.databases(instance.id)
+    return {
+        "id": instance.id,
+        "name": instance.name,
+        "resource_group": instance.resource_group,
+        "location": instance.location,
+        "tier": instance.tier,
+        "fqdn": instance.fqdn,
+        "principals": list(instance.principals),
+        "role": "Standalone",
+        "databases": [{"name": d.name, "status": d.status} for d in databases],
+        "keys": [key.name for key in keys if host_of(key.uri) == host],
+    }
+
+
+def _group_items(
+    groups: Sequence[FailoverGroup], using: Mapping[str, dict[str, Any]]
+) -> tuple[list[dict[str, Any]], set[str]]:
+    items: list[dict[str, Any]] = []
+    grouped: set[str] = set()
+    seen: set[str] = set()
+    for group in groups:
+        pair = [group.primary.lower(), group.secondary.lower()]
+        if group.name.lower() in seen or not all(key in using for key in pair):
+            continue
+        seen.add(group.name.lower())
+        grouped.update(pair)
+        items.append(_pair(group, using[pair[0]], using[pair[1]]))
+    return items, grouped
+
+
+def _pair(
+    group: FailoverGroup, primary: dict[str, Any], secondary: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "id": f"fog:{group.name}",
+        "failover_group": {"name": group.name, "resource_group": group.resource_group},
+        "members": [{**primary, "role": "Primary"}, {**secondary, "role": "Secondary"}],
+    }
+
+
+def _alone(member: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": member["name"],
+        "id": member["id"],
+        "failover_group": None,
+        "members": [member],
+    }
+
+
+async def discover_inventory(ctx: StepContext) -> dict[str, Any]:
+    """Read the head of an inventory file, so that a wrong file is refused before anything else.
+
+    Raises:
+        InputFileError: it is not an inventory, or not of the source HSM.
+    """
+    given = ctx.values["file"]
+    data = ctx.objects.get_object(str(given["sha256"]))
+    doc = parse_inventory(data, str(given["path"]))
+    name = str(doc["hsm"]["name"])
+    if name.lower() != str(ctx.values["hsm"]).lower():
+        raise InputFileError(f"{given['path']} is the inventory of {name}, not {ctx.values['hsm']}")
+    return {
+        "taken_at": doc.get("taken_at", ""),
+        "keys": len(doc["keys"]),
+        "security_domain": doc.get("security_domain"),
+    }
+
+
+DISCOVERERS: Final[Mapping[str, Discoverer]] = {
+    "backup.resolve": discover_backup,
+    "securitydomain.inspect": discover_domain,
+    "inventory.inspect": discover_inventory,
+    "sqlmi.groups": discover_groups,
+}
+
+PARAMETERS: Final[Mapping[str, tuple[Parameter, ...]]] = {
+    "backup.resolve": (
+        Parameter("source_hsm", "whose backups"),
+        Parameter("container_url", "where they lie"),
+        Parameter("folder", "`latest` or a folder's name"),
+        Parameter("storage_sas", "reference to a SAS", required=False),
+    ),
+    "securitydomain.inspect": (Parameter("file", "the security-domain file"),),
+    "inventory.inspect": (
+        Parameter("file", "the inventory"),
+        Parameter("hsm", "whose inventory it must be"),
+    ),
+    "sqlmi.groups": (Parameter("hsm", "the HSM whose keys are used"),),
+}

@@ -1,0 +1,315 @@
+"""Actions on the HSM as a resource: create, network, role grants."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+from drengine.actions.base import RUN_TAG, BaseAction, known_operation, our_target, target_hsm
+from drengine.actions.contract import (
+    Absent,
+    Busy,
+    Present,
+    ProbeResult,
+    StepContext,
+    Undecidable,
+    Verified,
+)
+from drengine.actions.documents import inventory_of
+from drengine.errors import GuardError
+from drengine.model.canonical import JsonObject
+from drengine.model.catalogue import ActionSpec, Parameter, Repeat
+from drengine.model.cloud import HsmResource, NewHsm, Operation, RoleAssignment
+from drengine.model.findings import block, ok
+
+CRYPTO_SERVICE_USER: Final = "33413926-3206-4cdd-b39a-83574fe37a17"
+"""Managed HSM Crypto Service Encryption User: what an instance's identity needs."""
+
+_FAILED_STATES = ("Failed", "Deleting")
+
+
+def _new_hsm(ctx: StepContext) -> NewHsm:
+    values = ctx.values
+    admins = [str(admin) for admin in values.get("admins") or ()]
+    if ctx.where.principal not in admins:
+        admins.append(ctx.where.principal)
+    identity = values.get("identity")
+    return NewHsm(
+        resource_group=str(values["resource_group"]),
+        name=str(values["name"]),
+        location=str(values["location"]),
+        tenant=ctx.where.tenant,
+        admins=tuple(admins),
+        purge_protection=bool(values.get("purge_protection")),
+        soft_delete_days=int(values.get("soft_delete_days") or 90),
+        sku=str(values.get("sku") or "Standard_B1"),
+        identities=(str(identity),) if identity else (),
+        tags={RUN_TAG: ctx.root, "drengine-class": str(ctx.run_class)},
+        network={"bypass": "AzureServices", "defaultAction": "Allow"},
+    )
+
+
+class CreateHsm(BaseAction):
+    """Create the target HSM, tagged with the run.
+
+    Source: PUT Microsoft.KeyVault/managedHSMs; reliability.md, reconcile table, first row.
+    """
+
+    async def probe(self, ctx: StepContext) -> ProbeResult:
+        """Find the resource by name and tag."""
+        hsm = await target_hsm(ctx)
+        if hsm is None:
+            return Absent("no HSM of that name in the resource group")
+        if hsm.tags.get(RUN_TAG) != ctx.root:
+            return Undecidable(
+                f"HSM {hsm.name} has the run tag {hsm.tags.get(RUN_TAG)!r}, not {ctx.root!r}",
+                "It is not this run's. Plan again with another target name.",
+            )
+        if hsm.provisioning_state in _FAILED_STATES:
+            return Undecidable(
+                f"HSM {hsm.name} is ours but {hsm.provisioning_state}: {hsm.status_message}",
+                "Delete it by hand (it holds nothing yet), then resume.",
+            )
+        if hsm.provisioning_state != "Succeeded":
+            return await known_operation(ctx, self) or Busy(f"it is {hsm.provisioning_state}")
+        return Present(_hsm_outputs(hsm), "it exists with this run's tag")
+
+    async def start(self, ctx: StepContext) -> Operation | JsonObject:
+        """PUT the resource."""
+        return await ctx.cloud.hsms.create_hsm(_new_hsm(ctx))
+
+    async def verify(self, ctx: StepContext) -> Verified:
+        """Read the resource: provisioned, as asked, ours."""
+        new, hsm = _new_hsm(ctx), await target_hsm(ctx)
+        if hsm is None:
+            return Verified((block("hsm-created", f"{new.name} cannot be read"),))
+        wrong = [
+            f"{what} is {found!r}, asked for {asked!r}"
+            for what, found, asked in (
+                ("location", hsm.location.replace(" ", "").lower(), new.location.lower()),
+                ("purge protection", hsm.purge_protection, new.purge_protection),
+                ("run tag", hsm.tags.get(RUN_TAG), str(ctx.root)),
+                ("tenant", hsm.tenant.lower(), new.tenant.lower()),
+            )
+            if found != asked
+        ]
+        if ctx.where.principal not in hsm.admins:
+            wrong.append("this principal is not among its initial administrators")
+        if hsm.provisioning_state != "Succeeded":
+            wrong.append(f"provisioning state is {hsm.provisioning_state}")
+        finding = (
+            block("hsm-created", "; ".join(wrong))
+            if wrong
+            else ok("hsm-created", f"{hsm.name} is provisioned in {hsm.location} as asked")
+        )
+        return Verified((finding,), _hsm_outputs(hsm), {"resource": hsm.to_json()})
+
+    async def undo(self, ctx: StepContext) -> Operation | JsonObject:
+        """Soft-delete the HSM that this run created."""
+        hsm = await our_target(ctx)
+        return await ctx.cloud.hsms.start_delete(hsm.resource_group, hsm.name)
+
+    def manual(self, ctx: StepContext) -> str:
+        """Return the az command."""
+        new = _new_hsm(ctx)
+        purge = " --enable-purge-protection true" if new.purge_protection else ""
+        identity = f" --mi-user-assigned {new.identities[0]}" if new.identities else ""
+        return (
+            f"az keyvault create --hsm-name {new.name} -g {new.resource_group} -l {new.location}"
+            f" --administrators {' '.join(new.admins)} --retention-days {new.soft_delete_days}"
+            f"{purge}{identity}"
+        )
+
+
+def _hsm_outputs(hsm: HsmResource) -> dict[str, Any]:
+    return {"id": hsm.id, "uri": hsm.uri, "name": hsm.name, "location": hsm.location}
+
+
+class ConfigureNetwork(BaseAction):
+    """Give the target the network rules that the inventory shows for the source.
+
+    Source: PATCH Microsoft.KeyVault/managedHSMs; sqlmi-protocol §3 step 1.
+    """
+
+    async def probe(self, ctx: StepContext) -> ProbeResult:
+        """Compare the rules in force with those wanted."""
+        hsm = await our_target(ctx)
+        if hsm.provisioning_state == "Updating":
+            return Busy("the HSM is being updated")
+        wrong = _network_differences(hsm, _wanted_network(ctx))
+        return Absent("; ".join(wrong)) if wrong else Present({}, "the rules are in force")
+
+    async def start(self, ctx: StepContext) -> Operation | JsonObject:
+        """PATCH the resource."""
+        hsm = await our_target(ctx)
+        return await ctx.cloud.hsms.start_update(
+            hsm.resource_group, hsm.name, {"properties": _wanted_network(ctx)}
+        )
+
+    async def verify(self, ctx: StepContext) -> Verified:
+        """Read the rules back."""
+        wrong = _network_differences(await our_target(ctx), _wanted_network(ctx))
+        if wrong:
+            return Verified((block("network-as-inventory", "; ".join(wrong)),))
+        return Verified((ok("network-as-inventory", "network rules are as before the disaster"),))
+
+    def manual(self, ctx: StepContext) -> str:
+        """Return the az command."""
+        wanted = _wanted_network(ctx)
+        acls = wanted["networkAcls"]
+        return (
+            f"az keyvault update-hsm --hsm-name {ctx.inputs['target_hsm']}"
+            f" --default-action {acls['defaultAction']} --bypass {acls['bypass']}"
+            f" --public-network-access {wanted['publicNetworkAccess']}"
+        )
+
+
+def _wanted_network(ctx: StepContext) -> dict[str, Any]:
+    hsm = inventory_of(ctx)["hsm"]
+    before = hsm.get("network") or {}
+    return {
+        "networkAcls": {
+            "bypass": before.get("bypass", "AzureServices"),
+            "defaultAction": before.get("defaultAction", "Allow"),
+        },
+        "publicNetworkAccess": hsm.get("public_access", "Enabled"),
+    }
+
+
+def _network_differences(hsm: HsmResource, wanted: dict[str, Any]) -> list[str]:
+    asked = {**wanted["networkAcls"], "publicNetworkAccess": wanted["publicNetworkAccess"]}
+    found = {**hsm.network, "publicNetworkAccess": hsm.public_access}
+    return [
+        f"{name} is {found.get(name)!r}, before the disaster it was {value!r}"
+        for name, value in asked.items()
+        if found.get(name) != value
+    ]
+
+
+class GrantIdentities(BaseAction):
+    """Give every instance's identity the right to wrap and unwrap on the target HSM.
+
+    A full restore brings role assignments back; this closes what changed since. Sends one
+    assignment at a time, under a name derived from what it grants.
+    Source: PUT {scope}/providers/Microsoft.Authorization/roleAssignments/{name}; rule I03.
+    """
+
+    async def probe(self, ctx: StepContext) -> ProbeResult:
+        """List assignments and look for each identity."""
+        missing = await self._missing(ctx)
+        return Absent(f"no assignment for {missing[0]}") if missing else Present({}, "all granted")
+
+    async def start(self, ctx: StepContext) -> Operation | JsonObject:
+        """PUT the first missing assignment."""
+        missing = await self._missing(ctx)
+        if not missing:
+            return {}
+        name = uuid.uuid5(uuid.NAMESPACE_URL, f"{ctx.values['uri']}#{missing[0]}")
+        grant = RoleAssignment(str(name), "/keys", CRYPTO_SERVICE_USER, missing[0])
+        await ctx.cloud.hsm(str(ctx.values["uri"])).put_role_assignment(grant)
+        return {}
+
+    async def verify(self, ctx: StepContext) -> Verified:
+        """List assignments again."""
+        missing = await self._missing(ctx)
+        principals = _principals(ctx)
+        if missing:
+            found = ok("I03", f"{len(principals) - len(missing)} of {len(principals)} granted")
+            return Verified((found,), more=True)
+        return Verified((ok("I03", f"{len(principals)} identities may wrap and unwrap"),))
+
+    async def _missing(self, ctx: StepContext) -> list[str]:
+        assignments = await ctx.cloud.hsm(str(ctx.values["uri"])).role_assignments()
+        return [p for p in _principals(ctx) if not _may_use_keys(p, assignments)]
+
+    def manual(self, ctx: StepContext) -> str:
+        """Return the az commands."""
+        name = str(ctx.inputs["target_hsm"])
+        return "\n".join(
+            f"az keyvault role assignment create --hsm-name {name} --scope /keys"
+            f" --role {CRYPTO_SERVICE_USER} --assignee-object-id {principal}"
+            for principal in _principals(ctx)
+        )
+
+
+def _principals(ctx: StepContext) -> list[str]:
+    members = ctx.values.get("members") or []
+    found = [str(p) for member in members for p in member.get("principals", [])[:1]]
+    if len(found) < len(members):
+        raise GuardError(
+            "an instance has no identity that could use a key",
+            hint="Give it a managed identity first (rule I02), then plan again.",
+        )
+    return sorted(set(found))
+
+
+def _may_use_keys(principal: str, assignments: Sequence[RoleAssignment]) -> bool:
+    return any(
+        a.principal == principal and a.role == CRYPTO_SERVICE_USER and a.scope in ("/", "/keys")
+        for a in assignments
+    )
+
+
+CREATE = CreateHsm(
+    ActionSpec(
+        name="hsm.create",
+        title="Create the target HSM",
+        parameters=(
+            Parameter("name", "name of the new HSM"),
+            Parameter("resource_group", "where it is placed"),
+            Parameter("location", "Azure region"),
+            Parameter("purge_protection", "cannot be undone; SQL MI demands it"),
+            Parameter("soft_delete_days", "retention after a delete", required=False),
+            Parameter("sku", "Standard_B1 where absent", required=False),
+            Parameter("admins", "further initial administrators (object ids)", required=False),
+            Parameter(
+                "identity", "user-assigned identity that reaches the storage", required=False
+            ),
+        ),
+        outputs=("id", "uri", "name", "location"),
+        repeat=Repeat.BY_NAME,
+        rest="PUT Microsoft.KeyVault/managedHSMs/{name}",
+        quiet_ms=120_000,
+        look_gap_ms=30_000,
+        poll_ms=20_000,
+        settle_ms=300_000,
+        timeout_ms=5_400_000,
+        expected_ms=900_000,
+        expected_source="eight recorded creates took 9 to 21 minutes",
+    )
+)
+
+NETWORK = ConfigureNetwork(
+    ActionSpec(
+        name="hsm.configure_network",
+        title="Set the target's network rules as before",
+        parameters=(),
+        outputs=(),
+        repeat=Repeat.BY_NAME,
+        rest="PATCH Microsoft.KeyVault/managedHSMs/{name}",
+        quiet_ms=120_000,
+        poll_ms=15_000,
+        settle_ms=120_000,
+        expected_ms=240_000,
+        expected_source="recorded updates took 4 to 6 minutes",
+    )
+)
+
+GRANT = GrantIdentities(
+    ActionSpec(
+        name="hsm.grant_identities",
+        title="Let the instances' identities use the keys",
+        parameters=(
+            Parameter("uri", "data-plane URI of the HSM"),
+            Parameter("members", "instances with their principals"),
+        ),
+        outputs=(),
+        repeat=Repeat.BY_NAME,
+        rest="PUT /keys/providers/Microsoft.Authorization/roleAssignments/{guid}",
+        quiet_ms=15_000,
+        look_gap_ms=5_000,
+        settle_ms=60_000,
+        expected_ms=60_000,
+    )
+)

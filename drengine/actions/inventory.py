@@ -1,0 +1,152 @@
+"""The inventory: what the HSM and its consumers hold while they are alive.
+
+Taken before a disaster (best after every backup), it is what recovery is proved
+against. It holds public parts and canaries, never a secret: a canary is 32 random
+bytes wrapped by a key, with the SHA-256 of the bytes; or the note that a signature
+can be checked with the recorded public key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from drengine.actions.documents import INVENTORY_SCHEMA
+from drengine.actions.names import host_of, hsm_uri
+from drengine.azure.ports import Cloud, HsmData
+from drengine.errors import AzureError, InputError
+from drengine.model.cloud import Instance, KeyVersion
+from drengine.model.plan import CloudIdentity
+
+_AT_ONCE: Final = 16
+_CANARY_BYTES: Final = 32
+_SIGNS: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+
+
+async def take_inventory(
+    cloud: Cloud,
+    where: CloudIdentity,
+    *,
+    hsm_name: str,
+    security_domain: Mapping[str, Any] | None,
+    taken_at: str,
+    entropy: Callable[[int], bytes],
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Read everything that a recovery must bring back.
+
+    Parameters:
+        security_domain: what the security-domain file says of itself
+            (`sha256`, `required`, `custodians`), None where the file is not at hand.
+        taken_at: UTC text.
+        entropy: gives so many random bytes, for canaries.
+        report: called with one line for each thing that could not be read.
+
+    Raises:
+        InputError: the HSM does not exist or is not active.
+        AzureError: a right is missing.
+    """
+    hsm = await cloud.hsms.find(hsm_name)
+    if hsm is None or hsm.activation_status != "Active":
+        state = "does not exist in this subscription" if hsm is None else hsm.activation_status
+        raise InputError(f"taking the inventory of {hsm_name}: it is {state}")
+    data = cloud.hsm(hsm.uri)
+    keys, roles, sql = await asyncio.gather(
+        data.keys(), data.role_assignments(), _consumers(cloud, where, hsm_name, report)
+    )
+    return {
+        "schema": INVENTORY_SCHEMA,
+        "taken_at": taken_at,
+        "hsm": hsm.to_json(),
+        "security_domain": dict(security_domain) if security_domain else None,
+        "keys": [key.to_json() for key in sorted(keys, key=lambda k: (k.name, k.version))],
+        "roles": sorted((role.to_json() for role in roles), key=lambda r: str(r["name"])),
+        "canaries": await _canaries(data, keys, entropy, report),
+        **sql,
+    }
+
+
+async def _canaries(
+    data: HsmData,
+    keys: Any,
+    entropy: Callable[[int], bytes],
+    report: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(key: KeyVersion) -> dict[str, Any] | None:
+        async with limit:
+            try:
+                return await _canary(data, key, entropy(_CANARY_BYTES))
+            except AzureError as error:
+                report(f"no canary for {key.name}/{key.version}: {error.message}")
+                return None
+
+    made = await asyncio.gather(*(one(key) for key in keys))
+    found = [canary for canary in made if canary is not None]
+    return sorted(found, key=lambda c: (str(c["name"]), str(c["version"])))
+
+
+async def _canary(data: HsmData, key: KeyVersion, secret: bytes) -> dict[str, Any] | None:
+    """Make a canary by kind and allowed operations; None where no use would prove anything."""
+    base: dict[str, Any] = {"name": key.name, "version": key.version}
+    if not key.enabled:
+        return None
+    if {"wrapKey", "unwrapKey"} <= set(key.key_ops):
+        algorithm = "RSA-OAEP-256" if key.kty.startswith("RSA") else "A256KW"
+        wrapped = await data.wrap(key.kid, algorithm, secret)
+        return {
+            **base,
+            "kind": "unwrap",
+            "algorithm": algorithm,
+            "ciphertext": base64.urlsafe_b64encode(wrapped).rstrip(b"=").decode(),
+            "plaintext_sha256": hashlib.sha256(secret).hexdigest(),
+        }
+    if "sign" in key.key_ops and key.kty.startswith("RSA"):
+        return {**base, "kind": "sign", "algorithm": "RS256"}
+    if "sign" in key.key_ops and key.crv in _SIGNS:
+        return {**base, "kind": "sign", "algorithm": _SIGNS[key.crv]}
+    return None
+
+
+async def _consumers(
+    cloud: Cloud, where: CloudIdentity, hsm_name: str, report: Callable[[str], None]
+) -> dict[str, Any]:
+    host = host_of(hsm_uri(hsm_name, where.hsm_suffix))
+    instances = await cloud.sql.instances()
+    read = await asyncio.gather(*(_instance(cloud, i, host, report) for i in instances))
+    using = [doc for doc in read if doc is not None]
+    ids = {doc["id"] for doc in using}
+    groups = await cloud.sql.failover_groups([i for i in instances if i.id in ids])
+    return {
+        "instances": sorted(using, key=lambda doc: str(doc["id"])),
+        "failover_groups": sorted((g.to_json() for g in groups), key=lambda g: str(g["id"])),
+    }
+
+
+async def _instance(
+    cloud: Cloud, instance: Instance, host: str, report: Callable[[str], None]
+) -> dict[str, Any] | None:
+    keys = await cloud.sql.keys(instance.id)
+    if not any(host_of(key.uri) == host for key in keys):
+        return None
+    protector, databases = await asyncio.gather(
+        cloud.sql.protector(instance.id), cloud.sql.databases(instance.id)
+    )
+    rows = []
+    for database in databases:
+        canary = None
+        try:
+            canary = await cloud.rows.canary(instance.fqdn, database.name)
+        except AzureError as error:
+            report(f"no canary row of {instance.name}/{database.name}: {error.message}")
+        rows.append({**database.to_json(), "canary": canary})
+    return {
+        **instance.to_json(),
+        "keys": [key.to_json() for key in keys],
+        "protector": protector.to_json(),
+        "databases": rows,
+    }

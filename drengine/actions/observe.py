@@ -1,0 +1,229 @@
+"""Observations: facts that rules judge and gates bind.
+
+Every observer only reads and returns plain JSON that is the same when nothing has
+changed: no times of reading, no request ids, ordered lists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from drengine.actions.backup import folder_time_ms, storage_of
+from drengine.actions.base import RUN_TAG, target_hsm
+from drengine.actions.contract import Observer, StepContext
+from drengine.actions.documents import inventory_of
+from drengine.actions.names import hsm_uri
+from drengine.actions.sql import roles_now, target_host
+from drengine.ceremony.blob import inspect_restore_blob
+from drengine.errors import AzureError
+from drengine.model.canonical import digest
+from drengine.model.cloud import HsmResource
+
+
+def _hsm_facts(hsm: HsmResource | None) -> dict[str, Any]:
+    if hsm is None:
+        return {"exists": False}
+    return {
+        "exists": True,
+        "id": hsm.id,
+        "uri": hsm.uri,
+        "location": hsm.location,
+        "provisioning": hsm.provisioning_state,
+        "activation": hsm.activation_status,
+        "purge_protection": hsm.purge_protection,
+        "soft_delete_days": hsm.soft_delete_days,
+        "run_tag": hsm.tags.get(RUN_TAG, ""),
+        "tenant": hsm.tenant,
+        "bypass": hsm.network.get("bypass", ""),
+        "default_action": hsm.network.get("defaultAction", ""),
+        "public_access": hsm.public_access,
+    }
+
+
+async def observe_source(ctx: StepContext) -> dict[str, Any]:
+    """Is the lost HSM alive, or only soft-deleted? Then there is a cheaper way."""
+    name = str(ctx.inputs["source_hsm"])
+    live, deleted = await asyncio.gather(
+        ctx.cloud.hsms.find(name), ctx.cloud.hsms.find_deleted(name)
+    )
+    facts = {"name": name, **_hsm_facts(live)}
+    facts["soft_deleted"] = deleted.to_json() if deleted else None
+    return facts
+
+
+async def observe_target(ctx: StepContext) -> dict[str, Any]:
+    """The target as the resource manager shows it."""
+    return {"name": str(ctx.inputs["target_hsm"]), **_hsm_facts(await target_hsm(ctx))}
+
+
+async def observe_target_name(ctx: StepContext) -> dict[str, Any]:
+    """Is the target's name free: in the subscription, among the soft-deleted, in the cloud?"""
+    name = str(ctx.inputs["target_hsm"])
+    live, deleted, check = await asyncio.gather(
+        ctx.cloud.hsms.find(name),
+        ctx.cloud.hsms.find_deleted(name),
+        ctx.cloud.hsms.check_name(name),
+    )
+    return {
+        "name": name,
+        "live": live.id if live else "",
+        "run_tag": live.tags.get(RUN_TAG, "") if live else "",
+        "soft_deleted": deleted.to_json() if deleted else None,
+        "free": check.available,
+        "reason": check.reason,
+        "message": check.message,
+    }
+
+
+async def observe_target_keys(ctx: StepContext) -> dict[str, Any]:
+    """The names of the keys that the target holds; none before it is active."""
+    hsm = await target_hsm(ctx)
+    if hsm is None or hsm.activation_status != "Active":
+        return {"active": False, "names": []}
+    return {"active": True, "names": sorted(await ctx.cloud.hsm(hsm.uri).key_names())}
+
+
+async def observe_exchange_key(ctx: StepContext) -> dict[str, Any]:
+    """The exchange key that the target shows now."""
+    hsm = await target_hsm(ctx)
+    if hsm is None or hsm.activation_status == "Active":
+        return {"x5t_256": ""}
+    key = await ctx.cloud.hsm(hsm.uri).transfer_key()
+    return {"x5t_256": key.x5t_256}
+
+
+async def observe_restore_blob(ctx: StepContext) -> dict[str, Any]:
+    """The restore blob that was delivered, as far as it can be read without a key."""
+    for step, outputs in sorted(ctx.outputs.items()):
+        if "sha256" in outputs and "size" in outputs:
+            blob = inspect_restore_blob(ctx.objects.get_object(str(outputs["sha256"])))
+            return {
+                "step": step,
+                "sha256": blob.sha256,
+                "size": blob.size_bytes,
+                "exchange": blob.exchange_x5t_256,
+            }
+    return {}
+
+
+async def observe_backup(ctx: StepContext) -> dict[str, Any]:
+    """The planned backup folder as it lies in storage now."""
+    planned = ctx.plan.get("backup") or {}
+    folder = str(planned.get("folder") or ctx.values.get("folder") or "")
+    return await folder_facts(ctx, folder)
+
+
+async def folder_facts(ctx: StepContext, folder: str) -> dict[str, Any]:
+    """Return what a backup folder holds, with one digest over its listing."""
+    blobs = await ctx.cloud.storage.list_blobs(storage_of(ctx), f"{folder}/")
+    listing = [[blob.name, blob.size, blob.etag] for blob in blobs]
+    return {
+        "folder": folder,
+        "blobs": len(blobs),
+        "size": sum(blob.size for blob in blobs),
+        "digest": digest(listing),
+        "taken_at_ms": folder_time_ms(folder),
+    }
+
+
+async def observe_target_backup(ctx: StepContext) -> dict[str, Any]:
+    """The backup of the target that this run took."""
+    for outputs in ctx.outputs.values():
+        folder = str(outputs.get("folder", ""))
+        if folder and folder != (ctx.plan.get("backup") or {}).get("folder"):
+            return await folder_facts(ctx, folder)
+    return {"folder": "", "blobs": 0}
+
+
+async def observe_inventory(ctx: StepContext) -> dict[str, Any]:
+    """What the inventory says that decisions rest on; not its whole text."""
+    inventory = inventory_of(ctx)
+    return {
+        "sha256": ctx.inputs["inventory"]["sha256"],
+        "taken_at": inventory.get("taken_at", ""),
+        "hsm": inventory["hsm"],
+        "security_domain": inventory.get("security_domain"),
+        "keys": len(inventory["keys"]),
+        "roles": inventory["roles"],
+    }
+
+
+async def observe_target_access(ctx: StepContext) -> dict[str, Any]:
+    """May this principal list keys and roles of the target?"""
+    data = ctx.cloud.hsm(hsm_uri(str(ctx.inputs["target_hsm"]), ctx.where.hsm_suffix))
+    facts: dict[str, Any] = {"principal": ctx.where.principal, "keys": True, "roles": True}
+    try:
+        await data.key_names()
+    except AzureError as error:
+        facts["keys"] = error.message
+    try:
+        await data.role_assignments()
+    except AzureError as error:
+        facts["roles"] = error.message
+    return facts
+
+
+async def observe_group(ctx: StepContext) -> dict[str, Any]:
+    """Roles, protectors, keys, databases and running operations of one group."""
+    group: Mapping[str, Any] = ctx.inputs.get("group") or ctx.values["group"]
+    roles = await roles_now(ctx, group)
+    by_id = {instance.lower(): role for role, instance in roles.items()}
+    members = await asyncio.gather(*(_member_facts(ctx, m, by_id) for m in group["members"]))
+    return {
+        "name": group["name"],
+        "target_host": target_host(ctx),
+        "members": sorted(members, key=lambda member: str(member["id"])),
+    }
+
+
+async def _member_facts(
+    ctx: StepContext, member: Mapping[str, Any], roles: Mapping[str, str]
+) -> dict[str, Any]:
+    instance = str(member["id"])
+    sql = ctx.cloud.sql
+    live, keys, protector, databases, busy = await asyncio.gather(
+        sql.get(instance),
+        sql.keys(instance),
+        sql.protector(instance),
+        sql.databases(instance),
+        sql.busy(instance),
+    )
+    return {
+        "id": instance,
+        "role": roles.get(instance.lower(), ""),
+        "state": live.state if live else "gone",
+        "principals": list(live.principals) if live else [],
+        "keys": sorted([key.name, key.uri, key.thumbprint] for key in keys),
+        "protector": protector.to_json(),
+        "databases": sorted([d.name, d.status] for d in databases),
+        "busy": sorted(busy),
+    }
+
+
+async def observe_group_roles(ctx: StepContext) -> dict[str, Any]:
+    """Only the roles and protectors: what an approval of a switch binds."""
+    facts = await observe_group(ctx)
+    keep = ("id", "role", "protector")
+    return {
+        "name": facts["name"],
+        "target_host": facts["target_host"],
+        "members": [{key: member[key] for key in keep} for member in facts["members"]],
+    }
+
+
+OBSERVERS: Final[Mapping[str, Observer]] = {
+    "source-hsm": observe_source,
+    "target-hsm": observe_target,
+    "target-name": observe_target_name,
+    "target-keys": observe_target_keys,
+    "target-access": observe_target_access,
+    "target-backup": observe_target_backup,
+    "exchange-key": observe_exchange_key,
+    "restore-blob": observe_restore_blob,
+    "backup-folder": observe_backup,
+    "inventory": observe_inventory,
+    "group": observe_group,
+    "group-roles": observe_group_roles,
+}

@@ -1,0 +1,55 @@
+"""Everything that a runbook may name: plain mappings, nothing registers itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from drengine.actions import backup, hsm, proof, security_domain, sql
+from drengine.actions.contract import Action, Kit
+from drengine.actions.discover import DISCOVERERS, PARAMETERS
+from drengine.actions.observe import OBSERVERS
+from drengine.actions.security_domain import check_restore_blob
+from drengine.model.catalogue import Catalogue
+from drengine.rules.catalogue import RULES
+
+_ALL: Final[tuple[Action, ...]] = (
+    hsm.CREATE,
+    hsm.NETWORK,
+    hsm.GRANT,
+    security_domain.EXCHANGE_KEY,
+    security_domain.UPLOAD,
+    backup.BACKUP,
+    backup.RESTORE,
+    proof.KEYS,
+    proof.ROLES,
+    proof.DATABASES,
+    sql.ROLES,
+    sql.LINK_KEYS,
+    sql.VALIDATE,
+    sql.SET_PROTECTOR,
+    sql.REEVALUATE,
+)
+
+ROLES: Final = frozenset(
+    {"incident-commander", "security-officer", "hsm-administrator", "database-owner"}
+)
+
+KIT: Final = Kit(
+    actions={action.spec.name: action for action in _ALL},
+    rules=RULES,
+    observers=OBSERVERS,
+    discoverers=DISCOVERERS,
+    deliveries={"restore_blob": check_restore_blob},
+)
+
+CATALOGUE: Final = Catalogue(
+    actions={name: action.spec for name, action in KIT.actions.items()},
+    rules=frozenset(RULES),
+    observations=frozenset(OBSERVERS),
+    discoveries=PARAMETERS,
+    delivery_kinds=frozenset(KIT.deliveries),
+    roles=ROLES,
+)
+
+ACTIONS: Final[Mapping[str, Action]] = KIT.actions

@@ -1,0 +1,374 @@
+"""Actions on SQL Managed Instances: link keys, switch the protector, reevaluate.
+
+Rules:
+- Roles are read from the failover group at the moment of each write, never remembered (G01).
+- Secondary first, then primary: the primary's protector changes only when the secondary
+  holds a key of the same material (G02).
+- Old key rows and old keys are never deleted: log and older backups still need them.
+- A new key must show the old key's thumbprint: same material, other host (sqlmi-protocol §0.4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drengine.actions.base import BaseAction, known_operation
+from drengine.actions.contract import Absent, Busy, Present, ProbeResult, StepContext, Verified
+from drengine.actions.names import host_of, hsm_uri, instance_key_name, kid_on
+from drengine.errors import GuardError
+from drengine.model.canonical import JsonObject
+from drengine.model.catalogue import ActionSpec, Parameter, Repeat
+from drengine.model.cloud import Instance, InstanceKey, Operation, OperationStatus
+from drengine.model.findings import block, ok
+
+PRIMARY, SECONDARY = "Primary", "Secondary"
+_NOT_ALLOWED_WHILE_INACCESSIBLE = "CMKOperationNotAllowed"
+
+
+def target_host(ctx: StepContext) -> str:
+    """Return the data-plane host of the target HSM."""
+    return host_of(hsm_uri(str(ctx.inputs["target_hsm"]), ctx.where.hsm_suffix))
+
+
+def source_host(ctx: StepContext) -> str:
+    """Return the data-plane host of the lost HSM."""
+    return host_of(hsm_uri(str(ctx.inputs["source_hsm"]), ctx.where.hsm_suffix))
+
+
+def as_instance(member: Mapping[str, Any]) -> Instance:
+    """Return a group's member as the value that the port takes."""
+    return Instance(
+        id=str(member["id"]),
+        name=str(member["name"]),
+        resource_group=str(member["resource_group"]),
+        location=str(member["location"]),
+        state="",
+        tier="",
+        fqdn=str(member.get("fqdn", "")),
+        principals=tuple(member.get("principals", ())),
+    )
+
+
+async def roles_now(ctx: StepContext, group: Mapping[str, Any]) -> dict[str, str]:
+    """Return role -> instance id as the service says right now.
+
+    Raises:
+        GuardError: the failover group is gone.
+    """
+    members = group["members"]
+    if not group.get("failover_group"):
+        return {PRIMARY: str(members[0]["id"])}
+    seen = await ctx.cloud.sql.failover_groups([as_instance(m) for m in members])
+    name = str(group["failover_group"]["name"]).lower()
+    for fog in seen:
+        if fog.name.lower() == name:
+            return {PRIMARY: fog.primary, SECONDARY: fog.secondary}
+    raise GuardError(f"failover group {name} was there when the plan was made and is gone now")
+
+
+async def instance_of(ctx: StepContext) -> str | None:
+    """Return the instance that has the step's role now; None where the group has no such role."""
+    return (await roles_now(ctx, ctx.values["group"])).get(str(ctx.values["role"]))
+
+
+class ReadRoles(BaseAction):
+    """Read the group's roles and state."""
+
+    async def start(self, ctx: StepContext) -> Operation | JsonObject:
+        """Return primary and secondary as they are now."""
+        roles = await roles_now(ctx, ctx.values["group"])
+        return {"primary": roles[PRIMARY], "secondary": roles.get(SECONDARY, "")}
+
+    async def verify(self, ctx: StepContext) -> Verified:
+        """Say what was read."""
+        seen = ctx.outputs[ctx.step]
+        return Verified((ok("G01", f"primary is {_short(seen['primary'])}"),))
+
+    def manual(self, ctx: StepContext) -> str:
+        """Return the az command."""
+        del ctx
+        return "az sql instance-failover-group show -g RG -l REGION -n NAME"
+
+
+def _short(instance: object) -> str:
+    return str(instance).rsplit("/", 1)[-1]
+
+
+def _pairs(
+    ctx: StepContext, rows: Sequence[InstanceKey]
+) -> list[tuple[InstanceKey, str, InstanceKey | None]]:
+    """Return (old row, new kid, new row if linked) for every key of the lost HSM."""
+    by_uri = {row.uri.lower(): row for row in rows if row.uri}
+    old = [row for row in rows if row.uri and host_of(row.uri) == source_host(ctx)]
+    kids = [kid_on(row.uri, target_host(ctx)) for row in old]
+    return [(row, kid, by_uri.get(kid.lower())) for row, kid in zip(old, kids, strict=True)]
+
+
+class LinkKeys(BaseAction):
+    """Add every key that the instance knows from the lost HSM, from its new place.
+
+    One key row a send; touches no protector. Source: PUT {mi}/keys/{name}; rules K06, K07.
+    """
+
+    async def probe(self, ctx: StepContext) -> ProbeResult:
+        """List the key rows and find the first that is not linked yet."""
+        instance = await instance_of(ctx)
+        if instance is None:
+            return Present({}, "the group has no such role")
+        if ctx.operation is not None and (known := await known_operation(ctx, self)) is not None:
+            return known
+        pairs = _pairs(ctx, await ctx.cloud.sql.keys(instance))
+        missing = [kid for _, kid, new in pairs if new is None]
+        if missing:
+            return Absent(f"{len(missing)} of {len(pairs)} keys are not linked")
+        return Present({}, f"all {len(pairs)} keys are linked")
+
+    async def start(self, ctx: StepContext) -> Operation | JsonObject:
+        """PUT the first missing key row."""
+        instance = await instance_of(ctx) or ""
+        pairs = _pairs(ctx, await ctx.cloud.sql.keys(instance))
+        missing = [kid for _, kid, new in pairs if new is None]
+        if not missing:
+            return {}
+        return await ctx.cloud.sql.put_key(instance, instance_key_name(missing[0]), missing[0])
+
+    async def verify(self, ctx: StepContext) -> Verified:
+        """Read the rows back and compare thumbprints."""
+        instance = await instance_of(ctx)
+        if instance is None:
+            return Verified((ok("K07", "nothing to link"),))
+        pairs = _pairs(ctx, await ctx.cloud.sql.keys(instance))
+        wrong = [
+            f"{new.name} has thumbprint {new.thumbprint}, the old row {old.thumbprint}"
+            for old, _, new in pairs
+            if new is not None and new.thumbprint.upper() != old.thumbprint.upper()
+        ]
+        if wrong:
+            advice = "The key on the target is another key. Do not switch the protector."
+            return Verified((block("K06", "; ".join(wrong), advice),))
+        linked = [new for _, _, new in pairs if new is not None]
+        text = f"{_short(instance)}: {len(linked)} of {len(pairs)} keys linked, thumbprints equal"
+        return Verified((ok("K07", text),), more=len(linked) < len(pairs))
+
+    def manual(self, ctx: StepContext) -> str:
+        """Return the az command."""
+        return f"az sql mi key create -g RG --mi INSTANCE -k https://{target_host(ctx)}/keys/K/V"
+
+
+class Validate(BaseAction):
+    """Ask the instance itself whether it can use the key on the target (rule I05).
+
+    Source: POST {mi}/validateAzureKeyVaultEncryptionKey; changes nothing.
+    """
+
+    async def start(self, ctx: StepContext) -> Operation | JsonObject:
+        """POST the question for the key that is to be the protector."""
+        instance = await instance_of(ctx)
+        if instance is None:
+            return {}
+        protector = await ctx.cloud.sql.protector(instance)
+        kid = kid_on(protector.uri, target_host(ctx))
+        return await ctx.cloud.sql.start_validate(instance, kid) or {}
+
+    async def verify(self, ctx: StepContext) -> Verified:
+        """The operation's success is the answer."""
+        del ctx
+        return Verified((ok("I05", "the instance can use the key on the target"),))
+
+    def manual(self, ctx: StepContext) -> str:
+        """Return the az command."""
+        return (
+            'az rest --method post --url "{mi}/validateAzureKeyVaultEncryptionKey'
+            '?api-version=2024-11-01-preview" --body'
+            f' \'{{"tdeKeyUri":"https://{target_host(ctx)}/keys/K/V"}}\''
+        )
+
+
+class SetProtector(BaseAction):
+    """Make the key on the target the instance's protector.
+
+    Source: PUT {mi}/encryptionProtector/current. Where the service refuses while databases
+    are inaccessible, the instance is asked to look again first (sqlmi-protocol §1.8, INFER).
+    """
+
+    async def probe(self, ctx: StepContext) -> ProbeResult:
+        """Read the protector and what the instance is busy with."""
+        instance = await instance_of(ctx)
+        if instance is None:
+            return Present({}, "the group has no such role")
+        if ctx.operation is not None and (known := await known_operation(ctx, self)) is not None:
+            return known
+        protector = await ctx.cloud.sql.protector(instance)
+        if host_of(protector.uri) == target_host(ctx):
+            return Present({"key_name": protector.key_name}, "it is the protector already")
+        if busy := await ctx.cloud.sql.busy(instance):
+            return Busy(f"{_short(instance)} is busy: {', '.join(busy)}", 15_000)
+        return Absent(f"the protector is {protector.key_name}")
+
+    async def start(self, ctx: StepContext) -> Operation | JsonObject:
+        """PUT the protector, or ask to look again where that was refused before."""
+        instance = await instance_of(ctx) or ""
+        if ctx.last_code == _NOT_ALLOWED_WHILE_INACCESSIBLE:
+            return await ctx.cloud.sql.start_reevaluate(instance) or {}
+        protector = await ctx.cloud.sql.protector(instance)
+        name = instance_key_name(kid_on(protector.uri, target_host(ctx)))
+        return await ctx.cloud.sql.put_protector(instance, name)
+
+    async def verify(self, ctx: StepContext) -> Verified:
+        """Read the protector back."""
+        instance = await instance_of(ctx)
+        if instance is None:
+            return Verified((ok("protector-on-target", "nothing to switch"),))
+        protector = await ctx.cloud.sql.protector(instance)
+        found = f"{_short(instance)}: protector is {protector.key_name}"
+        if host_of(protector.uri) == target_host(ctx):
+            return Verified(
+                (ok("protector-on-target", found),),
+                {"key_name": protector.key_name},
+                {"protector": protector.to_json()},
+            )
+        if ctx.last_code == _NOT_ALLOWED_WHILE_INACCESSIBLE:
+            return Verified((ok("protector-on-target", f"{found}; looked again"),), more=True)
+        return Verified((block("protector-on-target", found),))
+
+    def manual(self, ctx: StepContext) -> str:
+        """Return the az command."""
+        return (
+            "az sql mi tde-key set -g RG --mi INSTANCE -t AzureKeyVault"
+            f" -k https://{target_host(ctx)}/keys/K/V"
+        )
+
+
+class Reevaluate(BaseAction):
+    """Ask every member with inaccessible databases to look at them again.
+
+    Past the auto-heal window this is the normal way. One instance a send.
+    Source: POST {mi}/reevaluateInaccessibleDatabaseState; rule T02.
+    """
+
+    async def probe(self, ctx: StepContext) -> ProbeResult:
+        """Look for inaccessible databases."""
+        if ctx.operation is not None and (known := await known_operation(ctx, self)) is not None:
+            return known
+        sick = await _inaccessible(ctx)
+        return Absent(f"{len(sick)} instances hold some") if sick else Present({}, "none is")
+
+    async def start(self, ctx: StepContext) -> Operation | JsonObject:
+        """POST for the first instance that holds inaccessible databases."""
+        sick = await _inaccessible(ctx)
+        if not sick:
+            return {}
+        return await ctx.cloud.sql.start_reevaluate(sick[0]) or {}
+
+    async def poll(self, ctx: StepContext, operation: Operation) -> OperationStatus:
+        """Ask the operation's own status URL."""
+        return await ctx.cloud.operations.poll(operation)
+
+    async def verify(self, ctx: StepContext) -> Verified:
+        """Count again."""
+        sick = await _inaccessible(ctx)
+        if sick:
+            text = f"{_short(sick[0])} still holds inaccessible databases"
+            if len(sick) < len(ctx.values["group"]["members"]):
+                return Verified((ok("T02", text),), more=True)
+            return Verified((block("T02", text),), again_ms=30_000)
+        return Verified((ok("T02", "no database is inaccessible for want of its key"),))
+
+    def manual(self, ctx: StepContext) -> str:
+        """Return the az command."""
+        del ctx
+        return (
+            'az rest --method post --url "{mi}/reevaluateInaccessibleDatabaseState'
+            '?api-version=2024-11-01-preview"'
+        )
+
+
+async def _inaccessible(ctx: StepContext) -> list[str]:
+    members = [str(m["id"]) for m in ctx.values["group"]["members"]]
+    answers = await asyncio.gather(*(ctx.cloud.sql.databases(m) for m in members))
+    return [
+        member
+        for member, databases in zip(members, answers, strict=True)
+        if any(d.status == "Inaccessible" for d in databases)
+    ]
+
+
+_GROUP = Parameter("group", "the failover group or standalone instance")
+_ROLE = Parameter("role", "Primary or Secondary")
+
+ROLES = ReadRoles(
+    ActionSpec(
+        name="sql.roles",
+        title="Read the group's roles",
+        parameters=(_GROUP,),
+        outputs=("primary", "secondary"),
+        repeat=Repeat.READ,
+        rest="GET …/instanceFailoverGroups",
+        expected_ms=5_000,
+    )
+)
+
+LINK_KEYS = LinkKeys(
+    ActionSpec(
+        name="sql.link_keys",
+        title="Link the target's keys to the instance",
+        parameters=(_GROUP, _ROLE),
+        outputs=(),
+        repeat=Repeat.BY_NAME,
+        rest="PUT {mi}/keys/{name}",
+        quiet_ms=60_000,
+        poll_ms=5_000,
+        settle_ms=60_000,
+        expected_ms=60_000,
+        expected_source="recorded: about one second a key",
+    )
+)
+
+VALIDATE = Validate(
+    ActionSpec(
+        name="sql.validate",
+        title="Ask the instance whether it can use the key",
+        parameters=(_GROUP, _ROLE),
+        outputs=(),
+        repeat=Repeat.HARMLESS,
+        rest="POST {mi}/validateAzureKeyVaultEncryptionKey",
+        quiet_ms=30_000,
+        poll_ms=5_000,
+        expected_ms=30_000,
+    )
+)
+
+SET_PROTECTOR = SetProtector(
+    ActionSpec(
+        name="sql.set_protector",
+        title="Switch the protector to the target's key",
+        parameters=(_GROUP, _ROLE),
+        outputs=("key_name",),
+        repeat=Repeat.BY_NAME,
+        rest="PUT {mi}/encryptionProtector/current",
+        quiet_ms=120_000,
+        look_gap_ms=30_000,
+        poll_ms=10_000,
+        settle_ms=120_000,
+        expected_ms=107_000,
+        expected_source="recorded: 107 s",
+    )
+)
+
+REEVALUATE = Reevaluate(
+    ActionSpec(
+        name="sql.reevaluate",
+        title="Make the databases look for their key again",
+        parameters=(_GROUP,),
+        outputs=(),
+        repeat=Repeat.HARMLESS,
+        rest="POST {mi}/reevaluateInaccessibleDatabaseState",
+        quiet_ms=60_000,
+        poll_ms=10_000,
+        settle_ms=7_200_000,
+        expected_ms=300_000,
+        expected_source="planning value; Business Critical takes longer (restore path)",
+    )
+)

@@ -1,0 +1,11 @@
+"""All rules by id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from drengine.rules import hsm, sql
+from drengine.rules.contract import Rule
+
+RULES: Final[Mapping[str, Rule]] = {rule.id: rule for rule in (*hsm.RULES, *sql.RULES)}
