@@ -1,0 +1,103 @@
+"""Reading record bodies: every value is taken for what it must be, or for nothing.
+
+Pure. A body that was edited must lead to a finding of the verification, not to a
+traceback; so each function returns a value of its type whatever it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from drengine.model.canonical import JsonObject
+from drengine.model.facts import FindingFacts, Moment, RequestFacts
+from drengine.model.records import Record
+
+_WENT_WRONG: Final = 400
+
+
+def text(value: object) -> str:
+    """Return `value` as text; nothing is an empty text."""
+    return "" if value is None else str(value)
+
+
+def count(value: object) -> int:
+    """Return `value` where it is a whole number, else 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def flag(value: object) -> bool | None:
+    """Return `value` where it is true or false, else None."""
+    return value if isinstance(value, bool) else None
+
+
+def mapping(value: object) -> JsonObject:
+    """Return `value` where it is an object, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def objects(value: object) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects in a list, nothing where it is none."""
+    if isinstance(value, (list, tuple)):
+        yield from (item for item in value if isinstance(item, Mapping))
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Return the items of a list as texts."""
+    return tuple(text(item) for item in value) if isinstance(value, (list, tuple)) else ()
+
+
+def moment(record: Record) -> Moment:
+    """Return when the record was made."""
+    return Moment(record.at_ms, record.at_ms if record.wall_ms is None else record.wall_ms)
+
+
+def is_simulated(actor: str) -> bool:
+    """Whether a drill played the person."""
+    return actor.startswith("simulated:")
+
+
+def person(actor: str) -> str:
+    """Return the name in `simulated:approver:alice`."""
+    return actor.rsplit(":", 1)[-1]
+
+
+def findings(body: JsonObject, stage: str) -> tuple[FindingFacts, ...]:
+    """Return the findings in a record's body."""
+    return tuple(
+        FindingFacts(
+            stage=stage,
+            rule=text(doc.get("rule")),
+            severity=text(doc.get("severity")),
+            message=text(doc.get("message")),
+            advice=text(doc.get("advice")),
+        )
+        for doc in objects(body.get("findings"))
+    )
+
+
+def requests(record: Record) -> tuple[tuple[RequestFacts, ...], int]:
+    """Return the requests of a record worth naming, and how many others there were."""
+    every = [_request(record.seq, doc) for doc in objects(record.body.get("exchanges"))]
+    named = tuple(r for r in every if r.sent or not 0 < r.status < _WENT_WRONG)
+    return named, len(every) - len(named)
+
+
+def _request(seq: int, doc: Mapping[str, Any]) -> RequestFacts:
+    return RequestFacts(
+        seq=seq,
+        method=text(doc.get("method")),
+        host=text(doc.get("host")),
+        path=text(doc.get("path")),
+        status=count(doc.get("status")),
+        request_id=text(doc.get("request_id")),
+        client_request_id=text(doc.get("client_request_id")),
+        ms=count(doc.get("ms")),
+        sent=doc.get("sent") is True,
+    )
+
+
+def error_text(value: object) -> str:
+    """Return code and message of an error in a record's body."""
+    doc = mapping(value)
+    return f"{text(doc.get('code'))} {text(doc.get('message'))}".strip()

@@ -1,0 +1,213 @@
+"""Objectives, criteria and the verdict: the few sentences that everything else supports.
+
+Pure. The rules:
+- RTO runs from the incident (`inputs.incident_at`), or from record 0 where none is named,
+  to the checkpoint of the last step that proves databases Online, or to `run.finished`
+  where no step does.
+- RPO is the incident's time less the time of the backup that was restored
+  (`taken_at` of the plan's discovery `backup`).
+- An objective with a target that was not measured counts as missed.
+- A proof that the runbook asks for and the journal does not have counts against recovery.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from drengine.evidence.proofs import (
+    DATABASES,
+    KEYS,
+    ROLES,
+    database_criteria,
+    databases_of,
+    key_criteria,
+    proofs_of,
+    role_criteria,
+)
+from drengine.evidence.reading import flag, mapping
+from drengine.evidence.trace import Trace
+from drengine.model.facts import (
+    Criterion,
+    Holds,
+    Moment,
+    ObjectiveFacts,
+    PointOfNoReturn,
+    Reached,
+    RunFacts,
+    Verdict,
+)
+from drengine.model.plan import Plan
+from drengine.model.run import RunStatus, StepStatus
+
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - all arithmetic here is UTC without a zone
+_UTC: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)", re.ASCII
+)
+
+
+def utc_ms(value: object) -> int | None:
+    """Return the epoch milliseconds of a UTC text, None where it is not one."""
+    found = _UTC.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return None
+    try:
+        whole = datetime.fromisoformat(f"{found[1]}T{found[2]}")
+    except ValueError:
+        return None
+    fraction = int((found[3] or "0")[:3].ljust(3, "0"))
+    return (whole - _EPOCH) // timedelta(milliseconds=1) + fraction
+
+
+def recovery_time(root: Trace, traces: Sequence[Trace]) -> ObjectiveFacts:
+    """Return the RTO as it was reached."""
+    genesis, facts = root.state.genesis, root.facts()
+    incident = utc_ms(genesis.get("inputs", {}).get("incident_at"))
+    start = facts.created.at_ms if incident is None else incident
+    to_what, end = _service_back(root, traces)
+    actual = None if end is None else end.at_ms - start
+    target = _target(root, "rto_ms")
+    return ObjectiveFacts(
+        name="RTO",
+        target_ms=target,
+        actual_ms=actual,
+        actual_wall_ms=None if end is None else end.wall_ms - facts.created.wall_ms,
+        from_what="the run's record 0" if incident is None else "the incident (inputs.incident_at)",
+        from_ms=start,
+        to_what=to_what,
+        to_ms=None if end is None else end.at_ms,
+        reached=_reached(target, actual),
+        is_simulated=_is_lab(root),
+    )
+
+
+def _service_back(root: Trace, traces: Sequence[Trace]) -> tuple[str, Moment | None]:
+    proofs = proofs_of(DATABASES, traces)
+    asked = [proof for proof in proofs if not proof.is_left_out]
+    if not asked:
+        return "the end of the run", root.facts().finished
+    what = "the last proof that databases are Online"
+    down = any(database.status != "Online" for database in databases_of(asked))
+    if down or any(proof.status is not StepStatus.SUCCEEDED for proof in asked):
+        return what, None
+    done = [proof.trace.done for proof in asked if proof.trace.done is not None]
+    return what, max(done, key=lambda moment: moment.at_ms, default=None)
+
+
+def data_age(root: Trace, plan: Plan) -> ObjectiveFacts:
+    """Return the RPO as it was reached."""
+    genesis, created = root.state.genesis, root.facts().created
+    incident = utc_ms(genesis.get("inputs", {}).get("incident_at"))
+    end = created.at_ms if incident is None else incident
+    taken = utc_ms(mapping(plan.root.discovery.get("backup")).get("taken_at"))
+    actual = None if taken is None else end - taken
+    target = _target(root, "rpo_ms")
+    return ObjectiveFacts(
+        name="RPO",
+        target_ms=target,
+        actual_ms=actual,
+        actual_wall_ms=None,
+        from_what="the backup that was restored (plan discovery backup.taken_at)",
+        from_ms=taken,
+        to_what="the run's record 0" if incident is None else "the incident (inputs.incident_at)",
+        to_ms=end,
+        reached=_reached(target, actual),
+        is_simulated=_is_lab(root),
+    )
+
+
+def _target(root: Trace, name: str) -> int | None:
+    found = mapping(root.state.genesis.get("objectives")).get(name)
+    return found if isinstance(found, int) else None
+
+
+def _is_lab(root: Trace) -> bool:
+    return flag(mapping(root.state.genesis.get("cloud")).get("lab")) is True
+
+
+def _reached(target: int | None, actual: int | None) -> Reached:
+    if target is None:
+        return Reached.NO_TARGET
+    # A negative time means that the two ends are not what they are said to be.
+    if actual is None or actual < 0:
+        return Reached.NOT_MEASURED
+    return Reached.MET if actual <= target else Reached.MISSED
+
+
+def criteria_of(
+    runs: Sequence[RunFacts], traces: Sequence[Trace], points: Sequence[PointOfNoReturn]
+) -> tuple[Criterion, ...]:
+    """Return every criterion of recovery with what can be said of it."""
+    keys, roles = proofs_of(KEYS, traces), proofs_of(ROLES, traces)
+    databases = proofs_of(DATABASES, traces)
+    asked = (*key_criteria(keys), *role_criteria(roles), *database_criteria(databases))
+    proved = [criterion for criterion in asked if criterion.holds is Holds.YES]
+    said = f"{len(proved)} kinds of proof" if proved else "no proof in the journal holds"
+    return (
+        _finished(runs, _named(traces)),
+        Criterion(
+            "P1",
+            "Recovery was proved by reading back, not only reported",
+            Holds.YES if proved else Holds.NOT_SHOWN,
+            said,
+        ),
+        *asked,
+        _approved(points),
+    )
+
+
+def _named(traces: Sequence[Trace]) -> frozenset[str]:
+    """Return every child run that a chain says it started."""
+    return frozenset(
+        str(child.run)
+        for trace in traces
+        for step in trace.state.steps.values()
+        for child in step.children.values()
+    )
+
+
+def _finished(runs: Sequence[RunFacts], named: frozenset[str]) -> Criterion:
+    statement = ("F1", "The run and every child run came to their end")
+    finished = str(RunStatus.FINISHED)
+    every = {run.run for run in runs} | named
+    ended = {
+        run.run
+        for run in runs
+        if run.status == finished and (not run.parent or run.named_by_parent == finished)
+    }
+    wanting = sorted(every - ended)
+    detail = f"{len(ended)} of {len(every)} chains"
+    if wanting:
+        detail += f"; not at their end: {', '.join(wanting[:5])}"
+    return Criterion(*statement, Holds.NO if wanting else Holds.YES, detail)
+
+
+def _approved(points: Sequence[PointOfNoReturn]) -> Criterion:
+    statement = ("G1", "Every point of no return was approved before anything was sent")
+    if not points:
+        return Criterion(*statement, Holds.NOT_ASKED, "none was reached")
+    bad = [f"{point.run} {point.step}" for point in points if not point.approved]
+    detail = f"{len(points) - len(bad)} of {len(points)}"
+    if bad:
+        detail += f"; without approval: {', '.join(bad[:5])}"
+    return Criterion(*statement, Holds.NO if bad else Holds.YES, detail)
+
+
+def verdict_of(
+    root: RunFacts, criteria: Iterable[Criterion], objectives: Sequence[ObjectiveFacts]
+) -> tuple[Verdict, tuple[str, ...]]:
+    """Return the verdict and the reasons that make it what it is."""
+    failing = [c for c in criteria if c.holds.counts_against]
+    because = tuple(f"{c.id} {c.holds}: {c.statement} ({c.detail})" for c in failing)
+    if root.status == RunStatus.CANCELLED:
+        return Verdict.NOT_RECOVERED, ("the run was cancelled", *because)
+    if root.status != RunStatus.FINISHED:
+        return Verdict.NOT_FINISHED, (f"the run is {root.status}", *root.waiting_for)
+    if failing:
+        return Verdict.NOT_RECOVERED, because
+    missed = [o for o in objectives if o.reached in (Reached.MISSED, Reached.NOT_MEASURED)]
+    if missed:
+        return Verdict.OBJECTIVE_MISSED, tuple(f"{o.name} {o.reached}" for o in missed)
+    return Verdict.RECOVERED, ()
