@@ -55,7 +55,9 @@ def test_a_run_begins_with_nothing_but_its_creation(store, draft):
     assert not store.exists(RUN)
 
 
-@pytest.mark.parametrize("bad", ["", "../x", "r-1/", "/r-1", "r-1//x", "r 1", "-r", "r" * 201, "r\n"])
+@pytest.mark.parametrize(
+    "bad", ["", "../x", "r-1/", "/r-1", "r-1//x", "r 1", "-r", "r" * 201, "r\n"]
+)
 def test_a_run_id_that_is_not_fit_for_a_file_name_is_refused(store, draft, bad):
     with pytest.raises(JournalError, match="run id"):
         store.create(RunId(bad), "a title", "drill", draft(RecordType.RUN_CREATED))
@@ -131,7 +133,7 @@ def test_an_append_at_a_head_that_is_not_the_end_is_refused(store, writer, draft
     old = chain.head
     chain.note(n=1)
     before = list(store.lines(RUN))
-    with pytest.raises(JournalDamaged, match="ends at record 1 .* expected record 0"):
+    with pytest.raises(JournalDamaged, match=r"ends at record 1 .* expected record 0"):
         store.append(chain.lease, old, [draft(n=2)])
     with pytest.raises(JournalDamaged, match="expected record 1 \\(ffff"):
         store.append(chain.lease, Head(1, "f" * 64), [draft(n=2)])
@@ -192,7 +194,7 @@ def test_a_changed_record_is_refused_by_number_and_stays(damaged_chain):
     assert list(store.lines(RUN))[2] != lines[2]
 
 
-def test_a_changed_last_record_is_refused(damaged_chain, writer):
+def test_a_changed_last_record_is_refused(damaged_chain):
     host, store, lines = damaged_chain
     host.damage(RUN, 4, lines[4].replace(b'"n":3', b'"n":7'))
     with pytest.raises(JournalDamaged, match="record 4"):
@@ -479,7 +481,7 @@ def test_an_object_with_other_bytes_is_damage_and_is_not_replaced(host, store):
         store.put_object(b"a response")
 
 
-def test_a_document_is_written_once(host, writer):
+def test_a_document_is_written_once(host):
     first, second = host.open(), host.open()
     first.put_document(RUN, "plan", {"b": [1, 2], "a": {"x": None}})
     first.put_document(RUN, "plan", {"a": {"x": None}, "b": (1, 2)})

@@ -1,0 +1,184 @@
+"""The codec under every kind of change that a line or a chain can suffer."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from drengine.errors import JournalDamaged
+from drengine.journal import codec
+from drengine.model.canonical import canonical
+from drengine.model.ids import RunId
+from drengine.model.records import GENESIS_PREV, Draft, Head, RecordType
+
+RUN = RunId("r-0123456789ab")
+PREV = "ab" * 32
+MAX_MS = 253_402_300_799_999
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=20,
+)
+bodies = st.dictionaries(texts, values, max_size=5)
+times = st.integers(0, MAX_MS)
+drafts = st.builds(
+    Draft,
+    st.sampled_from([kind for kind in RecordType if kind is not RecordType.RUN_CREATED]),
+    texts.filter(bool),
+    bodies,
+    times,
+    st.integers(0, (1 << 63) - 1),
+    st.none() | times,
+)
+
+
+@given(drafts, st.integers(1, 1 << 40))
+def test_what_is_encoded_is_decoded_again(draft, seq):
+    line, record = codec.encode(draft, RUN, seq, PREV)
+    assert codec.decode(line, seq, PREV, RUN) == record
+    assert record.sha256 == hashlib.sha256(line).hexdigest()
+    assert (record.type, record.actor, record.body) == (draft.type, draft.actor, draft.body)
+    assert (record.at_ms, record.mono_ms, record.wall_ms) == (
+        draft.at_ms,
+        draft.mono_ms,
+        draft.wall_ms,
+    )
+
+
+@given(values)
+@example({"a": [[[[[[]]]]]] * 9})
+def test_the_quick_way_back_to_bytes_gives_the_canonical_bytes(value):
+    data = canonical({"value": value})
+    assert codec.parse_canonical(data) == {"value": value}
+
+
+@given(st.integers(0, 60))
+def test_depth_is_refused_where_the_canonical_form_refuses_it(depth):
+    data = b'{"a":' * depth + b"{}" + b"}" * depth
+    if depth <= 40:
+        assert canonical(codec.parse_canonical(data)) == data
+    else:
+        with pytest.raises(ValueError, match="deeper"):
+            codec.parse_canonical(data)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_raise_anything_but_damage(data):
+    with pytest.raises(JournalDamaged):
+        codec.verify_lines([data])
+
+
+@given(drafts, st.binary(max_size=6), st.data())
+@settings(max_examples=300)
+def test_bytes_put_anywhere_into_a_line_are_refused_or_are_a_whole_other_line(draft, noise, data):
+    line, record = codec.encode(draft, RUN, 3, PREV)
+    start = data.draw(st.integers(0, len(line)))
+    end = data.draw(st.integers(start, min(len(line), start + 6)))
+    changed = line[:start] + noise + line[end:]
+    try:
+        found = codec.decode(changed, 3, PREV, RUN)
+    except JournalDamaged:
+        return
+    assert changed == line or found.sha256 != record.sha256
+
+
+def make_chain(count: int, run: RunId = RUN) -> tuple[list[bytes], Head]:
+    lines, head = [], Head(-1, GENESIS_PREV)
+    for n in range(count):
+        kind = RecordType.NOTE if n else RecordType.RUN_CREATED
+        draft = Draft(kind, "engine", {"n": n, "text": "ü…"}, 1_795_341_600_000 + n, n)
+        line, record = codec.encode(draft, run, n, head.sha256)
+        lines.append(line)
+        head = Head(n, record.sha256)
+    return lines, head
+
+
+LINES, HEAD = make_chain(6)
+WHOLE = b"".join(LINES)
+
+
+def bytes_lines(content: bytes) -> list[bytes]:
+    parts = content.split(b"\n")
+    return [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
+
+
+def is_refused(content: bytes, anchors) -> bool:
+    try:
+        codec.verify_lines(bytes_lines(content), None, anchors)
+    except JournalDamaged:
+        return True
+    return False
+
+
+def flipped(bit: int) -> bytes:
+    changed = bytearray(WHOLE)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_every_single_flipped_bit_is_refused():
+    """With the head as an anchor, all; without it, all but flips inside the very last line."""
+    last_line = len(WHOLE) - len(LINES[-1])
+    for bit in range(len(WHOLE) * 8):
+        content = flipped(bit)
+        assert is_refused(content, [HEAD]), f"bit {bit} of {len(WHOLE) * 8}"
+        assert bit // 8 >= last_line or is_refused(content, []), f"bit {bit} without an anchor"
+
+
+def test_every_deleted_line_is_refused_but_the_last_only_with_an_anchor():
+    for gone in range(len(LINES)):
+        content = b"".join(LINES[:gone] + LINES[gone + 1 :])
+        assert is_refused(content, [HEAD]), f"line {gone}"
+        assert is_refused(content, []) == (gone != len(LINES) - 1), f"line {gone}"
+
+
+def test_every_swap_of_two_lines_is_refused():
+    for first in range(len(LINES)):
+        for second in range(first + 1, len(LINES)):
+            lines = LINES.copy()
+            lines[first], lines[second] = lines[second], lines[first]
+            assert is_refused(b"".join(lines), []), f"lines {first} and {second}"
+
+
+def test_every_repeated_line_is_refused():
+    for place in range(len(LINES) + 1):
+        for line in LINES:
+            assert is_refused(b"".join([*LINES[:place], line, *LINES[place:]]), [])
+
+
+def test_every_line_of_another_run_is_refused():
+    foreign, _ = make_chain(6, RunId("r-ba9876543210"))
+    for place in range(len(LINES)):
+        lines = [*LINES[:place], foreign[place], *LINES[place + 1 :]]
+        assert is_refused(b"".join(lines), []), f"line {place}"
+
+
+def test_every_cut_is_refused_except_at_the_end_of_a_record():
+    boundaries = {sum(len(line) for line in LINES[:count]) for count in range(1, len(LINES) + 1)}
+    for length in range(len(WHOLE)):
+        content = WHOLE[:length]
+        assert is_refused(content, [HEAD]), f"cut at {length} with an anchor"
+        assert is_refused(content, []) == (length not in boundaries), f"cut at {length}"
+
+
+def test_many_random_changes_are_refused():
+    seed = 20_261_122
+    rng = random.Random(seed)  # noqa: S311 - changes to be replayed, not secrets
+    for trial in range(3000):
+        content = bytearray(WHOLE)
+        for _ in range(rng.randint(1, 5)):
+            match rng.randrange(3):
+                case 0:
+                    content[rng.randrange(len(content))] = rng.randrange(256)
+                case 1:
+                    del content[rng.randrange(len(content))]
+                case _:
+                    content.insert(rng.randrange(len(content)), rng.randrange(256))
+        if bytes(content) != WHOLE:
+            assert is_refused(bytes(content), [HEAD]), f"replay: seed {seed}, trial {trial}"
