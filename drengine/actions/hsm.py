@@ -17,6 +17,7 @@ from drengine.actions.contract import (
     Verified,
 )
 from drengine.actions.documents import inventory_of
+from drengine.actions.names import hsm_uri
 from drengine.errors import GuardError
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
@@ -207,7 +208,7 @@ class GrantIdentities(BaseAction):
             return {}
         name = uuid.uuid5(uuid.NAMESPACE_URL, f"{ctx.values['uri']}#{missing[0]}")
         grant = RoleAssignment(str(name), "/keys", CRYPTO_SERVICE_USER, missing[0])
-        await ctx.cloud.hsm(str(ctx.values["uri"])).put_role_assignment(grant)
+        await ctx.cloud.hsm(_target_uri(ctx)).put_role_assignment(grant)
         return {}
 
     async def verify(self, ctx: StepContext) -> Verified:
@@ -220,7 +221,7 @@ class GrantIdentities(BaseAction):
         return Verified((ok("I03", f"{len(principals)} identities may wrap and unwrap"),))
 
     async def _missing(self, ctx: StepContext) -> list[str]:
-        assignments = await ctx.cloud.hsm(str(ctx.values["uri"])).role_assignments()
+        assignments = await ctx.cloud.hsm(_target_uri(ctx)).role_assignments()
         return [p for p in _principals(ctx) if not _may_use_keys(p, assignments)]
 
     def manual(self, ctx: StepContext) -> str:
@@ -231,6 +232,10 @@ class GrantIdentities(BaseAction):
             f" --role {CRYPTO_SERVICE_USER} --assignee-object-id {principal}"
             for principal in _principals(ctx)
         )
+
+
+def _target_uri(ctx: StepContext) -> str:
+    return hsm_uri(str(ctx.inputs["target_hsm"]), ctx.where.hsm_suffix)
 
 
 def _principals(ctx: StepContext) -> list[str]:
@@ -300,10 +305,7 @@ GRANT = GrantIdentities(
     ActionSpec(
         name="hsm.grant_identities",
         title="Let the instances' identities use the keys",
-        parameters=(
-            Parameter("uri", "data-plane URI of the HSM"),
-            Parameter("members", "instances with their principals"),
-        ),
+        parameters=(Parameter("members", "instances with their principals"),),
         outputs=(),
         repeat=Repeat.BY_NAME,
         rest="PUT /keys/providers/Microsoft.Authorization/roleAssignments/{guid}",

@@ -50,7 +50,7 @@ from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
 from drengine.model.run import RunState, RunStatus
 from drengine.runbook.expressions import resolve
-from drengine.runbook.planner import bind_child_inputs
+from drengine.runbook.inputs import bind_child_inputs
 
 _STOP_GRACE_SECONDS = 1.5
 """After a signal to stop, what is under way may still end; then it is left to the resume."""
@@ -236,7 +236,13 @@ class _Driver:
         if step.foreach is not None:
             scope[step.foreach.variable] = item
         values = resolve(dict(step.with_), scope)
-        inputs = bind_child_inputs(part, runbook, values if isinstance(values, dict) else {})
+        bound = values if isinstance(values, dict) else {}
+        inputs = bind_child_inputs(
+            part,
+            runbook,
+            {name: bound[name] for name in part.deferred},
+            allow_lab_names=self._world.plan.cloud.lab,
+        )
         genesis = self._chain.state.genesis
         create_run(
             self._world,

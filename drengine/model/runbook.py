@@ -40,6 +40,7 @@ class InputType(StrEnum):
     RESOURCE_ID = "resource_id"
     URL = "url"
     FILE = "file"  # plan holds {path, sha256, size}
+    DOCUMENT = "document"  # as FILE, and its bytes travel with the run
     BACKUP_FOLDER = "backup_folder"  # `latest` is resolved by discovery
     SECRET = "secret"  # noqa: S105 - the name of a type; the plan holds a reference such as env:NAME
     STRING_LIST = "string_list"

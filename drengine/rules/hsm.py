@@ -129,7 +129,8 @@ def recovery_level(facts: JsonObject, ctx: RuleContext) -> Findings:
                 "K09",
                 "purge protection is off: SQL Managed Instance refuses keys whose recovery level"
                 " is purgeable (SecurityInvalidAzureKeyVaultRecoveryLevel)",
-                f"az keyvault update-hsm --hsm-name {target['name']} --enable-purge-protection true",
+                "az keyvault update-hsm --enable-purge-protection true"
+                f" --hsm-name {target['name']}",
             ),
         )
     return (ok("K09", f"purge protection on, retention {target['soft_delete_days']} days"),)
