@@ -104,7 +104,8 @@ sys.path.append(sys.argv[1])
 from dataclasses import asdict
 from drengine.ceremony.hardening import harden
 if sys.argv[3] == "little":
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+    # Enough for what is there now, not for what the work may still ask for.
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (256 << 20, 256 << 20))
     if os.geteuid() == 0:
         os.setuid(65534)
 before = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)

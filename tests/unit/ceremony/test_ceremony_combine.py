@@ -96,6 +96,11 @@ def test_too_few_keys_are_refused(ceremony_files):
     assert "1 more" in error.hint
 
 
+def test_too_few_keys_are_refused_before_a_key_file_is_opened(ceremony_files):
+    error = refused(QuorumError, ceremony_files, "absent.key")
+    assert "1 given" in error.message
+
+
 def test_the_same_file_twice_is_refused(ceremony_files):
     assert "same key file" in refused(QuorumError, ceremony_files, "1.key", "1.key").message
     (ceremony_files / "keys" / "hard.key").hardlink_to(ceremony_files / "keys" / "1.key")
