@@ -1,0 +1,195 @@
+"""The screen of a run: header, one line per step, what is waited for, what to do next.
+
+Pure: it makes text of a `Family`; `status`, `watch` and the live view of `run` print
+the same lines. Every state has a symbol and a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+
+from drengine.cli.family import Family
+from drengine.cli.output import banner, clock_ms, shorten, spell_ms
+from drengine.model.ids import RunId
+from drengine.model.run import RunState, RunStatus, StepState
+from drengine.model.run import StepStatus as S
+
+_SYMBOLS: Final = {
+    S.PENDING: ("·", "pending", ""),
+    S.CHECKING: ("●", "checking guards", "cyan"),
+    S.PROBING: ("●", "looking", "cyan"),
+    S.CLEARED: ("●", "cleared", "cyan"),
+    S.SENDING: ("●", "sending", "cyan"),
+    S.IN_DOUBT: ("⚠", "in doubt", "yellow"),
+    S.RUNNING: ("●", "running", "cyan"),
+    S.VERIFYING: ("●", "verifying", "cyan"),
+    S.AWAITING_APPROVAL: ("⏸", "awaits approval", "yellow"),
+    S.AWAITING_DELIVERY: ("⏸", "awaits delivery", "yellow"),
+    S.FANNING_OUT: ("●", "children", "cyan"),
+    S.SUCCEEDED: ("✓", "done", "green"),
+    S.SKIPPED: ("○", "skipped", ""),
+    S.FAILED: ("✗", "failed", "red"),
+    S.REFUSED: ("✗", "refused", "red"),
+    S.UNKNOWN: ("⚠", "unknown outcome", "red"),
+}
+_RUN_WORDS: Final = {
+    RunStatus.RUNNING: ("●", "running", "cyan"),
+    RunStatus.WAITING: ("⏸", "waiting", "yellow"),
+    RunStatus.STOPPED: ("✗", "stopped", "red"),
+    RunStatus.PAUSED: ("⏸", "paused", "yellow"),
+    RunStatus.CANCELLED: ("✗", "cancelled", "red"),
+    RunStatus.FINISHED: ("✓", "finished", "green"),
+}
+_BAR: Final = 10
+_NAME_WIDTH: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the board: a step or a child run."""
+
+    depth: int
+    name: str
+    symbol: str
+    word: str
+    colour: str
+    took: str
+    note: str
+
+
+def symbol_of(status: S) -> tuple[str, str, str]:
+    """Return symbol, word and colour of a step's status."""
+    return _SYMBOLS[status]
+
+
+def render(family: Family, now_ms: int, width: int) -> list[str]:
+    """Return the whole screen."""
+    lines = [_header(family, now_ms), ""]
+    lines += [_text(line, width) for line in board(family, now_ms)]
+    waits = [text for text in next_commands(family) if text]
+    return [*lines, "", *(f"Next: {text}" for text in waits)]
+
+
+def _header(family: Family, now_ms: int) -> str:
+    state = family.root
+    symbol, word, colour = _run_word(family)
+    end = state.finished_ms or now_ms
+    elapsed = end - family.started_ms()
+    parts = [
+        banner(str(state.run_class), lab=family.lab),
+        str(state.run),
+        str(state.genesis["title"]),
+        click.style(f"{symbol} {word}", fg=colour, bold=True),
+        clock_ms(elapsed),
+        _objective(state.genesis["objectives"].get("rto_ms"), elapsed),
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _run_word(family: Family) -> tuple[str, str, str]:
+    status = family.root.status
+    if status is RunStatus.RUNNING and family.owner is None:
+        return "⚠", "left alone: no process drives it", "yellow"
+    return _RUN_WORDS[status]
+
+
+def _objective(rto_ms: int | None, elapsed_ms: int) -> str:
+    if not rto_ms:
+        return ""
+    used = elapsed_ms * 100 // rto_ms
+    full = min(_BAR, max(0, used * _BAR // 100))
+    bar = "▓" * full + "░" * (_BAR - full)
+    over = click.style(" MISSED", fg="red", bold=True) if elapsed_ms > rto_ms else ""
+    return f"RTO {spell_ms(rto_ms)} {bar} {used}%{over}"
+
+
+def board(family: Family, now_ms: int) -> Iterator[Line]:
+    """Yield a line for each step, and for the children of a step behind it."""
+    yield from _lines(family, family.root_run, now_ms, 0)
+
+
+def _lines(family: Family, run: RunId, now_ms: int, depth: int) -> Iterator[Line]:
+    state = family.states[run]
+    for step in state.steps.values():
+        yield _step_line(family, run, step, now_ms, depth)
+        for name, child in family.children_of(run, step.id):
+            yield _child_line(name, child, now_ms, depth + 1)
+            if not child.status.is_over:
+                open_lines = _lines(family, child.run, now_ms, depth + 2)
+                yield from (line for line in open_lines if line.symbol not in "·✓○")
+
+
+def _step_line(family: Family, run: RunId, step: StepState, now_ms: int, depth: int) -> Line:
+    symbol, word, colour = _SYMBOLS[step.status]
+    request = family.requests.get((run, step.id), {})
+    took = ""
+    if step.began_ms is not None and step.status is not S.PENDING:
+        end = step.ended_ms if step.status.is_done and step.ended_ms else now_ms
+        end = step.entered_ms if step.status.is_stuck else end
+        took = spell_ms(end - step.began_ms)
+    return Line(depth, step.id, symbol, word, colour, took, _note(step, request))
+
+
+def _note(step: StepState, request: Any) -> str:
+    match step.status:
+        case S.AWAITING_APPROVAL:
+            have = len(step.gate.approvers) if step.gate else 0
+            return f"{have} of {request.get('approvals', 1)} approvals. {request.get('ask', '')}"
+        case S.AWAITING_DELIVERY:
+            return str(request.get("ask") or request.get("kind", ""))
+        case S.FAILED | S.REFUSED | S.UNKNOWN:
+            return str((step.error or {}).get("message", ""))
+        case S.SUCCEEDED if step.attempt > 1:
+            return f"attempt {step.attempt}"
+        case S.SUCCEEDED | S.PENDING:
+            return ""
+        case _:
+            attempt = f"attempt {step.attempt}; " if step.attempt > 1 else ""
+            return f"{attempt}{step.detail}"
+
+
+def _child_line(name: str, child: RunState, now_ms: int, depth: int) -> Line:
+    symbol, word, colour = _RUN_WORDS[child.status]
+    done = sum(step.status.is_done for step in child.steps.values())
+    took = spell_ms((child.finished_ms or now_ms) - child.created_ms)
+    return Line(depth, name, symbol, word, colour, took, f"{done} of {len(child.steps)} steps")
+
+
+def _text(line: Line, width: int) -> str:
+    indent = "  " * line.depth
+    name = f"{indent}{line.name}".ljust(_NAME_WIDTH)
+    word = click.style(line.word.ljust(16), fg=line.colour or None)
+    symbol = click.style(line.symbol, fg=line.colour or None)
+    head = f" {symbol} {name} {word} {line.took:>7}"
+    space = width - (_NAME_WIDTH + 30)
+    return f"{head}  {shorten(line.note, max(space, 20))}".rstrip()
+
+
+def next_commands(family: Family) -> list[str]:
+    """Return the commands that move the run on, the most urgent first."""
+    status, run = family.root.status, family.root_run
+    if status is RunStatus.FINISHED:
+        return [f"drengine report {run} --out evidence-{run}"]
+    if status is RunStatus.CANCELLED:
+        return [f"drengine report {run} --out evidence-{run}   (a cancelled run is not resumed)"]
+    found = [text for each in family.states for text in _of_run(family, each)]
+    if status is RunStatus.PAUSED:
+        found.append(f"drengine continue {run}")
+    if family.owner is None:
+        found.append(f"drengine resume {run}")
+    return found or [f"drengine watch {run}"]
+
+
+def _of_run(family: Family, run: RunId) -> Iterator[str]:
+    for step in family.states[run].steps.values():
+        if step.status is S.AWAITING_APPROVAL:
+            yield f"drengine approve {run} {step.id}"
+        elif step.status is S.AWAITING_DELIVERY:
+            yield f"drengine request {run} {step.id} --out FOLDER   (for the custodians)"
+            yield f"drengine deliver {run} {step.id} FILE"
+        elif step.status is S.UNKNOWN:
+            yield f"drengine resolve {run} {step.id} --found | --absent --reason TEXT"

@@ -1,0 +1,116 @@
+"""A run and its children as the screens see them: states, open requests, who holds it.
+
+Built from the journal alone, in one go or following it while it grows.
+"""
+
+from __future__ import annotations
+
+import calendar
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from drengine.engine.fold import apply, begin
+from drengine.journal.port import JournalStore
+from drengine.model.canonical import JsonObject
+from drengine.model.ids import RunId
+from drengine.model.records import Record
+from drengine.model.records import RecordType as R
+from drengine.model.run import RunState
+
+_REQUESTS = (R.GATE_REQUESTED, R.DELIVERY_REQUESTED)
+
+
+@dataclass(slots=True)
+class Family:
+    """A root run with its child runs.
+
+    Attributes:
+        states: the root first.
+        requests: (run, step) -> what a gate or delivery last asked.
+        owner: the process that holds the root run, None where nobody does.
+    """
+
+    root_run: RunId
+    states: dict[RunId, RunState] = field(default_factory=dict)
+    requests: dict[tuple[RunId, str], JsonObject] = field(default_factory=dict)
+    owner: str | None = None
+
+    def take(self, state: RunState, record: Record) -> None:
+        """Note a record and the state after it."""
+        self.states[record.run] = state
+        if record.type in _REQUESTS:
+            self.requests[record.run, str(record.body["step"])] = record.body
+
+    @property
+    def root(self) -> RunState:
+        """The root run's state."""
+        return self.states[self.root_run]
+
+    @property
+    def lab(self) -> bool:
+        """Whether the run acts in a lab."""
+        return bool(self.root.genesis["cloud"]["lab"])
+
+    def children_of(self, run: RunId, step: str) -> Iterator[tuple[str, RunState]]:
+        """Yield name and state of a step's children that have begun."""
+        for name, child in self.states[run].steps[step].children.items():
+            if child.run in self.states:
+                yield name, self.states[child.run]
+
+    def started_ms(self) -> int:
+        """Return when the objective's clock began: at the incident where the inputs name one."""
+        named = self.root.genesis["inputs"].get("incident_at")
+        return _utc_ms(named) if isinstance(named, str) and named else self.root.created_ms
+
+
+class Follower:
+    """Reads what a store's chains of one run have grown by.
+
+    Parameters:
+        run: the root run; it need not exist yet.
+    """
+
+    def __init__(self, store: JournalStore, run: RunId) -> None:
+        self._store = store
+        self.family = Family(run)
+
+    def advance(self) -> list[tuple[RunState, Record]]:
+        """Read the new records of the run and its children, in the order of each chain."""
+        family, found = self.family, []
+        runs = [family.root_run]
+        for run in runs:
+            if run not in family.states and not self._store.exists(run):
+                continue
+            found += self._grow(run)
+            steps = family.states[run].steps.values()
+            runs += [child.run for step in steps for child in step.children.values()]
+        family.owner = self._store.living_owner(family.root_run)
+        return found
+
+    def _grow(self, run: RunId) -> list[tuple[RunState, Record]]:
+        state = self.family.states.get(run)
+        found = []
+        for record in self._store.read(run, state.head.seq if state else -1):
+            state = begin(record) if state is None else apply(state, record)
+            self.family.take(state, record)
+            found.append((state, record))
+        return found
+
+
+def read_family(store: JournalStore, run: RunId) -> Family:
+    """Return a run with everything below it.
+
+    Raises:
+        JournalError: there is no such run, or a chain is damaged.
+    """
+    store.head(run)
+    follower = Follower(store, run)
+    follower.advance()
+    return follower.family
+
+
+def _utc_ms(text: str) -> int:
+    seconds, _, rest = text.removesuffix("Z").partition(".")
+    at = calendar.timegm(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S"))
+    return at * 1000 + int((rest + "000")[:3])

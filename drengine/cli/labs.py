@@ -1,0 +1,221 @@
+"""`drengine lab`: the local Azure by hand.
+
+Everything is in `drengine.lab.commands`; this module only parses and prints.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from drengine.cli import output
+from drengine.errors import InputError
+
+
+def _default_home() -> Path:
+    if named := os.environ.get("DRENGINE_LAB"):
+        return Path(named)
+    shared = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(shared) / "drengine-lab"
+
+
+_home = click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    default=_default_home,
+    show_default="$DRENGINE_LAB or ~/.local/share/drengine-lab",
+    help="The lab's folder: state, certificates, the operator's throw-away sign-in.",
+)
+
+
+@click.group("lab")
+def lab() -> None:
+    """Run a local Azure: real HTTPS, real keys, public names, on this machine only.
+
+    \b
+      drengine lab up
+      drengine lab exec -- drengine plan mhsm-full-recovery --class drill ...
+      drengine lab disaster purge
+      drengine lab down
+    """
+
+
+@lab.command("up")
+@_home
+@click.option("--speed", type=click.FloatRange(min=0.001), help="Virtual seconds per second.")
+@click.option("--fast", is_flag=True, help="Compressed time and short polls, for tests.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A lab setting.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes any free port.")
+@output.output_option
+def up_command(
+    *,
+    home: Path,
+    speed: float | None,
+    fast: bool,
+    settings: tuple[str, ...],
+    port: int,
+    output_format: str,
+) -> int:
+    """Start the lab, with a default estate where it is new; again after a kill."""
+    from drengine.lab import commands  # noqa: PLC0415 - the lab is loaded by its commands only
+
+    status = commands.up(home, speed=speed, fast=fast, settings=_settings(settings), port=port)
+    if output_format == "json":
+        output.emit("drengine/lab-status/v1", status)
+    else:
+        _show(status)
+        output.say(f"Next: drengine lab exec --home {home} -- COMMAND")
+    return 0
+
+
+def _settings(pairs: tuple[str, ...]) -> dict[str, Any] | None:
+    import json  # noqa: PLC0415 - only where settings are given
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"--set {pair!r} is not NAME=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found or None
+
+
+@lab.command("down")
+@_home
+def down_command(*, home: Path) -> int:
+    """Stop the lab; its state stays for the next 'up'."""
+    from drengine.lab import commands  # noqa: PLC0415 - as above
+
+    output.say("The lab is stopped." if commands.down(home) else "The lab was not running.")
+    return 0
+
+
+@lab.command("status")
+@_home
+@output.output_option
+def status_command(*, home: Path, output_format: str) -> int:
+    """Show what is in the lab, and the names and files that a runbook needs."""
+    from drengine.lab import commands  # noqa: PLC0415 - as above
+
+    status = commands.status(home)
+    if output_format == "json":
+        output.emit("drengine/lab-status/v1", status)
+    else:
+        _show(status)
+    return 0
+
+
+@lab.command("env")
+@_home
+@output.output_option
+def env_command(*, home: Path, output_format: str) -> int:
+    """Print the environment of a client of the lab, for 'eval "$(drengine lab env)"'.
+
+    It holds the password of the lab's made-up operator; it opens nothing else.
+    """
+    from drengine.lab import commands  # noqa: PLC0415 - as above
+
+    found = commands.env(home)
+    if output_format == "json":
+        output.emit("drengine/lab-env/v1", {"env": found})
+        return 0
+    for name, value in sorted(found.items()):
+        output.say(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+@lab.command("exec", context_settings={"ignore_unknown_options": True})
+@_home
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_command(*, home: Path, command: tuple[str, ...]) -> int:
+    """Run COMMAND (az, drengine, curl, ...) as a client of the lab; its exit code is ours."""
+    from drengine.lab import commands  # noqa: PLC0415 - as above
+
+    sys.stdout.flush()
+    return commands.exec_(home, command)
+
+
+@lab.command("log")
+@_home
+@click.option("--after", type=click.IntRange(min=0), default=0, help="Only later numbers.")
+@click.option("--effects", is_flag=True, help="Only calls that changed something.")
+@output.output_option
+def log_command(*, home: Path, after: int, effects: bool, output_format: str) -> int:
+    """Show every request that the lab answered, in order."""
+    from drengine.lab import commands  # noqa: PLC0415 - as above
+
+    calls = [call for call in commands.log(home, after) if not effects or call.get("effect")]
+    if output_format == "json":
+        output.emit("drengine/lab-log/v1", {"calls": calls})
+        return 0
+    for call in calls:
+        at = time.strftime("%H:%M:%S", time.gmtime(call["virtual_ms"] / 1000))
+        effect = f"  [{call['effect']} {call['target'] or ''}]" if call.get("effect") else ""
+        line = f"{call['method']:6} {call['status']} {call['host']}{call['path']}{effect}"
+        output.say(f"{call['seq']:5} {at} {line}")
+    return 0
+
+
+@lab.command("clock")
+@_home
+@click.option("--speed", type=click.FloatRange(min=0.001), help="Virtual seconds per second.")
+@click.option("--advance", type=click.FloatRange(min=0), help="Jump so many seconds ahead.")
+@output.output_option
+def clock_command(
+    *, home: Path, speed: float | None, advance: float | None, output_format: str
+) -> int:
+    """Show the lab's clock, or change it."""
+    from drengine.lab import commands  # noqa: PLC0415 - as above
+
+    found = commands.set_clock(home, speed=speed, advance_seconds=advance)
+    if output_format == "json":
+        output.emit("drengine/lab-clock/v1", found)
+    else:
+        at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(found["now_ms"] / 1000))
+        output.say(f"{at}, {found['speed']:g} virtual seconds per second")
+    return 0
+
+
+@lab.command("disaster")
+@_home
+@click.argument("kind", type=click.Choice(["purge", "soft-delete"]), default="purge")
+@output.output_option
+def disaster_command(*, home: Path, kind: str, output_format: str) -> int:
+    """Lose the source HSM: gone for good (purge), or soft-deleted."""
+    from drengine.lab import commands  # noqa: PLC0415 - as above
+
+    found = commands.disaster(home, kind)
+    if output_format == "json":
+        output.emit("drengine/lab-disaster/v1", found)
+    else:
+        output.say(f"HSM {found.get('hsm')} is gone ({kind}).")
+    return 0
+
+
+def _show(status: dict[str, Any]) -> None:
+    source, domain = status["source_hsm"], status["security_domain"]
+    clock = status["clock"]
+    running = f"running, process {status['pid']}" if status["running"] else "stopped"
+    output.say(f"Lab             {status['home']} ({running})")
+    output.say(f"Clock           {clock['speed']:g} virtual seconds per second")
+    output.say(f"Subscription    {status['subscription']}, group {status['resource_group']}")
+    output.say(f"Source HSM      {source['name']} in {source['location']}")
+    keys = len(domain["keys"])
+    output.say(f"Security domain {domain['file']} ({domain['required']} of {keys} keys)")
+    storage = status["storage"]
+    output.say(f"Backup          {storage['account']}/{storage['container']}")
+    output.say(f"                folder {status['backup']['folder']}")
+    for each in status["instances"]:
+        databases = ", ".join(
+            str(one["name"] if isinstance(one, dict) else one) for one in each["databases"]
+        )
+        output.say(f"Instance        {each['name']} ({each['role']}): {databases}")

@@ -1,0 +1,139 @@
+"""What every command prints with: results to stdout, talk to stderr.
+
+Rules:
+- Never colour alone: each state has a symbol and a word.
+- A stream that cannot encode the symbols gets ASCII; NO_COLOR, CI and pipes get no colour.
+- JSON results carry a `schema` field.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, Final, TextIO
+
+import click
+
+from drengine.errors import DrError
+
+_ASCII: Final = str.maketrans(
+    {
+        "✓": "+",
+        "✗": "x",
+        "●": "*",
+        "○": "o",
+        "⏸": "=",
+        "⏳": "~",
+        "⚠": "!",
+        "·": ".",
+        "…": "...",
+        "→": "->",
+        "├": "|",
+        "└": "`",
+        "─": "-",
+        "▓": "#",
+        "░": ".",
+        "—": "-",
+        "–": "-",
+        "•": "*",
+        "“": '"',
+        "”": '"',
+        "’": "'",
+    }
+)
+_PROBE: Final = "✓✗●⏸⏳⚠·…→▓░"
+
+output_option = click.option(
+    "-o",
+    "--output",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to print the result; JSON has a 'schema' field.",
+)
+
+
+def prepare_streams() -> None:
+    """Let no character that a stream cannot encode end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def is_plain(stream: TextIO) -> bool:
+    """Whether the stream gets plain lines: no colour, no redrawing."""
+    environ = os.environ
+    if environ.get("NO_COLOR") or environ.get("CI") or environ.get("TERM") == "dumb":
+        return True
+    return not stream.isatty()
+
+
+def fitted(text: str, stream: TextIO) -> str:
+    """Return `text` with symbols that the stream can show."""
+    try:
+        _PROBE.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return text.translate(_ASCII)
+    return text
+
+
+def say(text: str = "") -> None:
+    """Print a line of the result."""
+    click.echo(fitted(text, sys.stdout), color=None if not is_plain(sys.stdout) else False)
+
+
+def talk(text: str = "") -> None:
+    """Print a line that is not the result."""
+    colour = None if not is_plain(sys.stderr) else False
+    click.echo(fitted(text, sys.stderr), err=True, color=colour)
+
+
+def emit(schema: str, document: Mapping[str, Any]) -> None:
+    """Print a JSON result."""
+    click.echo(json.dumps({"schema": schema, **document}, indent=2, ensure_ascii=False))
+
+
+def show_error(error: DrError, *, as_json: bool) -> None:
+    """Print an error: what, why, and what to do next."""
+    if as_json:
+        emit("drengine/error/v1", error.to_json())
+        return
+    talk(click.style(f"✗ {error.message}", fg="red", bold=True))
+    if error.hint:
+        talk(f"  Next: {error.hint}")
+    talk(click.style(f"  {error.code} · drengine explain {error.code}", dim=True))
+
+
+def spell_ms(ms: int) -> str:
+    """Return a duration as a person reads it: 1h12m, 4m05s, 12s."""
+    seconds = max(ms, 0) // 1000
+    hours, minutes, rest = seconds // 3600, seconds // 60 % 60, seconds % 60
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def clock_ms(ms: int) -> str:
+    """Return a duration as a clock: 00:47:12."""
+    seconds = max(ms, 0) // 1000
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def shorten(text: str, width: int) -> str:
+    """Return `text` on one line of at most `width` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: max(width - 1, 0)]}…"
+
+
+_CLASS_COLOURS: Final = {"drill": "blue", "incident": "red", "tabletop": "magenta"}
+
+
+def banner(run_class: str, *, lab: bool) -> str:
+    """Return the words that stand on every screen: what the run is for, and LAB in a lab."""
+    colour = _CLASS_COLOURS.get(run_class, "white")
+    words = click.style(f" {run_class.upper()} ", bg=colour, fg="white", bold=True)
+    return words + click.style(" LAB ", bg="yellow", fg="black", bold=True) if lab else words

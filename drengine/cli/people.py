@@ -1,0 +1,323 @@
+"""What people say to a run: approve, reject, resolve, pause, continue, cancel.
+
+Each command puts a signal into the run's inbox; the process that drives the run (now or
+after the next resume) records it. A signal that does not fit is recorded as a note.
+
+Rules:
+- A decision binds the request that was shown: its record and digest travel with it.
+- Played approvers exist only in a drill in a lab, and are marked as such for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from drengine.cli import output
+from drengine.cli.family import Family, read_family
+from drengine.cli.places import open_clock
+from drengine.cli.stores import find_run, open_store, run_argument, run_or_latest, user_name
+from drengine.errors import GuardError, InputError
+from drengine.journal.port import JournalStore
+from drengine.model.ids import RunId
+from drengine.model.records import Signal
+from drengine.model.run import RunState, StepState
+from drengine.model.run import StepStatus as S
+from drengine.model.runbook import RunClass
+
+_reason = click.option("--reason", default="", help="Why, for the journal.")
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who decides.
+
+    Attributes:
+        simulated: a drill plays this person.
+    """
+
+    name: str
+    role: str = ""
+    simulated: bool = False
+
+    def actor(self, part: str) -> str:
+        """Return how the journal names this person."""
+        return f"{'simulated:' if self.simulated else ''}{part}:{self.name}"
+
+
+def send(store: JournalStore, run: RunId, kind: str, actor: str, body: Mapping[str, Any]) -> str:
+    """Put a signal into a run's inbox and return its id."""
+    signal = Signal(secrets.token_hex(12), run, kind, actor, dict(body), open_clock().now_ms())
+    store.put_signal(signal)
+    return signal.id
+
+
+def waiting_step(state: RunState, step_id: str, status: S) -> StepState:
+    """Return a step that waits as `status` says.
+
+    Raises:
+        InputError: there is no such step, or it waits for something else.
+    """
+    step = state.steps.get(step_id)
+    if step is None:
+        known = ", ".join(name for name, st in state.steps.items() if st.status is status)
+        raise InputError(
+            f"run {state.run} has no step '{step_id}'",
+            hint=f"steps that are {status} now: {known or 'none'}",
+        )
+    if step.status is not status:
+        raise InputError(
+            f"step {step_id} of {state.run} is '{step.status}', expected '{status}'",
+            hint=f"drengine status {state.run.partition('/')[0]}",
+        )
+    return step
+
+
+def decide(
+    store: JournalStore, family: Family, run: RunId, step_id: str, kind: str, person: Person, reason: str
+) -> str:
+    """Send an approval or rejection of what a gate asks now.
+
+    Raises:
+        InputError: nothing is asked there.
+        GuardError: the person may not decide it.
+    """
+    state = family.states[run]
+    step = waiting_step(state, step_id, S.AWAITING_APPROVAL)
+    request = family.requests[run, step_id]
+    if person.simulated and not (family.lab and state.run_class is RunClass.DRILL):
+        raise GuardError(
+            f"run {run} is {'no drill' if family.lab else 'not in a lab'}: nobody plays an "
+            "approver there; nothing was sent"
+        )
+    roles = list(request.get("roles", ()))
+    if roles and person.role not in roles:
+        raise GuardError(
+            f"gate {step_id} asks for {' or '.join(roles)}, not for "
+            f"{person.role or 'somebody without a role'}; nothing was sent",
+            hint=f"drengine {kind} {run} {step_id} --as NAME --role {roles[0]}",
+        )
+    if step.gate is None:
+        raise InputError(f"step {step_id} has no open request")
+    body = {
+        "step": step_id,
+        "request_seq": step.gate.seq,
+        "digest": step.gate.digest,
+        "reason": reason,
+        "role": person.role,
+    }
+    return send(store, run, kind, person.actor("approver"), body)
+
+
+def _person_options(command: Any) -> Any:
+    command = click.option(
+        "--simulated", is_flag=True, hidden=True, help="Played by a drill in a lab."
+    )(command)
+    command = click.option("--role", default="", help="In which role, where the gate asks one.")(
+        command
+    )
+    return click.option("--as", "name", help="Who decides; by default the user here.")(command)
+
+
+def _decision(
+    kind: str, run: str, step: str, person: Person, reason: str, output_format: str, *, sure: bool
+) -> int:
+    with open_store() as store:
+        found = find_run(store, run)
+        family = read_family(store, RunId(found.partition("/")[0]))
+        state = family.states[found]
+        waiting_step(state, step, S.AWAITING_APPROVAL)
+        if output_format == "text":
+            _show_request(family, found, step)
+            if sys.stdin.isatty() and not sure:
+                _confirm(kind)
+        sent = decide(store, family, found, step, kind, person, reason)
+    actor = person.actor("approver")
+    _sent(kind, sent, found, step, actor, output_format, alive=family.owner is not None)
+    return 0
+
+
+def _confirm(kind: str) -> None:
+    answer = click.prompt(f"To {kind}, type {kind}", default="", show_default=False, err=True)
+    if answer.strip() != kind:
+        raise InputError("nothing was sent")
+
+
+def _show_request(family: Family, run: RunId, step: str) -> None:
+    request, state = family.requests[run, step], family.states[run]
+    gate = state.steps[step].gate
+    output.say(f"{output.banner(str(state.run_class), lab=family.lab)}  {run} {step}")
+    output.say(f"{request.get('ask', '')}")
+    for name, facts in request.get("facts", {}).items():
+        output.say(f"  {name}:")
+        for line in json.dumps(facts, indent=2, ensure_ascii=False).splitlines():
+            output.say(f"    {line}")
+    for finding in request.get("findings", ()):
+        symbol = {"ok": "✓", "info": "·", "warn": "⚠"}.get(finding["severity"], "✗")
+        output.say(f"  {symbol} {finding['rule']}: {finding['message']}")
+    if gate:
+        have = ", ".join(gate.approvers) or "nobody yet"
+        output.say(f"Request   record {gate.seq}, digest {gate.digest}")
+        output.say(f"Approvals {len(gate.approvers)} of {request.get('approvals', 1)}: {have}")
+
+
+def _sent(
+    kind: str, signal: str, run: RunId, step: str, actor: str, output_format: str, *, alive: bool
+) -> None:
+    follow = f"drengine status {run.partition('/')[0]}"
+    if not alive:
+        follow = f"drengine resume {run.partition('/')[0]}"
+    if output_format == "json":
+        facts = {"signal": signal, "kind": kind, "run": run, "step": step, "actor": actor}
+        output.emit("drengine/signal/v1", {**facts, "next": follow})
+        return
+    where = f" {step}" if step else ""
+    output.say(f"✓ {kind} of {run}{where} sent as {actor}")
+    output.say(f"Next: {follow}")
+
+
+@click.command("approve")
+@run_argument
+@click.argument("step")
+@_reason
+@_person_options
+@click.option("--yes", "sure", is_flag=True, help="Do not ask; the command is the decision.")
+@output.output_option
+def approve_command(
+    *,
+    run: str,
+    step: str,
+    reason: str,
+    name: str | None,
+    role: str,
+    simulated: bool,
+    sure: bool,
+    output_format: str,
+) -> int:
+    """Agree to what gate STEP of RUN asks, after showing it.
+
+    The approval binds the facts that are shown: the engine reads them again before it
+    acts, and asks anew where they have changed.
+    """
+    person = Person(name or user_name(), role, simulated)
+    return _decision("approve", run, step, person, reason, output_format, sure=sure)
+
+
+@click.command("reject")
+@run_argument
+@click.argument("step")
+@click.option("--reason", required=True, help="Why, for the journal and the report.")
+@_person_options
+@click.option("--yes", "sure", is_flag=True, help="Do not ask; the command is the decision.")
+@output.output_option
+def reject_command(
+    *,
+    run: str,
+    step: str,
+    reason: str,
+    name: str | None,
+    role: str,
+    simulated: bool,
+    sure: bool,
+    output_format: str,
+) -> int:
+    """Refuse what gate STEP of RUN asks; the run stops there, and 'resume' asks again."""
+    person = Person(name or user_name(), role, simulated)
+    return _decision("reject", run, step, person, reason, output_format, sure=sure)
+
+
+@click.command("resolve")
+@run_argument
+@click.argument("step")
+@click.option("--found/--absent", "found", default=None, help="It happened / it did not.")
+@click.option("--reason", required=True, help="How you know; it stands in the report.")
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="With --found: an output that later steps need.",
+)
+@click.option("--as", "name", help="Who looked; by default the user here.")
+def resolve_command(
+    *,
+    run: str,
+    step: str,
+    found: bool | None,
+    reason: str,
+    outputs: tuple[str, ...],
+    name: str | None,
+) -> int:
+    """Say how the unknown outcome of STEP turned out, after looking in Azure by hand.
+
+    --found: the request had its effect; it is verified and the run goes on.
+    --absent: it had none; the step begins again.
+    """
+    if found is None:
+        raise click.UsageError("Say --found or --absent.")
+    body = {"step": step, "found": found, "reason": reason, "outputs": _pairs(outputs)}
+    with open_store() as store:
+        run_id = find_run(store, run)
+        family = read_family(store, RunId(run_id.partition("/")[0]))
+        waiting_step(family.states[run_id], step, S.UNKNOWN)
+        actor = f"operator:{name or user_name()}"
+        sent = send(store, run_id, "resolve", actor, body)
+    _sent("resolve", sent, run_id, step, actor, "text", alive=family.owner is not None)
+    return 0
+
+
+def _pairs(pairs: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"{pair!r} is not NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def _to_run(kind: str, run: str, reason: str, output_format: str) -> int:
+    with open_store() as store:
+        run_id = find_run(store, run)
+        family = read_family(store, RunId(run_id.partition("/")[0]))
+        state = family.states[run_id]
+        if state.status.is_over:
+            raise InputError(f"run {run_id} is {state.status}; nothing was sent")
+        actor = f"operator:{user_name()}"
+        sent = send(store, run_id, kind, actor, {"reason": reason})
+    _sent(kind, sent, run_id, "", actor, output_format, alive=family.owner is not None)
+    return 0
+
+
+@click.command("pause")
+@run_or_latest
+@_reason
+@output.output_option
+def pause_command(*, run: str, reason: str, output_format: str) -> int:
+    """Let RUN begin and send nothing new; what Azure works on is followed to its end."""
+    return _to_run("pause", run, reason, output_format)
+
+
+@click.command("continue")
+@run_or_latest
+@_reason
+@output.output_option
+def continue_command(*, run: str, reason: str, output_format: str) -> int:
+    """Take back a pause of RUN."""
+    return _to_run("continue", run, reason, output_format)
+
+
+@click.command("cancel")
+@run_argument
+@click.option("--reason", required=True, help="Why; it stands in the report.")
+@output.output_option
+def cancel_command(*, run: str, reason: str, output_format: str) -> int:
+    """End RUN for good: nothing new is sent, its targets are given up, it is not resumed."""
+    return _to_run("cancel", run, reason, output_format)
+

@@ -1,0 +1,222 @@
+"""Making a plan, and showing it to the person who will start it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from drengine import __version__
+from drengine.actions.contract import StepContext
+from drengine.actions.registry import KIT
+from drengine.azure.auth import AuthKind
+from drengine.cli import output
+from drengine.cli.library import Library, catalogue, find_document
+from drengine.cli.places import open_clock
+from drengine.cli.secrets import SecretResolver
+from drengine.cli.session import keep_file, signed_in
+from drengine.cli.stores import open_store
+from drengine.engine.genesis import targets_of
+from drengine.errors import InputError, InputFileError
+from drengine.journal.port import JournalStore
+from drengine.model.canonical import Json, JsonObject, canonical, plain
+from drengine.model.ids import RunId
+from drengine.model.plan import CloudIdentity, Plan
+from drengine.model.runbook import RunClass, Runbook
+from drengine.runbook.planner import make_plan
+from drengine.runbook.yaml import parse_yaml
+
+MAX_INPUTS_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What a plan is to be made of."""
+
+    runbook: str
+    run_class: RunClass
+    inputs: tuple[str, ...]
+    inputs_file: Path | None
+    out: Path
+    auth: AuthKind
+
+
+def make(request: PlanRequest, output_format: str) -> int:
+    """Make the plan, write it, show it."""
+    document = find_document(request.runbook)
+    library = Library(catalogue(), Path(document.file).parent)
+    runbook = library.load(document)
+    given = _given(request)
+    with open_store() as store:
+        plan = asyncio.run(_discover(request, runbook, library, given, store))
+    _write(request.out, plan)
+    if output_format == "json":
+        output.emit("drengine/plan-made/v1", _facts(plan, request.out))
+    else:
+        _show(plan, request.out)
+    return 0
+
+
+def _given(request: PlanRequest) -> dict[str, Json]:
+    given: dict[str, Json] = {}
+    if request.inputs_file is not None:
+        given.update(_inputs_of(request.inputs_file))
+    for pair in request.inputs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InputError(f"--input {pair!r} is not NAME=VALUE")
+        given[name.strip()] = value
+    return given
+
+
+def _inputs_of(path: Path) -> Mapping[str, Json]:
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(MAX_INPUTS_BYTES + 1)
+    except OSError as error:
+        raise InputFileError(f"reading inputs {path}: {error.strerror}") from None
+    tree = parse_yaml(text, str(path)).value
+    if not isinstance(tree, dict):
+        raise InputFileError(f"{path}: expected an object of inputs, NAME: VALUE")
+    return tree
+
+
+async def _discover(
+    request: PlanRequest,
+    runbook: Runbook,
+    library: Library,
+    given: Mapping[str, Json],
+    store: JournalStore,
+) -> Plan:
+    clock, secret = open_clock(), SecretResolver()
+    async with signed_in(request.auth) as session:
+
+        async def discover(source: str, values: JsonObject) -> Json:
+            ctx = StepContext(
+                run=RunId(""),
+                root=RunId(""),
+                step="",
+                run_class=request.run_class,
+                cloud=session.cloud,
+                where=session.where,
+                objects=store,
+                secret=secret,
+                now_ms=clock.now_ms(),
+                values=values,
+            )
+            return plain(await KIT.discoverers[source](ctx))
+
+        return await make_plan(
+            runbook=runbook,
+            given=given,
+            run_class=request.run_class,
+            cloud=session.where,
+            created_at=utc_text(clock.now_ms()),
+            tool_version=__version__,
+            load=library.by_name,
+            discover=discover,
+            read_file=lambda path: keep_file(store, path),
+            allow_lab_names=session.where.lab,
+            catalogue=catalogue(),
+        )
+
+
+def utc_text(ms: int) -> str:
+    """Return epoch milliseconds as UTC text with `Z`."""
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(ms / 1000))}.{ms % 1000:03}Z"
+
+
+def _write(out: Path, plan: Plan) -> None:
+    """Write the plan whole or not at all, for its owner only: it names every resource."""
+    draft = out.with_name(f".{out.name}.{os.getpid()}.draft")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(canonical(plan.to_json()) + b"\n")
+            stream.flush()
+            os.fsync(descriptor)
+        draft.replace(out)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        raise InputFileError(f"writing the plan {out}: {error.strerror}") from None
+
+
+def _facts(plan: Plan, out: Path) -> dict[str, Any]:
+    return {
+        "plan": str(out),
+        "digest": plan.digest,
+        "run": str(plan.run_id),
+        "class": str(plan.run_class),
+        "lab": plan.cloud.lab,
+        "cloud": plan.cloud.to_json(),
+        "claims": targets_of(plan),
+        "summary": json.loads(canonical(plan.summary)),
+        "next": f"drengine run {out}",
+    }
+
+
+def _show(plan: Plan, out: Path) -> None:
+    summary: Mapping[str, Any] = plan.summary
+    cloud = plan.cloud
+    say = output.say
+    say(output.banner(str(plan.run_class), lab=cloud.lab) + f"  {summary['title']}")
+    say()
+    say(f"Plan      {out}")
+    say(f"Digest    {plan.digest}")
+    say(f"Run       {plan.run_id}   (this plan starts exactly this run)")
+    say(f"Acts in   {cloud.name}, subscription {cloud.subscription}, as {cloud.principal}")
+    say(f"Claims    {', '.join(targets_of(plan)) or 'nothing'}")
+    say(f"Expected  {_expected(summary)}")
+    _list("Points of no return", summary["points_of_no_return"], _point)
+    _list("Gates", summary["gates"], _gate)
+    _list("Deliveries", summary["deliveries"], lambda each: f"{each['step']}: {each['ask']}")
+    fans = [{"step": step, **facts} for step, facts in summary["foreach"].items()]
+    _list("Child runs", fans, _fan_out)
+    _list("Warnings", summary["warnings"], str)
+    say()
+    say(f"Next: drengine run {out}")
+
+
+def _list(title: str, entries: list[Any], line: Any) -> None:
+    output.say()
+    output.say(click.style(title, bold=True) + ("" if entries else ": none"))
+    for entry in entries:
+        output.say(f"  {line(entry)}")
+
+
+def _expected(summary: Mapping[str, Any]) -> str:
+    rto = summary["objectives"]["rto_ms"]
+    legs = summary["critical_path"]
+    longest = max(legs, key=lambda leg: leg["expected_ms"] * leg["times"], default=None)
+    parts = [output.spell_ms(summary["expected_ms"]), f"over {len(legs)} steps in a row"]
+    if longest:
+        spelled = output.spell_ms(longest["expected_ms"])
+        source = f" ({longest['source']})" if longest["source"] else ""
+        parts.append(f"the longest is {longest['step']}, {spelled}{source}")
+    if rto is not None:
+        parts.append(f"objective {output.spell_ms(rto)}")
+    return ", ".join(parts)
+
+
+def _point(entry: Mapping[str, Any]) -> str:
+    when = f", if {entry['when']}" if entry["when"] else ""
+    return f"{entry['step']}: {entry['title']}; behind gate {entry['gate'] or '(none)'}{when}"
+
+
+def _gate(entry: Mapping[str, Any]) -> str:
+    roles = f" of {', '.join(entry['roles'])}" if entry["roles"] else ""
+    return f"{entry['step']}: {entry['approvals']} approval(s){roles}: {entry['ask']}"
+
+
+def _fan_out(entry: Mapping[str, Any]) -> str:
+    items = ", ".join(entry["items"]) or "no item"
+    return f"{entry['step']}: {entry['runbook']} for {items}; {entry['parallel']} at once"

@@ -1,0 +1,183 @@
+"""Live progress of a run: a board that redraws on a terminal, plain lines elsewhere.
+
+Drawing only: nothing in here decides, and an error of drawing must not end a run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import click
+
+from drengine.cli import output
+from drengine.cli.board import render
+from drengine.cli.family import Family
+from drengine.cli.places import open_clock
+from drengine.clock import Clock
+from drengine.model.plan import Plan
+from drengine.model.records import Record
+from drengine.model.records import RecordType as R
+from drengine.model.run import RunState
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+class Progress(Protocol):
+    """What is told of each record."""
+
+    def listen(self, state: RunState, record: Record) -> None:
+        """Show a record."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def listen(self, state: RunState, record: Record) -> None:
+        """Do nothing."""
+
+
+_WORDS: Final[Mapping[R, tuple[str, str]]] = {
+    R.RUN_CREATED: ("●", "run created"),
+    R.RUN_OPENED: ("●", "run opened"),
+    R.RUN_WAITING: ("⏸", "waiting"),
+    R.RUN_STOPPED: ("✗", "stopped"),
+    R.RUN_PAUSED: ("⏸", "paused"),
+    R.RUN_CONTINUED: ("●", "continued"),
+    R.RUN_CANCELLED: ("✗", "cancelled"),
+    R.RUN_FINISHED: ("✓", "finished"),
+    R.STEP_BEGUN: ("●", "begun"),
+    R.STEP_SKIPPED: ("○", "skipped"),
+    R.STEP_HELD: ("⚠", "held back"),
+    R.GUARDS_REFUSED: ("✗", "refused by a guard"),
+    R.PROBE_PRESENT: ("●", "found done already"),
+    R.PROBE_IN_PROGRESS: ("●", "found under way"),
+    R.PROBE_UNDECIDABLE: ("✗", "needs a person"),
+    R.INTENT: ("●", "sending"),
+    R.ANSWER_OPERATION: ("●", "accepted; running"),
+    R.ANSWER_REFUSED: ("✗", "refused by the service"),
+    R.ANSWER_LOST: ("⚠", "answer lost; looking"),
+    R.OPERATION_FAILED: ("✗", "operation failed"),
+    R.OPERATION_LOST: ("⚠", "status gone; reading the resource"),
+    R.STEP_SUCCEEDED: ("✓", "done"),
+    R.STEP_FAILED: ("✗", "failed"),
+    R.OUTCOME_UNKNOWN: ("⚠", "unknown outcome"),
+    R.OUTCOME_FOUND: ("●", "a person says: it happened"),
+    R.OUTCOME_ABSENT: ("●", "a person says: it did not"),
+    R.GATE_REQUESTED: ("⏸", "approval asked"),
+    R.GATE_APPROVED: ("✓", "approved"),
+    R.GATE_REJECTED: ("✗", "rejected"),
+    R.GATE_VOIDED: ("⚠", "approval void"),
+    R.DELIVERY_REQUESTED: ("⏸", "delivery asked"),
+    R.DELIVERY_ACCEPTED: ("✓", "delivered"),
+    R.GENERATION_ENDED: ("⚠", "begins anew"),
+    R.CHILD_STARTED: ("●", "child run started"),
+    R.CHILD_FINISHED: ("✓", "child run ended"),
+}
+
+
+class Lines:
+    """One line per event, for pipes, CI and screen readers.
+
+    Parameters:
+        since_ms: when the run's clock began; None takes the first record's time.
+    """
+
+    def __init__(self, since_ms: int | None = None) -> None:
+        self._since_ms = since_ms
+
+    def listen(self, state: RunState, record: Record) -> None:
+        """Print a line where the record says something to a person."""
+        if self._since_ms is None:
+            self._since_ms = record.at_ms
+        shown = _WORDS.get(record.type)
+        if shown is None:
+            return
+        symbol, word = shown
+        where = record.run.partition("/")[2]
+        step = str(record.body.get("step") or " ".join(record.body.get("steps", ()))) or "run"
+        if record.type is R.RUN_CREATED:
+            where, step = where, f"run {record.run.partition('/')[0]}"
+        name = f"{where}/{step}" if where else step
+        label = output.banner(str(state.run_class), lab=bool(state.genesis["cloud"]["lab"]))
+        at = output.clock_ms(record.at_ms - self._since_ms)
+        text = f"{label} {at} {symbol} {name}: {word}{_detail(record)}"
+        output.say(output.shorten(text, 400) if "\n" in text else text)
+
+
+def _detail(record: Record) -> str:
+    body: Mapping[str, Any] = record.body
+    if error := body.get("error"):
+        return f": {error['message']}"
+    match record.type:
+        case R.GATE_APPROVED | R.GATE_REJECTED:
+            return f" by {record.actor}"
+        case R.GATE_REQUESTED | R.DELIVERY_REQUESTED:
+            return f": {body.get('ask', '')}"
+        case R.RUN_WAITING | R.RUN_STOPPED:
+            return ": " + "; ".join(str(reason) for reason in body.get("for", ()))
+        case R.STEP_SKIPPED:
+            return f": {body.get('reason', '')}"
+        case R.CHILD_STARTED | R.CHILD_FINISHED:
+            return f": {body['name']} {body.get('status', '')}".rstrip()
+        case R.STEP_HELD | R.GATE_VOIDED | R.ANSWER_LOST | R.GENERATION_ENDED | R.PROBE_PRESENT:
+            return f": {body['why']}" if body.get("why") else ""
+        case _:
+            return ""
+
+
+class Live:
+    """The board, redrawn on a terminal."""
+
+    def __init__(self, family: Family, clock: Clock) -> None:
+        self._family = family
+        self._clock = clock
+
+    def listen(self, state: RunState, record: Record) -> None:
+        """Note the record; the screen redraws by itself."""
+        self._family.owner = "this process"
+        self._family.take(state, record)
+
+    def __rich__(self) -> Text:
+        """Return the screen as it is now."""
+        from rich.text import Text  # noqa: PLC0415 - only on a terminal
+
+        if self._family.root_run not in self._family.states:
+            return Text("…")
+        size = shutil.get_terminal_size()
+        lines = render(self._family, self._clock.now_ms(), size.columns)
+        return Text.from_ansi(output.fitted("\n".join(lines), sys.stdout), no_wrap=True)
+
+
+@contextmanager
+def progress_for(plan: Plan, family: Family | None, *, quiet: bool) -> Iterator[Progress]:
+    """Return how this process shows a run: a board, lines, or nothing for `-o json`."""
+    if quiet:
+        yield Silent()
+        return
+    if output.is_plain(sys.stdout):
+        yield Lines(family.started_ms() if family else None)
+        return
+    with live_board(family or Family(plan.run_id), open_clock()) as live:
+        yield live
+
+
+@contextmanager
+def live_board(family: Family, clock: Clock) -> Iterator[Live]:
+    """Redraw the board four times a second while the block runs."""
+    from rich.console import Console  # noqa: PLC0415 - only on a terminal
+    from rich.live import Live as Screen  # noqa: PLC0415 - only on a terminal
+
+    live = Live(family, clock)
+    with Screen(live, console=Console(), refresh_per_second=4, vertical_overflow="crop"):
+        yield live
+
+
+def coloured(text: str) -> str:
+    """Return `text` without colour where the terminal gets none."""
+    return click.unstyle(text) if output.is_plain(sys.stdout) else text

@@ -1,0 +1,263 @@
+"""Driving a run from the command line: checks, signals, progress, exit code.
+
+Rules:
+- Nothing is sent before plan, files, secrets and session were checked and the targets
+  are claimed.
+- The first Ctrl-C or SIGTERM stops cleanly: nothing new begins, what is under way may
+  end. The second leaves at once; the journal holds what is needed to go on.
+- The last line says what to do next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from drengine.azure.auth import AuthKind
+from drengine.cli import output
+from drengine.cli.board import next_commands
+from drengine.cli.family import Family, read_family
+from drengine.cli.library import Library, catalogue
+from drengine.cli.progress import Progress, progress_for
+from drengine.cli.secrets import SecretResolver
+from drengine.cli.session import (
+    check_files,
+    check_identity,
+    check_secrets,
+    make_world,
+    signed_in,
+)
+from drengine.cli.stores import find_run, open_store, user_name
+from drengine.engine.commands import Rest
+from drengine.engine.driver import Outcome, drive
+from drengine.engine.genesis import create_run, targets_of
+from drengine.errors import InputError, InputFileError
+from drengine.installed import tool_facts
+from drengine.journal.sqlite import SqliteStore
+from drengine.model.ids import RunId
+from drengine.model.plan import Plan
+from drengine.model.run import RunStatus
+from drengine.runbook.planner import read_plan
+
+EXIT_OF: Final[Mapping[Rest, int]] = {
+    Rest.DONE: 0,
+    Rest.WAITING: 5,
+    Rest.PAUSED: 5,
+    Rest.FAILED: 4,
+    Rest.CANCELLED: 4,
+    Rest.REFUSED: 8,
+    Rest.UNKNOWN: 12,
+    Rest.INTERRUPTED: 130,
+}
+OBJECTIVE_MISSED: Final = 10
+_MAX_PLAN_BYTES: Final = 16 * 1024 * 1024
+_TERMINATED: Final = 143
+_INTERRUPTED: Final = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a run is driven."""
+
+    auth: str
+    wait: bool
+    as_json: bool
+
+    @property
+    def auth_kind(self) -> AuthKind:
+        """The way of signing in."""
+        return "environment" if self.auth == "environment" else "azure-cli"
+
+
+def start(path: Path, initiator: str | None, manner: Manner) -> int:
+    """Start the run of a plan, or go on with it."""
+    plan = read_plan(_read(path))
+    with open_store() as store:
+        if store.exists(plan.run_id) and _is_over(store, plan.run_id):
+            output.talk(f"Nothing was done: run {plan.run_id} of this plan has ended already.")
+            return _report(store, plan.run_id, None, manner)
+        return _drive(store, plan, initiator or f"operator:{user_name()}", manner)
+
+
+def go_on(named: str, manner: Manner) -> int:
+    """Go on with a run of this home."""
+    with open_store() as store:
+        run = find_run(store, named)
+        if "/" in run:
+            root = run.partition("/")[0]
+            raise InputError(f"{run} is a child run", hint=f"drengine resume {root}")
+        if _is_over(store, run):
+            output.talk(f"Nothing was done: run {run} has ended.")
+            return _report(store, run, None, manner)
+        plan = Plan.from_json(store.get_document(run, "plan"))
+        return _drive(store, plan, None, manner)
+
+
+def _is_over(store: SqliteStore, run: RunId) -> bool:
+    return read_family(store, run).root.status.is_over
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_MAX_PLAN_BYTES + 1)
+    except OSError as error:
+        raise InputFileError(
+            f"reading plan {path}: {error.strerror}",
+            hint="drengine plan RUNBOOK --class drill --out plan.json",
+        ) from None
+
+
+@dataclass(slots=True)
+class _Stop:
+    """What the signals of the operating system came to."""
+
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+    exit_code: int = 130
+
+
+def _drive(store: SqliteStore, plan: Plan, initiator: str | None, manner: Manner) -> int:
+    library, secret, stop = Library(catalogue()), SecretResolver(), _Stop()
+    check_files(plan, store, resuming=initiator is None)
+    check_secrets(plan, library, secret)
+    family = read_family(store, plan.run_id) if store.exists(plan.run_id) else None
+    with progress_for(plan, family, quiet=manner.as_json) as progress:
+        outcome = asyncio.run(
+            _drive_in_loop(store, plan, initiator, manner, library, secret, stop, progress)
+        )
+    return _report(store, plan.run_id, outcome, manner, stop.exit_code)
+
+
+async def _drive_in_loop(
+    store: SqliteStore,
+    plan: Plan,
+    initiator: str | None,
+    manner: Manner,
+    library: Library,
+    secret: SecretResolver,
+    stop: _Stop,
+    progress: Progress,
+) -> Outcome | None:
+    async with signed_in(manner.auth_kind) as session:
+        check_identity(plan.cloud, session.where)
+        world = make_world(
+            plan,
+            store,
+            session.cloud,
+            library,
+            secret,
+            listener=progress.listen,
+            waits_for_people=manner.wait,
+        )
+        run = plan.run_id
+        store.put_document(run, "plan", plan.to_json())
+        store.claim(run, targets_of(plan))
+        if initiator is not None:
+            create_run(
+                world,
+                run,
+                library.from_text(plan.root.runbook_text),
+                part=plan.root,
+                inputs=plan.root.inputs,
+                initiator=initiator,
+                tool=tool_facts(),
+            )
+        work = asyncio.ensure_future(drive(world, run, stop.event))
+        with _signals(stop, work):
+            try:
+                return await work
+            except asyncio.CancelledError:
+                return None
+
+
+@contextmanager
+def _signals(stop: _Stop, work: asyncio.Future[Outcome]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def take(code: int) -> None:
+        if stop.event.is_set():
+            work.cancel()
+            return
+        stop.exit_code = code
+        stop.event.set()
+        output.talk("Stopping: nothing new begins. Once more leaves at once; both are safe.")
+
+    codes = {signal.SIGINT: _INTERRUPTED, signal.SIGTERM: _TERMINATED}
+    for number, code in codes.items():
+        loop.add_signal_handler(number, take, code)
+    try:
+        yield
+    finally:
+        for number in codes:
+            loop.remove_signal_handler(number)
+
+
+def _report(
+    store: SqliteStore,
+    run: RunId,
+    outcome: Outcome | None,
+    manner: Manner,
+    interrupted: int = _INTERRUPTED,
+) -> int:
+    family = read_family(store, run)
+    code, verdict = _verdict(store, family, outcome, interrupted)
+    commands = next_commands(family)
+    if manner.as_json:
+        output.emit("drengine/run-ended/v1", _facts(family, outcome, code, verdict, commands))
+        return code
+    state = family.root
+    reasons = outcome.reasons if outcome else state.waiting_for
+    rest = str(outcome.rest) if outcome else str(state.status)
+    output.say()
+    output.say(
+        f"{output.banner(str(state.run_class), lab=family.lab)}  {run}  {verdict or rest}"
+    )
+    for reason in reasons:
+        output.say(f"  {reason}")
+    for text in commands:
+        output.say(f"Next: {text}")
+    return code
+
+
+def _verdict(
+    store: SqliteStore, family: Family, outcome: Outcome | None, interrupted: int
+) -> tuple[int, str]:
+    """Return the exit code and, for a run that has ended, what its evidence says."""
+    state = family.root
+    if state.status is RunStatus.FINISHED:
+        return _of_evidence(store, family)
+    if outcome is None:
+        return EXIT_OF[Rest.CANCELLED] if state.status.is_over else interrupted, ""
+    return interrupted if outcome.rest is Rest.INTERRUPTED else EXIT_OF[outcome.rest], ""
+
+
+def _of_evidence(store: SqliteStore, family: Family) -> tuple[int, str]:
+    from drengine.evidence.collect import collect  # noqa: PLC0415 - only at the end
+
+    records = {run: list(store.read(run)) for run in family.states}
+    facts = collect(records, store.get_document(family.root.run, "plan"))
+    verdict = str(facts.verdict)
+    return (0 if verdict == "recovered" else OBJECTIVE_MISSED), verdict
+
+
+def _facts(
+    family: Family, outcome: Outcome | None, code: int, verdict: str, commands: list[str]
+) -> dict[str, Any]:
+    state = family.root
+    return {
+        "run": str(state.run),
+        "class": str(state.run_class),
+        "lab": family.lab,
+        "rest": str(outcome.rest) if outcome else None,
+        "status": str(state.status),
+        "verdict": verdict or None,
+        "waiting_for": list(outcome.reasons if outcome else state.waiting_for),
+        "head": {"seq": state.head.seq, "sha256": state.head.sha256},
+        "exit_code": code,
+        "next": commands,
+    }

@@ -1,0 +1,57 @@
+"""`drengine run` and `drengine resume`: arguments only; the work loads Azure's libraries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from drengine.cli.output import output_option
+from drengine.cli.plan import auth_option
+from drengine.cli.stores import run_or_latest
+
+_wait = click.option(
+    "--wait",
+    is_flag=True,
+    help="Stay while people are waited for, instead of a clean stop (exit 5).",
+)
+
+
+@click.command("run")
+@click.argument("plan", type=click.Path(path_type=Path))
+@_wait
+@click.option("--initiator", help="Who starts it, for the journal; by default the user here.")
+@auth_option
+@output_option
+def run_command(
+    *, plan: Path, wait: bool, initiator: str | None, auth: str, output_format: str
+) -> int:
+    """Start the one run of PLAN, or go on with it.
+
+    Before anything is sent: the plan's digest and input files are checked, the session
+    is compared with the plan, and the targets are claimed. Every record is durable
+    before the next thing happens; Ctrl-C stops cleanly and says how to go on.
+
+    Ends with 0 (recovered), 10 (recovered, objective missed), 4 (a step failed), 5 (a
+    person is waited for), 8 (refused, nothing sent) or 12 (an outcome is unknown).
+    """
+    from drengine.cli.running import Manner, start  # noqa: PLC0415 - loads Azure's libraries
+
+    return start(plan, initiator, Manner(auth, wait, output_format == "json"))
+
+
+@click.command("resume")
+@run_or_latest
+@_wait
+@auth_option
+@output_option
+def resume_command(*, run: str, wait: bool, auth: str, output_format: str) -> int:
+    """Go on with RUN where its journal ends; @latest, the default, is the newest.
+
+    Failed and refused steps begin again; operations that Azure still works on are found
+    by what the journal holds. A request whose answer was lost is looked for, not
+    repeated; what cannot be told ends as an unknown outcome for 'drengine resolve'.
+    """
+    from drengine.cli.running import Manner, go_on  # noqa: PLC0415 - loads Azure's libraries
+
+    return go_on(run, Manner(auth, wait, output_format == "json"))

@@ -1,0 +1,181 @@
+"""The wiring of a run: cloud, store, clock and secrets in one `World`.
+
+Everything here loads Azure's libraries; only commands that go there import it.
+
+Rules:
+- Who is signed in, and where, is compared with the plan before the first other request.
+- Input files are read once more and must have the digest of the plan; their bytes go
+  beside the journal, from where every step takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from drengine.actions.registry import KIT
+from drengine.azure.auth import AuthKind, open_session
+from drengine.azure.cloud import AzureCloud
+from drengine.azure.exchanges import collect_exchanges
+from drengine.cli.library import Library
+from drengine.cli.places import lab_folder, open_clock
+from drengine.cli.secrets import SecretResolver, secrets_of
+from drengine.cli.stores import owner_name
+from drengine.engine.world import Listener, World
+from drengine.errors import GuardError, InputFileError, LabMismatch, PlanStale
+from drengine.journal.port import JournalStore
+from drengine.model.canonical import JsonObject, sha256_hex
+from drengine.model.plan import CloudIdentity, Plan, PlanPart
+
+MAX_INPUT_BYTES: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A cloud with somebody signed in to it."""
+
+    cloud: AzureCloud
+    where: CloudIdentity
+
+
+@asynccontextmanager
+async def signed_in(auth: AuthKind) -> AsyncIterator[SignedIn]:
+    """Open a session and ask who it is.
+
+    Raises:
+        NotAuthorized: nobody is signed in that way.
+        LabMismatch: lab and cloud would be mixed up.
+    """
+    session = open_session(auth, lab_folder() is not None)
+    async with AzureCloud(session) as cloud:
+        yield SignedIn(cloud, await cloud.identity.whoami())
+
+
+def check_identity(plan: CloudIdentity, found: CloudIdentity) -> None:
+    """Refuse to act elsewhere, or as somebody else, than the plan says.
+
+    Raises:
+        LabMismatch: one is a lab, the other is not.
+        GuardError: names everything that differs.
+    """
+    if plan.lab != found.lab:
+        planned, here = ("a lab", "Azure") if plan.lab else ("Azure", "a lab")
+        raise LabMismatch(
+            f"the plan was made for {planned}, this session is in {here}; nothing was sent",
+            hint="drengine lab exec -- drengine run PLAN" if plan.lab else "unset DRENGINE_LAB",
+        )
+    wanted, have = plan.to_json(), found.to_json()
+    wrong = [
+        f"{name}: the plan says {wanted[name]}, this session {have[name] or 'does not tell'}"
+        for name in wanted
+        if wanted[name] and wanted[name] != have[name]
+    ]
+    if wrong:
+        raise GuardError(
+            f"this session is not the plan's; nothing was sent. {'; '.join(wrong)}",
+            hint="'az account set --subscription …' or 'az login' as the plan says, or plan again",
+        )
+
+
+def keep_file(store: JournalStore, path: str) -> JsonObject:
+    """Keep an input file beside the journal; return what the plan says of it.
+
+    Raises:
+        InputFileError: it cannot be read or is too large.
+    """
+    data = _read(path)
+    where = str(Path(path).absolute())
+    return {"path": where, "sha256": store.put_object(data), "size": len(data)}
+
+
+def check_files(plan: Plan, store: JournalStore, *, resuming: bool) -> None:
+    """Make sure that every input file is the one of the plan, and keep its bytes.
+
+    Parameters:
+        resuming: whether bytes that are beside the journal already are enough; another
+            host may not have the file.
+
+    Raises:
+        PlanStale: a file is gone or is another one.
+    """
+    for named in _files(plan.root):
+        path, sha256 = str(named["path"]), str(named["sha256"])
+        if resuming and store.has_object(sha256):
+            continue
+        try:
+            data = _read(path)
+        except InputFileError as error:
+            raise PlanStale(f"{error.message}; the plan was made with it", hint=_AGAIN) from None
+        if (found := sha256_hex(data)) != sha256:
+            raise PlanStale(
+                f"{path} changed after the plan was made: SHA-256 is {found}, the plan says "
+                f"{sha256}; nothing was sent",
+                hint=_AGAIN,
+            )
+        store.put_object(data)
+
+
+_AGAIN: Final = "bring the file of the plan back, or plan again: drengine plan …"
+
+
+def _files(part: PlanPart) -> list[dict[str, Any]]:
+    found = [
+        dict(value)
+        for value in part.inputs.values()
+        if isinstance(value, dict) and value.keys() == {"path", "sha256", "size"}
+    ]
+    for child in part.children.values():
+        found += _files(child)
+    return found
+
+
+def _read(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as stream:
+            data = stream.read(MAX_INPUT_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputFileError(f"reading {path}: {reason}", hint="Check the path.") from None
+    if len(data) > MAX_INPUT_BYTES:
+        raise InputFileError(f"{path} has more than {MAX_INPUT_BYTES} bytes")
+    return data
+
+
+def check_secrets(plan: Plan, library: Library, resolve: SecretResolver) -> None:
+    """Resolve every secret of a plan now, so that no step finds out half-way.
+
+    Raises:
+        Waiting: one is not there; nothing was sent.
+    """
+    for reference in secrets_of(plan, library.from_text):
+        resolve(reference)
+
+
+def make_world(
+    plan: Plan,
+    store: JournalStore,
+    cloud: AzureCloud,
+    library: Library,
+    secret: SecretResolver,
+    *,
+    listener: Listener,
+    waits_for_people: bool,
+) -> World:
+    """Return what a driver is given."""
+    return World(
+        plan=plan,
+        store=store,
+        cloud=cloud,
+        clock=open_clock(),
+        kit=KIT,
+        load=library.from_text,
+        collect=collect_exchanges,
+        secret=secret,
+        owner=owner_name(),
+        listener=listener,
+        waits_for_people=waits_for_people,
+    )
+
