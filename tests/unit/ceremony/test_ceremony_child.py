@@ -104,8 +104,7 @@ sys.path.append(sys.argv[1])
 from dataclasses import asdict
 from drengine.ceremony.hardening import harden
 if sys.argv[3] == "little":
-    # Enough for what is there now, not for what the work may still ask for.
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (256 << 20, 256 << 20))
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
     if os.geteuid() == 0:
         os.setuid(65534)
 before = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
@@ -148,10 +147,28 @@ def test_hardening_does_what_it_reports(tmp_path):
 
 
 @linux_only
-def test_with_little_lockable_memory_nothing_is_locked_half_way(tmp_path):
+def test_with_little_lockable_memory_the_report_says_not_locked(tmp_path):
     found = json.loads(hardened(tmp_path, "little").stderr)
     assert found["memory_locked"] is False
     assert found["locked_kb"] == 0
+
+
+@linux_only
+@pytest.mark.parametrize(("limit_mb", "locks"), [(8, 0), (256, 0), (512, 1), (None, 1)])
+def test_memory_is_only_locked_when_the_work_cannot_outgrow_it(monkeypatch, limit_mb, locks):
+    limit = resource.RLIM_INFINITY if limit_mb is None else limit_mb << 20
+    calls = []
+
+    class Library:
+        def __init__(self, _name):
+            self.mlockall = lambda flags: calls.append(flags) or 0
+
+    monkeypatch.setattr(hardening.resource, "getrlimit", lambda _which: (0, limit))
+    monkeypatch.setattr(hardening.resource, "setrlimit", lambda _which, _limits: None)
+    monkeypatch.setattr(hardening, "_may_lock_anything", lambda: False)
+    monkeypatch.setattr(hardening.ctypes, "CDLL", Library)
+    assert hardening._lock_memory() is bool(locks)
+    assert calls == [3] * locks
 
 
 @linux_only
