@@ -130,7 +130,8 @@ def _python(
 ) -> subprocess.Popen[bytes]:
     """Start a module of this package, wherever the caller imported it from."""
     package_root = str(Path(__file__).resolve().parents[2])
-    with place.log.open("ab") as log_file:
+    descriptor = os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "ab") as log_file:
         return subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-m", module, *arguments],
             env={**environment, "PYTHONPATH": package_root},

@@ -119,6 +119,7 @@ class LabServer:
         def choose(tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
             wanted = (name or "").lower()
             if not self._dispatcher.knows_host(wanted):
+                self._dispatcher.log_refused(wanted[:300], "TLS", 403, "not a host of the lab")
                 return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
             names[:] = [wanted]
             tls.context = self._anchor.context_for(wanted)

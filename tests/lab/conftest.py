@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.identity import ClientSecretCredential
 
 from drengine.lab import commands
 from drengine.lab.client import LoopbackClient
@@ -38,8 +39,6 @@ class RunningLab:
         }
 
     def credential(self) -> Any:
-        from azure.identity import ClientSecretCredential
-
         env = commands.env(self.home)
         return ClientSecretCredential(
             env["AZURE_TENANT_ID"],

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from drengine.lab import commands
+
 TARGET = "contoso--dr"
 TARGET_URL = f"https://{TARGET}.managedhsm.azure.net"
 SOURCE_URL = "https://contoso--hsm.managedhsm.azure.net"
@@ -147,8 +149,6 @@ def test_the_official_procedure_brings_all_keys_back(own_lab: Any) -> None:
         secret = b"0123456789abcdef0123456789abcdef"
         wrapped = keys.get_cryptography_client("sqlmi-tde").wrap_key("RSA-OAEP-256", secret)
     assert sorted(before) == ["app-wrap", "doc-sign", "sqlmi-tde", "sqlmi-tde-hr"]
-
-    from drengine.lab import commands
 
     commands.disaster(lab.home, "purge")
     code, _, _ = lab.call("GET", f"{SOURCE_URL}/keys?api-version=7.4")
