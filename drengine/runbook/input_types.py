@@ -322,6 +322,7 @@ _READERS: Final[Mapping[InputType, Callable[[Json], Json]]] = {
     InputType.RESOURCE_ID: _resource_id,
     InputType.URL: _url,
     InputType.FILE: _file,
+    InputType.DOCUMENT: _file,
     InputType.BACKUP_FOLDER: _folder,
     InputType.SECRET: _secret,
     InputType.STRING_LIST: _string_list,

@@ -22,6 +22,7 @@ from drengine.runbook.suggest import did_you_mean, shown
 
 ReadFile = Callable[[str], JsonObject]
 
+FILES: Final = (InputType.FILE, InputType.DOCUMENT)
 _MAX_TOLD: Final = 50
 
 
@@ -37,7 +38,7 @@ class _Reader:
         Raises:
             MistypedInput: when `given` does not fit.
         """
-        if spec.type is InputType.FILE and self.read_file is not None:
+        if spec.type in FILES and self.read_file is not None:
             return self._file(spec, given, self.read_file)
         return typed_value(spec, given, now=self.now, allow_lab_names=self.allow_lab_names)
 

@@ -131,7 +131,7 @@ def _check_inputs(runbook: Runbook, problems: Problems) -> None:
             continue
         if any("${" in text for _, text in walk_texts(spec.default, ())):
             problems.add(path, f"default of input '{name}' is a literal; expressions stay text")
-        elif spec.type is not InputType.FILE:
+        elif spec.type not in (InputType.FILE, InputType.DOCUMENT):
             try:
                 typed_value(spec, spec.default, now="2000-01-01T00:00:00Z", allow_lab_names=True)
             except MistypedInput as error:

@@ -62,6 +62,7 @@ def summarize(
         InputError: when an `irreversible` is neither true nor false.
     """
     entries = list(_entries(root, "", 1, ()))
+    running = [entry for entry in entries if entry.times]
     legs = _critical_path(root, catalogue, "", 1)
     total_ms = sum(leg.expected_ms * leg.times for leg in legs)
     objectives = root.runbook.objectives
@@ -70,8 +71,8 @@ def summarize(
         "objectives": {"rto_ms": objectives.rto_ms, "rpo_ms": objectives.rpo_ms},
         "steps": sum(entry.times for entry in entries),
         "skipped": [f"{prefix}{step}" for prefix, step in _skipped(root, "")],
-        "points_of_no_return": [found for entry in entries if (found := _point(entry))],
-        "gates": [_gate(entry) for entry in entries if entry.step.gate and entry.times],
+        "points_of_no_return": [found for entry in running if (found := _point(entry))],
+        "gates": [_gate(entry) for entry in running if entry.step.gate],
         "deliveries": [
             _delivery(entry) for entry in entries if entry.step.delivery and entry.times
         ],
@@ -114,7 +115,7 @@ def _skipped(branch: Branch, prefix: str) -> Iterator[tuple[str, str]]:
 
 def _point(entry: _Entry) -> dict[str, Json] | None:
     step, branch, conditions = entry.step, entry.branch, entry.conditions
-    if step.irreversible is None or not entry.times:
+    if step.irreversible is None:
         return None
     if branch.is_late(step.irreversible):
         conditions = (*conditions, step.irreversible)
