@@ -5,8 +5,8 @@ unwraps. A refusal turns those databases inaccessible. When access returns withi
 window they heal by themselves; later they wait for a re-evaluation.
 
 Rules:
-- one look and one unwrap for each distinct key, not for each database: whoever may unwrap one wrapped
-  key with a version may unwrap all of them. A database that heals is opened itself;
+- one look and one unwrap for each distinct key, not for each database: whoever may unwrap one
+  key wrapped with a version may unwrap all of them. A database that heals is opened itself;
 - a key that does not answer (an outage) may be replaced by another linked key of the same
   material; one that says no may not. An outage turns databases inaccessible only when two
   cycles in a row saw it;

@@ -19,6 +19,7 @@ from drengine.lab.blob import domain as storage
 from drengine.lab.blob import routes as blob
 from drengine.lab.clock import LabClock
 from drengine.lab.dispatch import Dispatcher, RawRequest
+from drengine.lab.entra import mint_token
 from drengine.lab.hsm import keystore, roles
 from drengine.lab.hsm import routes as hsm
 from drengine.lab.keypool import KeyPool
@@ -72,7 +73,9 @@ class World:
     lab: Lab
     wire: InProcess
 
-    def arm(self, method: str, path: str, body: object = None) -> tuple[int, Any, Mapping[str, str]]:
+    def arm(
+        self, method: str, path: str, body: object = None
+    ) -> tuple[int, Any, Mapping[str, str]]:
         token = _token(self.lab, OPERATOR, "https://management.azure.com", "operator")
         url = path if path.startswith("https:") else f"https://management.azure.com{path}"
         if "api-version" not in url:
@@ -155,7 +158,9 @@ class World:
                 if fresh_keys:
                     versions = [
                         one | {k: other[k] for k in ("material", "public")}
-                        for one, other in zip(doc["versions"], reversed(doc["versions"]), strict=True)
+                        for one, other in zip(
+                            doc["versions"], reversed(doc["versions"]), strict=True
+                        )
                     ]
                     copied = doc | {"versions": versions}
                 tx.put("hsm.key", key.replace("contoso--hsm", name), copied)
@@ -166,11 +171,15 @@ class World:
         with self.lab.store.transaction() as tx:
             doc = tx.get("hsm.key", f"{hsm}/{name}")
         assert doc is not None
-        return f"https://{hsm}.managedhsm.azure.net/keys/{name}/{doc['versions'][version]['version']}"
+        return (
+            f"https://{hsm}.managedhsm.azure.net/keys/{name}/{doc['versions'][version]['version']}"
+        )
 
     def link(self, instance: str, uri: str) -> dict[str, Any]:
         path = f"{self.instance(instance)}/keys/{key_name(uri)}"
-        return self.finished("PUT", path, {"properties": {"serverKeyType": "AzureKeyVault", "uri": uri}})
+        return self.finished(
+            "PUT", path, {"properties": {"serverKeyType": "AzureKeyVault", "uri": uri}}
+        )
 
     def protect(self, instance: str, uri: str) -> dict[str, Any]:
         body = {"properties": {"serverKeyName": key_name(uri), "serverKeyType": "AzureKeyVault"}}
@@ -183,10 +192,13 @@ def key_name(uri: str) -> str:
 
 
 def _token(lab: Lab, oid: str, audience: str, kind: str) -> str:
-    from drengine.lab.entra import mint_token
-
     return mint_token(
-        tenant=lab.tenant, object_id=oid, app_id=oid, audience=audience, kind=kind, lifetime_seconds=3600
+        tenant=lab.tenant,
+        object_id=oid,
+        app_id=oid,
+        audience=audience,
+        kind=kind,
+        lifetime_seconds=3600,
     )
 
 
@@ -200,7 +212,13 @@ def make_hsm(tx: Tx, name: str) -> None:
     tx.put(
         "hsm",
         name,
-        {"name": name, "arm_id": arm_id, "location": "westeurope", "phase": "active", "restoring": None},
+        {
+            "name": name,
+            "arm_id": arm_id,
+            "location": "westeurope",
+            "phase": "active",
+            "restoring": None,
+        },
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from drengine.lab.sql import cycle
+
 HSM = "contoso--hsm.managedhsm.azure.net"
 
 
@@ -60,7 +62,9 @@ def test_the_activity_log_tells_when_databases_went_and_came(world: Any) -> None
     world.revive_hsm()
     world.advance(700)
     subscription = world.instance("x").split("/")[2]
-    path = f"/subscriptions/{subscription}/providers/Microsoft.Insights/eventtypes/management/values"
+    path = (
+        f"/subscriptions/{subscription}/providers/Microsoft.Insights/eventtypes/management/values"
+    )
     events = world.arm("GET", path)[1]["value"]
     told = {(e["eventName"]["value"], e["status"]["value"]) for e in events}
     assert told == {
@@ -71,15 +75,15 @@ def test_the_activity_log_tells_when_databases_went_and_came(world: Any) -> None
     }
     assert len(events) == 6 * 4
     since = events[-1]["eventTimestamp"]
-    narrowed = world.arm("GET", f"{path}?$filter=eventTimestamp%20ge%20'{since}'&api-version=2015-04-01")
+    narrowed = world.arm(
+        "GET", f"{path}?$filter=eventTimestamp%20ge%20'{since}'&api-version=2015-04-01"
+    )
     assert len(narrowed[1]["value"]) == 24
     later = f"{path}?$filter=eventTimestamp%20ge%20'2999-01-01T00:00:00Z'&api-version=2015-04-01"
     assert world.arm("GET", later)[1]["value"] == []
 
 
 def test_an_old_link_of_the_chain_of_checks_does_nothing(world: Any) -> None:
-    from drengine.lab.sql import cycle
-
     key = world.instance("sqlmi-c").lower()
     with world.lab.store.transaction() as tx:
         before = len([job for job in tx.jobs() if job.name == "sql.check"])
@@ -100,7 +104,9 @@ def test_the_operation_history_lists_what_was_done(world: Any) -> None:
 
 def test_lists_are_limited_to_the_group_that_was_asked(world: Any) -> None:
     subscription = world.instance("x").split("/")[2]
-    found = world.arm("GET", f"/subscriptions/{subscription}/providers/Microsoft.Sql/managedInstances")[1]
+    found = world.arm(
+        "GET", f"/subscriptions/{subscription}/providers/Microsoft.Sql/managedInstances"
+    )[1]
     assert [row["name"] for row in found["value"]] == ["sqlmi-a", "sqlmi-b", "sqlmi-c"]
     other = f"/subscriptions/{subscription}/resourceGroups/other/providers/Microsoft.Sql/managedInstances"
     assert world.arm("GET", other)[1] == {"value": []}

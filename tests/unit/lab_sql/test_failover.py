@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from drengine.lab.sql import state
+
 
 def roles(world: Any) -> dict[str, str]:
     return {
@@ -38,7 +40,10 @@ def test_a_planned_failover_swaps_roles_and_ids(world: Any) -> None:
 
 def test_a_failover_is_asked_of_the_secondary(world: Any) -> None:
     status, answer, _ = world.arm("POST", world.group("westeurope") + "/failover")
-    assert (status, answer["error"]["code"]) == (400, "InstanceFailoverGroupFailoverRequestOnPrimary")
+    assert (status, answer["error"]["code"]) == (
+        400,
+        "InstanceFailoverGroupFailoverRequestOnPrimary",
+    )
 
 
 def test_a_second_failover_is_refused_while_one_runs(world: Any) -> None:
@@ -51,11 +56,16 @@ def test_a_planned_failover_is_refused_with_inaccessible_databases(world: Any) -
     world.kill_hsm()
     world.advance(700)
     status, answer, _ = world.arm("POST", world.group("northeurope") + "/failover")
-    assert (status, answer["error"]["code"]) == (409, "ManagedInstanceContainsInaccessibleDatabases")
+    assert (status, answer["error"]["code"]) == (
+        409,
+        "ManagedInstanceContainsInaccessibleDatabases",
+    )
     assert roles(world)["westeurope"] == "Primary"
 
 
-def test_a_forced_failover_with_inaccessible_databases_blocks_their_reevaluation(world: Any) -> None:
+def test_a_forced_failover_with_inaccessible_databases_blocks_their_reevaluation(
+    world: Any,
+) -> None:
     world.kill_hsm()
     world.advance(4000)
     forced = world.group("northeurope") + "/forceFailoverAllowDataLoss"
@@ -94,8 +104,6 @@ def test_a_group_can_be_deleted_and_made_again(world: Any) -> None:
     }
     status, answer, _ = world.arm("PUT", world.group("westeurope"), body)
     assert (status, answer["error"]["code"]) == (409, "GeoDrSecondaryInstanceNotEmpty")
-    from drengine.lab.sql import state
-
     with world.lab.store.transaction() as tx:
         for key, _ in state.databases(tx, world.instance("sqlmi-b").lower()):
             tx.delete(state.DATABASES, key)

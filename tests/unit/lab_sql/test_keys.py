@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from drengine.lab.sql import cycle, state
 
-def put(world: Any, instance: str, name: str, uri: object, kind: str = "AzureKeyVault") -> tuple[int, Any]:
+
+def put(
+    world: Any, instance: str, name: str, uri: object, kind: str = "AzureKeyVault"
+) -> tuple[int, Any]:
     body = {"properties": {"serverKeyType": kind, "uri": uri}}
     status, answer, _ = world.arm("PUT", f"{world.instance(instance)}/keys/{name}", body)
     return status, answer
@@ -46,7 +50,9 @@ def test_a_thumbprint_does_not_depend_on_the_host(world: Any) -> None:
     world.copy_hsm("contoso--dr")
     uri = world.key_uri("contoso--dr")
     assert world.link("sqlmi-a", uri)["status"] == "Succeeded"
-    old = world.arm("GET", f"{world.instance('sqlmi-a')}/keys/{name_of(world.key_uri('contoso--hsm'))}")[1]
+    old = world.arm(
+        "GET", f"{world.instance('sqlmi-a')}/keys/{name_of(world.key_uri('contoso--hsm'))}"
+    )[1]
     new = world.arm("GET", f"{world.instance('sqlmi-a')}/keys/{name_of(uri)}")[1]
     assert new["properties"]["thumbprint"] == old["properties"]["thumbprint"]
     assert len(new["properties"]["thumbprint"]) == 40
@@ -69,7 +75,10 @@ def test_the_202_has_both_urls_and_the_api_version_of_the_request(world: Any) ->
     status, answer, headers = world.arm("PUT", path, body)
     assert status == 202
     assert answer["operation"] == "UpsertManagedServerEncryptionKeys"
-    assert "/locations/westeurope/managedInstanceKeyAzureAsyncOperation/" in headers["azure-asyncoperation"]
+    assert (
+        "/locations/westeurope/managedInstanceKeyAzureAsyncOperation/"
+        in headers["azure-asyncoperation"]
+    )
     assert "/locations/westeurope/managedInstanceKeyOperationResults/" in headers["location"]
     assert headers["azure-asyncoperation"].endswith("?api-version=2020-11-01-preview")
     assert "retry-after" not in headers
@@ -203,8 +212,6 @@ def test_an_unknown_operation_is_a_404(world: Any) -> None:
 
 
 def test_two_hundred_instances_are_checked_in_seconds(world: Any) -> None:
-    from drengine.lab.sql import cycle, state
-
     with world.lab.store.transaction() as tx:
         source = world.instance("sqlmi-c").lower()
         doc = state.instance(tx, source)
@@ -213,7 +220,11 @@ def test_two_hundred_instances_are_checked_in_seconds(world: Any) -> None:
             key = f"{source}-{number:03}"
             tx.put(state.INSTANCES, key, doc | {"group": None, "next_check_ms": tx.now_ms})
             for copy in range(25):
-                tx.put(state.DATABASES, f"{key}/databases/db{copy:02}", databases[0][1] | {"name": "hr"})
+                tx.put(
+                    state.DATABASES,
+                    f"{key}/databases/db{copy:02}",
+                    databases[0][1] | {"name": "hr"},
+                )
         now = tx.now_ms
     before = len(world.wire.sent)
     began = time.monotonic()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from drengine.lab.hsm import roles
+from drengine.lab.sql import state
+
 
 def current(world: Any, instance: str) -> dict[str, Any]:
     return world.arm("GET", f"{world.instance(instance)}/encryptionProtector/current")[1]
@@ -131,8 +134,6 @@ def test_revalidation_says_whether_the_protector_can_be_used(world: Any) -> None
 
 
 def test_an_instance_without_an_identity_is_refused(world: Any) -> None:
-    from drengine.lab.sql import state
-
     with world.lab.store.transaction() as tx:
         key = world.instance("sqlmi-c").lower()
         doc = state.instance(tx, key)
@@ -146,11 +147,13 @@ def test_an_instance_without_an_identity_is_refused(world: Any) -> None:
 
 
 def test_a_user_assigned_identity_is_used_when_it_is_primary(world: Any) -> None:
-    from drengine.lab.hsm import roles
-
     identity = f"{world.instance('x').split('/providers/')[0]}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/uami"
     with world.lab.store.transaction() as tx:
-        tx.put("arm.identity", identity.lower(), {"id": identity, "principalId": "uami-oid", "clientId": "uami-app"})
+        tx.put(
+            "arm.identity",
+            identity.lower(),
+            {"id": identity, "principalId": "uami-oid", "clientId": "uami-app"},
+        )
     body = {
         "identity": {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}},
         "properties": {"primaryUserAssignedIdentityId": identity},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
+
+from drengine.lab.sql import deks, protector, state
 
 
 def lose_all(world: Any) -> None:
@@ -15,7 +18,9 @@ def test_every_database_can_be_read_while_the_hsm_lives(world: Any) -> None:
         status, body = world.canary(instance, database)
         assert status == 200
         assert len(body["rows"]) == 3
-    assert world.canary("sqlmi-a", "orders")[1]["rows"] == world.canary("sqlmi-b", "orders")[1]["rows"]
+    assert (
+        world.canary("sqlmi-a", "orders")[1]["rows"] == world.canary("sqlmi-b", "orders")[1]["rows"]
+    )
 
 
 def test_databases_stay_online_over_many_cycles_while_the_hsm_lives(world: Any) -> None:
@@ -28,7 +33,9 @@ def test_databases_turn_inaccessible_within_one_cycle_after_the_hsm_is_gone(worl
     for instance in ("sqlmi-a", "sqlmi-b", "sqlmi-c"):
         assert set(world.statuses(instance).values()) == {"Inaccessible"}
     assert world.canary("sqlmi-c", "hr")[0] == 503
-    value = world.arm("GET", f"{world.instance('sqlmi-c')}/inaccessibleManagedDatabases")[1]["value"]
+    value = world.arm("GET", f"{world.instance('sqlmi-c')}/inaccessibleManagedDatabases")[1][
+        "value"
+    ]
     found = value[0]["properties"]["extendedAccessibilityInfo"]
     assert found["inaccessibilityReasonErrorCode"] == "AkvKeyDeleted"
     assert found["inaccessibilityReasonKind"] == "TransparentDataEncryption"
@@ -50,7 +57,9 @@ def test_an_hsm_that_returns_late_needs_a_reevaluation(world: Any) -> None:
     world.revive_hsm()
     world.advance(1300)
     assert set(world.statuses("sqlmi-c").values()) == {"Inaccessible"}
-    ended = world.finished("POST", f"{world.instance('sqlmi-c')}/reevaluateInaccessibleDatabaseState")
+    ended = world.finished(
+        "POST", f"{world.instance('sqlmi-c')}/reevaluateInaccessibleDatabaseState"
+    )
     assert ended["status"] == "Succeeded"
     assert set(world.statuses("sqlmi-c").values()) == {"Online"}
 
@@ -85,7 +94,9 @@ def test_a_reevaluation_alone_uses_a_linked_key_of_the_same_material(world: Any)
 
 def test_a_reevaluation_without_any_key_fails_and_says_why(world: Any) -> None:
     lose_all(world)
-    ended = world.finished("POST", f"{world.instance('sqlmi-c')}/reevaluateInaccessibleDatabaseState")
+    ended = world.finished(
+        "POST", f"{world.instance('sqlmi-c')}/reevaluateInaccessibleDatabaseState"
+    )
     assert ended["status"] == "Failed"
     assert ended["error"]["code"] == "ManagedInstanceNoConditionToMakeDatabaseAccessible"
     assert set(world.statuses("sqlmi-c").values()) == {"Inaccessible"}
@@ -116,8 +127,6 @@ def test_a_switch_while_the_hsm_lives_wraps_the_keys_anew(world: Any) -> None:
 
 
 def test_no_key_of_a_database_is_stored_in_the_clear(world: Any) -> None:
-    from drengine.lab.sql import deks, state
-
     with world.lab.store.transaction() as tx:
         key = world.instance("sqlmi-c").lower()
         ring = deks.ring_of(world.lab, tx, key, state.instance(tx, key))
@@ -127,8 +136,6 @@ def test_no_key_of_a_database_is_stored_in_the_clear(world: Any) -> None:
     raw = (world.lab.home / "lab.db").read_bytes()
     wal = world.lab.home / "lab.db-wal"
     raw += wal.read_bytes() if wal.exists() else b""
-    import base64
-
     for form in (dek, base64.b64encode(dek), base64.urlsafe_b64encode(dek), dek.hex().encode()):
         assert form not in raw
 
@@ -137,8 +144,6 @@ def test_a_killed_switch_that_runs_again_leaves_readable_databases(world: Any) -
     tde = world.key_uri("contoso--hsm", "sqlmi-tde")
     world.link("sqlmi-c", tde)
     world.protect("sqlmi-c", tde)
-    from drengine.lab.sql import protector
-
     with world.lab.store.transaction() as tx:
         guid = next(k for k, d in tx.find("sql.operation") if "Protector" in d["operation"])
     payload = {"operation": guid, "instance": world.instance("sqlmi-c").lower()}
