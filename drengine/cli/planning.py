@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +22,7 @@ from drengine.cli.places import open_clock
 from drengine.cli.secrets import SecretResolver
 from drengine.cli.session import keep_file, signed_in
 from drengine.cli.stores import open_store
+from drengine.cli.writing import read_bounded, write_private
 from drengine.engine.genesis import targets_of
 from drengine.errors import InputError, InputFileError
 from drengine.journal.port import JournalStore
@@ -57,7 +56,7 @@ def make(request: PlanRequest, output_format: str) -> int:
     given = _given(request)
     with open_store() as store:
         plan = asyncio.run(_discover(request, runbook, library, given, store))
-    _write(request.out, plan)
+    write_private(request.out, canonical(plan.to_json()) + b"\n", "the plan")
     if output_format == "json":
         output.emit("drengine/plan-made/v1", _facts(plan, request.out))
     else:
@@ -78,11 +77,7 @@ def _given(request: PlanRequest) -> dict[str, Json]:
 
 
 def _inputs_of(path: Path) -> Mapping[str, Json]:
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(MAX_INPUTS_BYTES + 1)
-    except OSError as error:
-        raise InputFileError(f"reading inputs {path}: {error.strerror}") from None
+    text = read_bounded(path, "inputs", MAX_INPUTS_BYTES)
     tree = parse_yaml(text, str(path)).value
     if not isinstance(tree, dict):
         raise InputFileError(f"{path}: expected an object of inputs, NAME: VALUE")
@@ -132,22 +127,6 @@ async def _discover(
 def utc_text(ms: int) -> str:
     """Return epoch milliseconds as UTC text with `Z`."""
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(ms / 1000))}.{ms % 1000:03}Z"
-
-
-def _write(out: Path, plan: Plan) -> None:
-    """Write the plan whole or not at all, for its owner only: it names every resource."""
-    draft = out.with_name(f".{out.name}.{os.getpid()}.draft")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(canonical(plan.to_json()) + b"\n")
-            stream.flush()
-            os.fsync(descriptor)
-        draft.replace(out)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
-        raise InputFileError(f"writing the plan {out}: {error.strerror}") from None
 
 
 def _facts(plan: Plan, out: Path) -> dict[str, Any]:

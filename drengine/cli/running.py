@@ -33,10 +33,11 @@ from drengine.cli.session import (
     signed_in,
 )
 from drengine.cli.stores import find_run, open_store, user_name
+from drengine.cli.writing import read_bounded
 from drengine.engine.commands import Rest
 from drengine.engine.driver import Outcome, drive
 from drengine.engine.genesis import create_run, targets_of
-from drengine.errors import InputError, InputFileError
+from drengine.errors import InputError
 from drengine.installed import tool_facts
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.ids import RunId
@@ -76,7 +77,7 @@ class Manner:
 
 def start(path: Path, initiator: str | None, manner: Manner) -> int:
     """Start the run of a plan, or go on with it."""
-    plan = read_plan(_read(path))
+    plan = read_plan(read_bounded(path, "plan", _MAX_PLAN_BYTES))
     with open_store() as store:
         if store.exists(plan.run_id) and _is_over(store, plan.run_id):
             output.talk(f"Nothing was done: run {plan.run_id} of this plan has ended already.")
@@ -100,17 +101,6 @@ def go_on(named: str, manner: Manner) -> int:
 
 def _is_over(store: SqliteStore, run: RunId) -> bool:
     return read_family(store, run).root.status.is_over
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(_MAX_PLAN_BYTES + 1)
-    except OSError as error:
-        raise InputFileError(
-            f"reading plan {path}: {error.strerror}",
-            hint="drengine plan RUNBOOK --class drill --out plan.json",
-        ) from None
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from drengine.cli.library import Library
 from drengine.cli.places import lab_folder, open_clock
 from drengine.cli.secrets import SecretResolver, secrets_of
 from drengine.cli.stores import owner_name
+from drengine.cli.writing import read_bounded
 from drengine.engine.world import Listener, World
 from drengine.errors import GuardError, InputFileError, LabMismatch, PlanStale
 from drengine.journal.port import JournalStore
@@ -86,7 +87,7 @@ def keep_file(store: JournalStore, path: str) -> JsonObject:
     Raises:
         InputFileError: it cannot be read or is too large.
     """
-    data = _read(path)
+    data = read_bounded(Path(path), "input file", MAX_INPUT_BYTES)
     where = str(Path(path).absolute())
     return {"path": where, "sha256": store.put_object(data), "size": len(data)}
 
@@ -106,7 +107,7 @@ def check_files(plan: Plan, store: JournalStore, *, resuming: bool) -> None:
         if resuming and store.has_object(sha256):
             continue
         try:
-            data = _read(path)
+            data = read_bounded(Path(path), "input file", MAX_INPUT_BYTES)
         except InputFileError as error:
             raise PlanStale(f"{error.message}; the plan was made with it", hint=_AGAIN) from None
         if (found := sha256_hex(data)) != sha256:
@@ -130,18 +131,6 @@ def _files(part: PlanPart) -> list[dict[str, Any]]:
     for child in part.children.values():
         found += _files(child)
     return found
-
-
-def _read(path: str) -> bytes:
-    try:
-        with Path(path).open("rb") as stream:
-            data = stream.read(MAX_INPUT_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputFileError(f"reading {path}: {reason}", hint="Check the path.") from None
-    if len(data) > MAX_INPUT_BYTES:
-        raise InputFileError(f"{path} has more than {MAX_INPUT_BYTES} bytes")
-    return data
 
 
 def check_secrets(plan: Plan, library: Library, resolve: SecretResolver) -> None:

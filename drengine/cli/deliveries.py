@@ -1,0 +1,187 @@
+"""`drengine request` and `drengine deliver`: what a run asks of its custodians, and their answer.
+
+Rules:
+- A request is written into a folder that can be carried away: public things only.
+- A delivered file is checked before it is kept: size, kind, and whether it was made for
+  this run's exchange key. The engine checks it again when it records the delivery.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from drengine.cli import output
+from drengine.cli.family import Family, read_family
+from drengine.cli.people import Person, send, waiting_step
+from drengine.cli.stores import find_run, open_store, run_argument, user_name
+from drengine.cli.writing import read_bounded, write_private
+from drengine.errors import CeremonyError, InputError, InputFileError
+from drengine.journal.port import JournalStore
+from drengine.model.ids import RunId
+from drengine.model.run import StepStatus as S
+
+MAX_DELIVERY_BYTES: Final = 16 * 1024 * 1024
+_PEM_LINE: Final = 64
+
+
+@click.command("request")
+@run_argument
+@click.argument("step")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="The folder to write; it may exist.",
+)
+@output.output_option
+def request_command(*, run: str, step: str, out: Path, output_format: str) -> int:
+    """Write what delivery STEP of RUN needs, for the custodians to carry away.
+
+    For a restore blob that is the new HSM's exchange certificate, its thumbprint to
+    compare by voice, and the command that makes the blob. Nothing in it is secret.
+    """
+    with open_store() as store:
+        found = find_run(store, run)
+        facts = write_request(store, found, step, out)
+    if output_format == "json":
+        output.emit("drengine/delivery-request/v1", facts)
+        return 0
+    output.say(f"{facts['ask']}")
+    for name, value in facts["expects"].items():
+        output.say(f"  {name}: {value}")
+    for file in facts["files"]:
+        output.say(f"Wrote {file}")
+    if command := facts["command"]:
+        output.say(f"Custodians run: {command}")
+    output.say(f"Next: drengine deliver {found} {step} FILE")
+    return 0
+
+
+def write_request(store: JournalStore, run: RunId, step: str, out: Path) -> dict[str, Any]:
+    """Write the folder of a delivery request and return what is in it.
+
+    Raises:
+        InputError: the step waits for no delivery.
+        InputFileError: the folder cannot be written.
+    """
+    family = read_family(store, RunId(run.partition("/")[0]))
+    waiting_step(family.states[run], step, S.AWAITING_DELIVERY)
+    request = family.requests[run, step]
+    try:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputFileError(f"making the folder {out}: {error.strerror}") from None
+    files, command = [], ""
+    if certificate := _exchange_certificate(store, family, run, request):
+        path = out / "exchange.cer"
+        write_private(path, _pem(certificate), "the exchange certificate")
+        files.append(str(path))
+        domain = family.root.genesis["inputs"].get("sd_file") or {}
+        command = (
+            f"drengine ceremony combine --sd-file {domain.get('path', 'SD_FILE')} "
+            f"--exchange-cert {path} --key KEY1 --key KEY2 --out {out / 'restore-blob.json'}"
+        )
+    return {
+        "run": str(run),
+        "step": step,
+        "kind": request["kind"],
+        "ask": request["ask"],
+        "expects": dict(request["expects"]),
+        "files": files,
+        "command": command,
+    }
+
+
+def _exchange_certificate(
+    store: JournalStore, family: Family, run: RunId, request: Mapping[str, Any]
+) -> bytes | None:
+    """Return the certificate whose thumbprint the delivery must fit, where a step kept one."""
+    wanted = request["expects"].get("exchange")
+    for outputs in family.states[run].outputs().values():
+        if wanted and outputs.get("x5t_256") == wanted and outputs.get("certificate"):
+            return store.get_object(str(outputs["certificate"]))
+    return None
+
+
+def _pem(der: bytes) -> bytes:
+    text = base64.b64encode(der).decode()
+    lines = [text[at : at + _PEM_LINE] for at in range(0, len(text), _PEM_LINE)]
+    body = "\n".join(lines)
+    return f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n".encode()
+
+
+@click.command("deliver")
+@run_argument
+@click.argument("step")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--as", "name", help="Who delivers; by default the user here.")
+@click.option("--simulated", is_flag=True, hidden=True, help="Played by a drill in a lab.")
+@output.output_option
+def deliver_command(
+    *, run: str, step: str, file: Path, name: str | None, simulated: bool, output_format: str
+) -> int:
+    """Hand in FILE for delivery STEP of RUN.
+
+    The file is checked first (size, kind, made for this run's exchange key), kept by
+    its SHA-256 beside the journal, and named to the run. What does not fit is refused
+    and not kept; the custodians' keys never come near this command.
+    """
+    with open_store() as store:
+        found = find_run(store, run)
+        facts = hand_in(store, found, step, file, Person(name or user_name(), "", simulated))
+    if output_format == "json":
+        output.emit("drengine/delivered/v1", facts)
+        return 0
+    output.say(f"✓ {file} fits: {'; '.join(facts['findings'])}")
+    output.say(f"  SHA-256 {facts['sha256']}")
+    output.say(f"Next: {facts['next']}")
+    return 0
+
+
+def hand_in(
+    store: JournalStore, run: RunId, step: str, file: Path, person: Person
+) -> dict[str, Any]:
+    """Check a file, keep it, and tell the run.
+
+    Raises:
+        InputError: the step waits for no delivery.
+        InputFileError: the file cannot be read.
+        CeremonyError: it is not what is waited for; nothing was kept.
+    """
+    from drengine.actions.registry import KIT  # noqa: PLC0415 - only to check a file
+
+    family = read_family(store, RunId(run.partition("/")[0]))
+    waiting_step(family.states[run], step, S.AWAITING_DELIVERY)
+    request = family.requests[run, step]
+    kind = str(request["kind"])
+    if kind not in KIT.deliveries:
+        raise InputError(f"step {step} waits for a {kind!r}, which this version cannot check")
+    data = read_bounded(file, "the delivery", MAX_DELIVERY_BYTES)
+    findings = KIT.deliveries[kind](data, request["expects"])
+    wrong = [finding for finding in findings if not finding.holds]
+    if wrong:
+        raise CeremonyError(
+            f"{file} is not what step {step} waits for: "
+            + "; ".join(finding.message for finding in wrong)
+            + "; it was not kept, and nothing was sent",
+            hint=" ".join(finding.advice for finding in wrong if finding.advice)
+            or f"drengine request {run} {step} --out FOLDER",
+        )
+    sha256 = store.put_object(data)
+    body = {"step": step, "kind": kind, "sha256": sha256, "size": len(data)}
+    signal = send(store, run, "deliver", person.actor("custodian"), body)
+    root = run.partition("/")[0]
+    return {
+        "run": str(run),
+        "step": step,
+        "sha256": sha256,
+        "size": len(data),
+        "signal": signal,
+        "findings": [finding.message for finding in findings],
+        "next": f"drengine status {root}" if family.owner else f"drengine resume {root}",
+    }

@@ -1,0 +1,38 @@
+"""`drengine inventory`: what a recovery is proved against, taken while the HSM is alive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from drengine.cli.output import output_option
+from drengine.cli.plan import auth_option
+
+
+@click.command("inventory")
+@click.option("--hsm", required=True, help="The HSM's name, anywhere in the subscription.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The inventory file to write."
+)
+@click.option(
+    "--sd-file",
+    type=click.Path(path_type=Path),
+    help="The security-domain file: its digest and quorum are noted, nothing is opened.",
+)
+@auth_option
+@output_option
+def inventory_command(
+    *, hsm: str, out: Path, sd_file: Path | None, auth: str, output_format: str
+) -> int:
+    """Record keys, roles, canaries, and the databases that depend on HSM.
+
+    Take it while the HSM is alive, best after every backup, and keep it with the
+    backup: a recovery is proved against it. It holds public parts only. Wrapping one
+    canary per key is all that it asks of the HSM beyond reading.
+    """
+    from drengine.cli.taking import take  # noqa: PLC0415 - loads Azure's libraries
+
+    return take(
+        hsm, out, sd_file, "environment" if auth == "environment" else "azure-cli", output_format
+    )

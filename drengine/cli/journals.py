@@ -1,0 +1,104 @@
+"""`drengine journal`: move a run to another host, and check its chains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from drengine.cli import output
+from drengine.cli.places import open_clock
+from drengine.cli.stores import find_run, open_store, run_argument, user_name
+from drengine.errors import VerificationError
+from drengine.journal.verify import Problem, verify_folder, verify_run
+
+
+@click.group("journal")
+def journal() -> None:
+    """Export, import and check journals.
+
+    A journal is a file of one JSON line per record, each naming the SHA-256 of the line
+    before it. It is the checkpoint, the audit trail and the evidence at once.
+    """
+
+
+@journal.command("export")
+@run_argument
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A new file that ends with .tar, or a new folder.",
+)
+@output.output_option
+def export_command(*, run: str, out: Path, output_format: str) -> int:
+    """Write RUN, its children, its plan and its objects, byte for byte."""
+    from drengine.journal.exchange import export_run  # noqa: PLC0415 - only here
+
+    with open_store() as store:
+        found = find_run(store, run)
+        export_run(store, found, out)
+        head = store.head(found)
+    if output_format == "json":
+        facts = {"run": found, "out": str(out), "head": {"seq": head.seq, "sha256": head.sha256}}
+        output.emit("drengine/exported/v1", facts)
+        return 0
+    output.say(f"✓ {found} to {out}; it ends with record {head.seq}, {head.sha256}")
+    output.say(f"Next, on the other host: drengine journal import {out}")
+    return 0
+
+
+@journal.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@output.output_option
+def import_command(*, file: Path, output_format: str) -> int:
+    """Take a run in from an export, check all of it, and record the take-over."""
+    from drengine.journal.exchange import import_run  # noqa: PLC0415 - only here
+
+    clock = open_clock()
+    with open_store() as store:
+        found = import_run(
+            store,
+            file,
+            actor=f"operator:{user_name()}",
+            at_ms=clock.now_ms(),
+            mono_ms=clock.mono_ms(),
+            wall_ms=clock.wall_ms(),
+        )
+    if output_format == "json":
+        output.emit("drengine/imported/v1", {"run": found, "next": f"drengine resume {found}"})
+        return 0
+    output.say(f"✓ {found} is here now, and the take-over is recorded")
+    output.say("The other host must not go on with it: end its process first.")
+    output.say(f"Next: drengine resume {found}")
+    return 0
+
+
+@journal.command("verify")
+@click.argument("run_or_folder")
+@output.output_option
+def verify_command(*, run_or_folder: str, output_format: str) -> int:
+    """Check every chain of a run of this home, or of a folder of exported journals.
+
+    Exits 0 where everything follows, 9 where it does not.
+    """
+    folder = Path(run_or_folder)
+    if folder.is_dir():
+        return _tell(verify_folder(folder), str(folder), output_format)
+    with open_store() as store:
+        found = find_run(store, run_or_folder)
+        return _tell(verify_run(store, found), found, output_format)
+
+
+def _tell(problems: list[Problem], what: str, output_format: str) -> int:
+    if output_format == "json":
+        told = {"of": what, "problems": [str(problem) for problem in problems]}
+        output.emit("drengine/journal-verified/v1", told)
+        return VerificationError.exit_code if problems else 0
+    for problem in problems:
+        output.say(f"✗ {problem}")
+    if problems:
+        return VerificationError.exit_code
+    output.say(f"✓ {what}: every record follows from the one before it")
+    output.say("  A cut-off end shows only against a head kept elsewhere (report, approval).")
+    return 0

@@ -1,0 +1,69 @@
+"""Taking an inventory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from drengine.actions.inventory import take_inventory
+from drengine.azure.auth import AuthKind
+from drengine.ceremony.domain import MAX_DOMAIN_BYTES, parse_security_domain
+from drengine.cli import output
+from drengine.cli.places import open_clock
+from drengine.cli.planning import utc_text
+from drengine.cli.session import signed_in
+from drengine.cli.writing import read_bounded, write_private
+from drengine.model.canonical import sha256_hex
+
+
+def take(hsm: str, out: Path, sd_file: Path | None, auth: AuthKind, output_format: str) -> int:
+    """Take the inventory, write it, say what is in it."""
+    domain = _domain(sd_file) if sd_file else None
+    notes: list[str] = []
+    doc = asyncio.run(_take(hsm, domain, auth, notes))
+    content = json.dumps(doc, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    write_private(out, content, "the inventory")
+    counts = {
+        name: len(doc[name])
+        for name in ("keys", "canaries", "roles", "instances", "failover_groups")
+    }
+    counts["databases"] = sum(len(each["databases"]) for each in doc["instances"])
+    if output_format == "json":
+        facts = {"file": str(out), "sha256": sha256_hex(content), "notes": notes}
+        output.emit("drengine/inventory-taken/v1", {**facts, "counts": counts})
+        return 0
+    for note in notes:
+        output.talk(f"⚠ {note}")
+    listed = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+    output.say(f"✓ {out}: {listed}")
+    output.say(f"  SHA-256 {sha256_hex(content)}")
+    output.say("Next: keep it with the backup, away from the HSM's region.")
+    return 0
+
+
+def _domain(path: Path) -> dict[str, Any]:
+    data = read_bounded(path, "the security-domain file", MAX_DOMAIN_BYTES)
+    domain = parse_security_domain(data)
+    return {
+        "sha256": domain.sha256,
+        "required": domain.required,
+        "custodians": list(domain.custodians),
+    }
+
+
+async def _take(
+    hsm: str, domain: dict[str, Any] | None, auth: AuthKind, notes: list[str]
+) -> dict[str, Any]:
+    async with signed_in(auth) as session:
+        return await take_inventory(
+            session.cloud,
+            session.where,
+            hsm_name=hsm,
+            security_domain=domain,
+            taken_at=utc_text(open_clock().now_ms()),
+            entropy=secrets.token_bytes,
+            report=notes.append,
+        )
