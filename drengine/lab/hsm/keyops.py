@@ -250,7 +250,7 @@ _PERFORM: Final[dict[str, Callable[[keystore.Version, Fields], Fields]]] = {
 
 
 def _random(call: Call) -> Response:
-    state.load_active(call, "/rng/action")
+    state.load_active(call, "/rng/action", scope="/keys")
     count = call.request.json_object().get("count")
     if not isinstance(count, int) or not 1 <= count <= MAX_RANDOM_BYTES:
         raise LabFault(400, "BadParameter", f"count must be 1 to {MAX_RANDOM_BYTES}.")
