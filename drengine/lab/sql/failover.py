@@ -45,9 +45,9 @@ def list_region(call: Call) -> Response:
     part = call.match
     value = []
     for _, doc in call.tx.find(state.GROUPS):
-        found = state.find_group(call.tx, part["sub"], part["rg"], part["loc"], doc["name"])
-        if found is not None:
-            value.append(shapes.group_body(call.tx, found[1], found[2]))
+        member = state.member_in(call.tx, doc, part["sub"], part["rg"], part["loc"])
+        if member is not None:
+            value.append(shapes.group_body(call.tx, doc, member))
     return json_response(200, {"value": value})
 
 

@@ -128,17 +128,24 @@ def find_group(
     A group exists in two regions, and in each under the resource group of its member.
     """
     for key, doc in tx.find(GROUPS):
-        if doc["name"].lower() != name.lower():
-            continue
-        for member in (doc["primary"], doc["secondary"]):
-            held = instance(tx, member)
-            place = place_of(held["id"])
-            if (
-                place.subscription.lower() == subscription.lower()
-                and place.resource_group.lower() == resource_group.lower()
-                and region_key(held["location"]) == region_key(location)
-            ):
+        if doc["name"].lower() == name.lower():
+            member = member_in(tx, doc, subscription, resource_group, location)
+            if member is not None:
                 return key, doc, member
+    return None
+
+
+def member_in(
+    tx: Tx, group: Doc, subscription: str, resource_group: str, location: str
+) -> str | None:
+    """Return the key of a group's member in a region and resource group, None without one."""
+    wanted = (subscription.lower(), resource_group.lower(), region_key(location))
+    for member in (group["primary"], group["secondary"]):
+        held = instance(tx, member)
+        place = place_of(held["id"])
+        found = (place.subscription.lower(), place.resource_group.lower())
+        if (*found, region_key(held["location"])) == wanted:
+            return str(member)
     return None
 
 
