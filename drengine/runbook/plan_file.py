@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from drengine.errors import InputFileError, LimitExceeded, PlanStale
@@ -12,6 +13,31 @@ from drengine.runbook.suggest import shown
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 
+_PLAN: Final[Mapping[str, type]] = {
+    "class": str,
+    "created_at": str,
+    "tool_version": str,
+    "cloud": dict,
+    "root": dict,
+    "summary": dict,
+}
+_PART: Final[Mapping[str, type]] = {
+    "runbook": dict,
+    "inputs": dict,
+    "deferred": list,
+    "discovery": dict,
+    "children": dict,
+}
+_RUNBOOK: Final[Mapping[str, type]] = {"name": str, "sha256": str, "text": str}
+_CLOUD: Final[Mapping[str, type]] = {
+    "name": str,
+    "tenant": str,
+    "subscription": str,
+    "principal": str,
+    "hsm_suffix": str,
+    "storage_suffix": str,
+    "lab": bool,
+}
 _HINT: Final = "Make a plan with: drengine plan RUNBOOK --class CLASS -o plan.json"
 
 
@@ -31,8 +57,11 @@ def read_plan(text: bytes) -> Plan:
         raise InputFileError(f"not a plan: schema is {found}, expected {PLAN_SCHEMA!r}", hint=_HINT)
     _check_digest(doc)
     try:
+        _check_kinds(doc, _PLAN, "the plan")
+        _check_kinds(doc["cloud"], _CLOUD, "the cloud")
+        _check_part(doc["root"])
         plan = Plan.from_json(doc)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputFileError(f"not a plan: {_reason(error)}", hint=_HINT) from error
     _check_texts(plan.root)
     return plan
@@ -68,7 +97,7 @@ def _check_digest(doc: dict[str, Any]) -> None:
 
 
 def _check_texts(part: PlanPart) -> None:
-    found = sha256_hex(part.runbook_text.encode("utf-8", "surrogatepass"))
+    found = sha256_hex(part.runbook_text.encode())
     if found != part.runbook_sha256:
         raise PlanStale(
             f"runbook {shown(part.runbook_name)} in the plan is not the one that was planned: "
@@ -77,6 +106,24 @@ def _check_texts(part: PlanPart) -> None:
         )
     for child in part.children.values():
         _check_texts(child)
+
+
+def _check_part(doc: Any) -> None:
+    """Raise ValueError or KeyError where a part is not of the shape that `PlanPart` takes."""
+    _check_kinds(doc, _PART, "a part")
+    _check_kinds(doc["runbook"], _RUNBOOK, "a runbook")
+    if not all(isinstance(name, str) for name in doc["deferred"]):
+        raise ValueError("deferred is not a list of names")
+    for child in doc["children"].values():
+        _check_part(child)
+
+
+def _check_kinds(doc: Any, kinds: Mapping[str, type], what: str) -> None:
+    if not isinstance(doc, dict):
+        raise ValueError(f"{what} is not an object")
+    for name, kind in kinds.items():
+        if type(doc[name]) is not kind:
+            raise ValueError(f"{name} of {what} is not of type {kind.__name__}")
 
 
 def _reason(error: Exception) -> str:
