@@ -18,7 +18,7 @@ from drengine.actions.contract import (
 )
 from drengine.actions.documents import inventory_of
 from drengine.actions.names import hsm_uri
-from drengine.errors import GuardError
+from drengine.errors import GuardError, NotAuthorized
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import HsmResource, NewHsm, Operation, RoleAssignment
@@ -27,6 +27,13 @@ from drengine.model.findings import block, ok
 CRYPTO_SERVICE_USER: Final = "33413926-3206-4cdd-b39a-83574fe37a17"
 """Managed HSM Crypto Service Encryption User: what an instance's identity needs."""
 
+CRYPTO_AUDITOR: Final = "2c18b078-7c48-4d3a-af88-5a3a1b3f82b3"
+"""Managed HSM Crypto Auditor: reads keys and their attributes, uses none."""
+
+_READERS: Final = (
+    CRYPTO_AUDITOR,
+    "21dbd100-6940-42c2-9190-5d6cb909625b",  # Managed HSM Crypto User
+)
 _FAILED_STATES = ("Failed", "Deleting")
 
 
@@ -206,7 +213,7 @@ class GrantIdentities(BaseAction):
         missing = await self._missing(ctx)
         if not missing:
             return {}
-        name = uuid.uuid5(uuid.NAMESPACE_URL, f"{ctx.values['uri']}#{missing[0]}")
+        name = uuid.uuid5(uuid.NAMESPACE_URL, f"{_target_uri(ctx)}#{missing[0]}")
         grant = RoleAssignment(str(name), "/keys", CRYPTO_SERVICE_USER, missing[0])
         await ctx.cloud.hsm(_target_uri(ctx)).put_role_assignment(grant)
         return {}
@@ -254,6 +261,46 @@ def _may_use_keys(principal: str, assignments: Sequence[RoleAssignment]) -> bool
         a.principal == principal and a.role == CRYPTO_SERVICE_USER and a.scope in ("/", "/keys")
         for a in assignments
     )
+
+
+class GrantSelf(BaseAction):
+    """Let this principal list the target's keys: an administrator may not (mhsm-protocol §3.2).
+
+    Only reading is granted, and the restore replaces it with what the backup holds.
+    """
+
+    async def probe(self, ctx: StepContext) -> ProbeResult:
+        """Look for an assignment that allows reading."""
+        hsm = await our_target(ctx)
+        assignments = await ctx.cloud.hsm(hsm.uri).role_assignments()
+        if any(a.principal == ctx.where.principal and a.role in _READERS for a in assignments):
+            return Present({}, "this principal has a role that reads keys")
+        return Absent("this principal has no role that reads keys")
+
+    async def start(self, ctx: StepContext) -> Operation | JsonObject:
+        """PUT the assignment."""
+        hsm = await our_target(ctx)
+        me = ctx.where.principal
+        name = uuid.uuid5(uuid.NAMESPACE_URL, f"{hsm.uri}#{me}#read")
+        grant = RoleAssignment(str(name), "/keys", CRYPTO_AUDITOR, me)
+        await ctx.cloud.hsm(hsm.uri).put_role_assignment(grant)
+        return {}
+
+    async def verify(self, ctx: StepContext) -> Verified:
+        """List the keys: roles need a moment to take effect."""
+        hsm = await our_target(ctx)
+        try:
+            names = await ctx.cloud.hsm(hsm.uri).key_names()
+        except NotAuthorized as error:
+            return Verified((block("may-list-keys", error.message),), again_ms=5_000)
+        return Verified((ok("may-list-keys", f"the target's {len(names)} keys can be listed"),))
+
+    def manual(self, ctx: StepContext) -> str:
+        """Return the az command."""
+        return (
+            f"az keyvault role assignment create --hsm-name {ctx.inputs['target_hsm']}"
+            f" --scope /keys --role {CRYPTO_AUDITOR} --assignee-object-id {ctx.where.principal}"
+        )
 
 
 CREATE = CreateHsm(
@@ -313,5 +360,21 @@ GRANT = GrantIdentities(
         look_gap_ms=5_000,
         settle_ms=60_000,
         expected_ms=60_000,
+    )
+)
+
+GRANT_SELF = GrantSelf(
+    ActionSpec(
+        name="hsm.grant_self",
+        title="Let this principal list the target's keys",
+        parameters=(),
+        outputs=(),
+        repeat=Repeat.BY_NAME,
+        rest="PUT /keys/providers/Microsoft.Authorization/roleAssignments/{guid}",
+        quiet_ms=15_000,
+        look_gap_ms=5_000,
+        settle_ms=600_000,
+        expected_ms=30_000,
+        expected_source="planning value; roles took up to three minutes in recordings",
     )
 )

@@ -17,6 +17,7 @@ _ALL: Final[tuple[Action, ...]] = (
     hsm.CREATE,
     hsm.NETWORK,
     hsm.GRANT,
+    hsm.GRANT_SELF,
     security_domain.EXCHANGE_KEY,
     security_domain.UPLOAD,
     backup.BACKUP,

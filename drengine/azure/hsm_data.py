@@ -238,7 +238,12 @@ def _guid(role: str) -> str:
 def _role_assignment(item: Any) -> RoleAssignment:
     return RoleAssignment(
         name=str(item.name),
-        scope=str(item.properties.scope),
+        scope=_scope_text(item.properties.scope),
         role=_guid(str(item.properties.role_definition_id)),
         principal=str(item.properties.principal_id),
     )
+
+
+def _scope_text(scope: object) -> str:
+    # The SDK gives an enum member for `/` and `/keys`, plain text for a single key.
+    return str(getattr(scope, "value", scope))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from drengine.engine.chain import draft
 from drengine.engine.world import World
@@ -23,15 +23,20 @@ def part_of(plan: Plan, path: Sequence[str]) -> PlanPart:
 
 def targets_of(plan: Plan) -> list[str]:
     """Return what the run claims for itself: the target HSM and every item of its fan-outs."""
-    targets = set()
+    targets = set(_items_of(plan.root))
     hsm = plan.root.inputs.get("target_hsm")
     if isinstance(hsm, str):
         targets.add(f"hsm:{hsm.lower()}")
-    for answer in plan.root.discovery.values():
+    return sorted(targets)
+
+
+def _items_of(part: PlanPart) -> Iterator[str]:
+    for answer in part.discovery.values():
         if isinstance(answer, (list, tuple)):
             ids = [item.get("id") for item in answer if isinstance(item, dict)]
-            targets.update(str(item).lower() for item in ids if item)
-    return sorted(targets)
+            yield from (str(item).lower() for item in ids if item)
+    for child in part.children.values():
+        yield from _items_of(child)
 
 
 def create_run(

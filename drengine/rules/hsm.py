@@ -118,7 +118,7 @@ def hsm_active(facts: JsonObject, ctx: RuleContext) -> Findings:
 def recovery_level(facts: JsonObject, ctx: RuleContext) -> Findings:
     """K09: a target that will hold a protector needs purge protection; a drill must not have it."""
     target = facts["target-hsm"]
-    if not ctx.inputs.get("protects_sql"):
+    if not ctx.inputs.get("protects_sql", True):
         if target["purge_protection"]:
             text = "purge protection is on although no SQL instance needs it"
             return (warn("K09", text, "It is billed for the whole retention after a delete."),)
