@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from drengine.journal import exchange
 from drengine.journal.memory import MemoryDisk, MemoryStore
 from drengine.journal.port import JournalStore
 from drengine.journal.sqlite import SqliteStore
@@ -146,3 +147,42 @@ def writer(draft: MakeDraft) -> Callable[[JournalStore, str], Writer]:
 def later() -> Callable[[Draft], Draft]:
     """The same draft, written at another time."""
     return lambda draft: replace(draft, at_ms=draft.at_ms + 60_000, mono_ms=draft.mono_ms + 60_000)
+
+
+RUN = RunId("r-0123456789ab")
+CHILD = RunId("r-0123456789ab/mi-1")
+OTHER = RunId("r-ba9876543210")
+
+
+@pytest.fixture
+def origin(store, writer, draft):
+    """A run with a finished child, a plan, and objects named in a record and in the plan."""
+    first, second = store.put_object(b"first"), store.put_object(b"second")
+    unused = store.put_object(b"unused")
+    parent = writer(store, RUN)
+    store.put_document(RUN, "plan", {"runbook": {"text": "kind: Runbook\n", "sha256": second}})
+    parent.append(draft(RecordType.CHILD_STARTED, run=CHILD))
+    child = writer(store, CHILD)
+    child.note(answer={"body": first, "unknown": "f" * 64})
+    child.append(draft(RecordType.RUN_FINISHED))
+    store.put_document(CHILD, "inputs", {})
+    parent.append(
+        draft(RecordType.CHILD_FINISHED, run=CHILD, seq=child.head.seq, sha256=child.head.sha256)
+    )
+    writer(store, OTHER).note()
+    parent.release()
+    child.release()
+    store.objects_of_test = (first, second, unused)
+    return store
+
+
+@pytest.fixture
+def tar(origin, tmp_path) -> Path:
+    exchange.export_run(origin, RUN, tmp_path / "run.tar")
+    return tmp_path / "run.tar"
+
+
+@pytest.fixture
+def folder(origin, tmp_path) -> Path:
+    exchange.export_run(origin, RUN, tmp_path / "run")
+    return tmp_path / "run"
