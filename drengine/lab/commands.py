@@ -149,12 +149,20 @@ def _await(place: LabHome, descriptor: int, word: str) -> None:
     said = os.read(descriptor, len(word) + 1).decode().strip() if readable else ""
     if said == word:
         return
+    _let_end(place)
     tail = place.log.read_text(errors="replace").strip().splitlines()[-1:]
     raise StepFailed(
         f"starting the lab in {place.root}: waited for {word!r}, but the server ended or took "
         f"longer than {START_SECONDS:.0f} s. {' '.join(tail)}",
         hint=f"Read {place.log}.",
     )
+
+
+def _let_end(place: LabHome) -> None:
+    """Give a server that is ending the time to let go of its lock."""
+    until = time.monotonic() + STOP_SECONDS
+    while place.is_running() and time.monotonic() < until:
+        time.sleep(_STEP)
 
 
 def down(home: Path) -> bool:

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from drengine.lab import estate, spec
@@ -50,12 +51,11 @@ def open_lab(home: LabHome) -> Lab:
 def listen(lab: Lab, home: LabHome, port: int) -> LabServer:
     """Return a server on the wanted port, else on the last one, else on any."""
     dispatcher = Dispatcher(lab, ROUTES)
-    for candidate in (port, home.server_document().get("port", 0), 0):
-        try:
-            return LabServer(dispatcher, lab.tls, int(candidate))
-        except OSError:
-            if candidate == port and port:
-                raise
+    if port:
+        return LabServer(dispatcher, lab.tls, port)
+    for candidate in (int(home.server_document().get("port", 0)), 0):
+        with suppress(OSError):
+            return LabServer(dispatcher, lab.tls, candidate)
     raise OSError("no port is free")
 
 
