@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tarfile
 from pathlib import Path
@@ -81,18 +82,9 @@ def test_a_folder_holds_the_same_files(tar, folder):
     assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()} == {0o600}
 
 
-def test_the_exported_chain_is_checked_by_sha256sum_alone(folder):
-    """The command of docs/journal-format.md."""
-    script = """
-    file=$1
-    lines=$(wc -l < "$file")
-    prev=$(printf '0%.0s' $(seq 64))
-    for n in $(seq "$lines"); do
-      sed -n "${n}p" "$file" | grep -q "\\"prev\\":\\"$prev\\"" || { echo "record $((n-1))"; exit 1; }
-      prev=$(sed -n "${n}p" "$file" | sha256sum | cut -d' ' -f1)
-    done
-    echo "$prev"
-    """
+def test_the_exported_chain_is_checked_by_the_command_in_the_documentation(folder):
+    page = Path(__file__).parents[3] / "docs" / "journal-format.md"
+    (script,) = re.findall(r"```bash\n(file=.*?)```", page.read_text(), re.DOTALL)
     file = folder / "journals" / "r-0123456789ab.jsonl"
     head = json.loads((folder / "manifest.json").read_bytes())["journals"][0]["sha256"]
 
