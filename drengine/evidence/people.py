@@ -86,6 +86,7 @@ class PeopleLog:
         why = text(record.body.get("why"))
         for step in texts(record.body.get("steps")) or (text(record.body.get("step")),):
             self._end_gate(record, "voided", why, step)
+            self._change_delivery(step, lambda d: replace(d, outcome="voided"))
 
     def delivery_requested(self, record: Record) -> None:
         """Begin a new delivery."""
@@ -99,6 +100,7 @@ class PeopleLog:
             expects=mapping(body.get("expects")),
             requested=moment(record),
             accepted=None,
+            outcome="open",
             actor="",
             is_simulated=False,
             sha256="",
@@ -112,18 +114,25 @@ class PeopleLog:
         """Complete the newest delivery of the step."""
         outputs = mapping(record.body.get("outputs"))
         made = text(outputs.get("ceremony") or record.body.get("ceremony"))
+        self._change_delivery(
+            text(record.body.get("step")),
+            lambda d: replace(
+                d,
+                accepted=moment(record),
+                outcome="accepted",
+                actor=record.actor,
+                is_simulated=is_simulated(record.actor),
+                sha256=text(outputs.get("sha256")),
+                size_bytes=count(outputs.get("size")),
+                ceremony=made,
+                findings=findings(record.body, "delivery"),
+            ),
+        )
+
+    def _change_delivery(self, step: str, change: Callable[[DeliveryFacts], DeliveryFacts]) -> None:
         for place in reversed(range(len(self.deliveries))):
-            if self.deliveries[place].step == text(record.body.get("step")):
-                self.deliveries[place] = replace(
-                    self.deliveries[place],
-                    accepted=moment(record),
-                    actor=record.actor,
-                    is_simulated=is_simulated(record.actor),
-                    sha256=text(outputs.get("sha256")),
-                    size_bytes=count(outputs.get("size")),
-                    ceremony=made,
-                    findings=findings(record.body, "delivery"),
-                )
+            if self.deliveries[place].step == step:
+                self.deliveries[place] = change(self.deliveries[place])
                 return
 
     def _end_gate(self, record: Record, outcome: str, why: str, step: str = "") -> None:

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from drengine.engine.fold import apply, begin
+from drengine.engine.machine import TRIGGERS
 from drengine.errors import JournalDamaged
 from drengine.evidence.deviations import DeviationLog
 from drengine.evidence.outline import Outline, outline_of
 from drengine.evidence.people import PeopleLog, is_point_of_no_return
-from drengine.evidence.reading import error_text, findings, mapping, moment, requests, text
+from drengine.evidence.reading import error_text, findings, mapping, moment, requests, text, texts
 from drengine.evidence.stretches import Clocking, share_of, total_ms
 from drengine.model.canonical import JsonObject
 from drengine.model.facts import FindingFacts, Moment, RequestFacts, RunFacts, Share, StepFacts
@@ -152,8 +153,10 @@ class Trace:
 
     def _clock(self, record: Record) -> None:
         state = self.state
-        for name, step in state.steps.items():
-            share = share_of(step.status, state.status)
+        names = texts(record.body.get("steps")) or (text(record.body.get("step")),)
+        # Only a record of the run as a whole changes the share of every step.
+        for name in names if record.type in TRIGGERS else state.steps:
+            share = share_of(state.steps[name].status, state.status)
             self.steps[name].clocking.turn(share, record.at_ms)
 
     def facts(self) -> RunFacts:

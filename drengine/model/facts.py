@@ -237,6 +237,7 @@ class DeliveryFacts:
     """One file that was asked for, and what came.
 
     Attributes:
+        outcome: `accepted`, `voided` or `open`.
         ceremony: how the file was made, as the delivery says it: `combine` (all keys met on one
             machine), `contribute` (each custodian on their own), empty where it does not say.
     """
@@ -249,6 +250,7 @@ class DeliveryFacts:
     expects: JsonObject
     requested: Moment
     accepted: Moment | None
+    outcome: str
     actor: str
     is_simulated: bool
     sha256: str

@@ -1,0 +1,238 @@
+"""The timeline as geometry: rows, bars, marks and lines in the units of the drawing.
+
+Pure. It decides where things stand; the template decides how they look. Nothing is
+told by colour alone: every kind of bar has a pattern, every mark a shape and a word.
+Where a step has many children, each child run is one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from drengine.evidence.words import clock, duration, utc
+from drengine.model.facts import EvidenceFacts, GateFacts, RunFacts, Share, StepFacts, Stretch
+
+WIDTH: Final = 880
+LABELS: Final = 262
+ROW: Final = 23
+TOP: Final = 58
+_RIGHT: Final = 46
+_MAX_LABEL: Final = 40
+_MANY_CHILDREN: Final = 8
+_NARROWEST: Final = 1.4
+_MAX_TICKS: Final = 9
+_MINUTE: Final = 60_000
+_STEPS: Final = tuple(
+    _MINUTE * n for n in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 7200, 14400)
+)
+_TARGET_SHOWN: Final = 1.5
+"""The RTO target is drawn where it makes the drawing at most so much longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A stretch of time."""
+
+    x: float
+    width: float
+    share: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment: `asked`, `approved`, `rejected`, `voided` or `point` (of no return)."""
+
+    x: float
+    kind: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the drawing."""
+
+    y: float
+    label: str
+    title: str
+    depth: int
+    kind: str
+    status: str
+    bars: tuple[Bar, ...]
+    marks: tuple[Mark, ...]
+    note: str
+    note_x: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A time on the axis."""
+
+    x: float
+    text: str
+    day: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A vertical line with a word."""
+
+    x: float
+    kind: str
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """The whole drawing."""
+
+    height: float
+    rows: tuple[Row, ...]
+    ticks: tuple[Tick, ...]
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    from_ms: int
+    to_ms: int
+
+    def x(self, at_ms: int) -> float:
+        span = max(self.to_ms - self.from_ms, 1)
+        width = WIDTH - LABELS - _RIGHT
+        return round(LABELS + (at_ms - self.from_ms) / span * width, 1)
+
+
+def chart_of(facts: EvidenceFacts) -> Chart:
+    """Return the drawing of a run and its children."""
+    scale = _scale_of(facts)
+    rows: list[Row] = []
+    _add_run(facts, facts.runs[0], scale, rows, 0)
+    height = TOP + ROW * len(rows) + 8
+    return Chart(height, tuple(rows), _ticks(scale), _lines(facts, scale))
+
+
+def _scale_of(facts: EvidenceFacts) -> _Scale:
+    begin = min(facts.created.at_ms, facts.rto.from_ms or facts.created.at_ms)
+    end = max(facts.last.at_ms, begin + _MINUTE)
+    target = _target_ms(facts)
+    if target is not None and target <= begin + (end - begin) * _TARGET_SHOWN:
+        end = max(end, target)
+    return _Scale(begin, end)
+
+
+def _target_ms(facts: EvidenceFacts) -> int | None:
+    rto = facts.rto
+    return None if rto.target_ms is None or rto.from_ms is None else rto.from_ms + rto.target_ms
+
+
+def _add_run(
+    facts: EvidenceFacts, run: RunFacts, scale: _Scale, rows: list[Row], depth: int
+) -> None:
+    for step in run.steps:
+        rows.append(_step_row(facts, run, step, scale, len(rows), depth))
+        children = [r for r in facts.runs if r.parent == run.run and r.parent_step == step.id]
+        for child in children:
+            rows.append(_run_row(child, scale, len(rows), depth + 1))
+            if len(children) <= _MANY_CHILDREN:
+                _add_run(facts, child, scale, rows, depth + 2)
+
+
+def _step_row(
+    facts: EvidenceFacts, run: RunFacts, step: StepFacts, scale: _Scale, place: int, depth: int
+) -> Row:
+    gates = [g for g in facts.gates if (g.run, g.step) == (run.run, step.id)]
+    marks = [mark for gate in gates for mark in _gate_marks(gate, scale)]
+    points = [p for p in facts.points_of_no_return if (p.run, p.step) == (run.run, step.id)]
+    marks += [
+        Mark(scale.x(p.sent.at_ms), "point", f"point of no return, sent {utc(p.sent.at_ms)}")
+        for p in points
+    ]
+    spent = sum(stretch.to_ms - stretch.from_ms for stretch in step.stretches)
+    note = duration(spent) if step.stretches else step.status
+    return _row(
+        step.title, step.kind, step.status, step.stretches, marks, note, scale, place, depth
+    )
+
+
+def _run_row(run: RunFacts, scale: _Scale, place: int, depth: int) -> Row:
+    end = run.finished or run.last
+    whole = (Stretch(Share.CHILDREN, run.created.at_ms, end.at_ms),)
+    note = duration(end.at_ms - run.created.at_ms)
+    label = f"{run.item or run.run} (child run)"
+    return _row(label, "child", run.status, whole, (), note, scale, place, depth)
+
+
+def _row(
+    label: str,
+    kind: str,
+    status: str,
+    stretches: Sequence[Stretch],
+    marks: Iterable[Mark],
+    note: str,
+    scale: _Scale,
+    place: int,
+    depth: int,
+) -> Row:
+    bars = tuple(_bar(stretch, scale) for stretch in stretches)
+    ends = [bar.x + bar.width for bar in bars] + [mark.x + 6 for mark in marks]
+    room = _MAX_LABEL - 2 * depth
+    return Row(
+        y=TOP + ROW * place,
+        label=label if len(label) <= room else f"{label[: room - 1]}…",
+        title=f"{label}: {status}",
+        depth=depth,
+        kind=kind,
+        status=status,
+        bars=bars,
+        marks=tuple(marks),
+        note=note,
+        note_x=max(ends, default=LABELS) + 5,
+    )
+
+
+def _bar(stretch: Stretch, scale: _Scale) -> Bar:
+    x = scale.x(stretch.from_ms)
+    spent = duration(stretch.to_ms - stretch.from_ms)
+    title = f"{stretch.share}: {spent}, {utc(stretch.from_ms)} to {utc(stretch.to_ms)}"
+    width = round(max(scale.x(stretch.to_ms) - x, _NARROWEST), 1)
+    return Bar(x, width, stretch.share.name.lower(), title)
+
+
+def _gate_marks(gate: GateFacts, scale: _Scale) -> list[Mark]:
+    asked = Mark(scale.x(gate.requested.at_ms), "asked", f"asked {utc(gate.requested.at_ms)}")
+    if gate.decided is None:
+        return [asked]
+    at = gate.decided.at_ms
+    return [asked, Mark(scale.x(at), gate.outcome, f"{gate.outcome} {utc(at)}")]
+
+
+def _ticks(scale: _Scale) -> tuple[Tick, ...]:
+    span = scale.to_ms - scale.from_ms
+    step = next((s for s in _STEPS if span / s <= _MAX_TICKS), _STEPS[-1] * (span // _STEPS[-1]))
+    first = -(-scale.from_ms // step) * step
+    ticks: list[Tick] = []
+    day = ""
+    for at in range(first, scale.to_ms + 1, step):
+        date = utc(at)[:10]
+        ticks.append(Tick(scale.x(at), clock(at), date if date != day else ""))
+        day = date
+    return tuple(ticks)
+
+
+def _lines(facts: EvidenceFacts, scale: _Scale) -> tuple[Line, ...]:
+    lines = []
+    rto = facts.rto
+    if rto.from_ms is not None and rto.from_ms < facts.created.at_ms:
+        lines.append(
+            Line(scale.x(rto.from_ms), "incident", f"incident {clock(rto.from_ms)}", "start")
+        )
+    if rto.to_ms is not None:
+        lines.append(Line(scale.x(rto.to_ms), "back", f"proved back {clock(rto.to_ms)}", "end"))
+    target = _target_ms(facts)
+    if target is not None and scale.from_ms <= target <= scale.to_ms:
+        lines.append(Line(scale.x(target), "target", f"RTO target {clock(target)}", "end"))
+    return tuple(lines)

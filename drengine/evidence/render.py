@@ -1,0 +1,92 @@
+"""Facts -> the report: one page of HTML without scripts, and the timeline as SVG.
+
+The only importer of jinja2. It takes every number from the facts and adds none.
+
+Rules:
+- Every value is escaped; characters that hide or reorder text are written out.
+- A name that a template uses and that does not exist is an error, never an empty text.
+- The same facts give the same bytes: no clock, no machine, no random order.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import drengine
+from drengine.evidence import words
+from drengine.evidence.chart import LABELS, ROW, TOP, WIDTH, chart_of
+from drengine.evidence.numbers import ELEMENT, numbers_of
+from drengine.model.canonical import plain
+from drengine.model.facts import EvidenceFacts, Holds, Reached, Verdict
+from drengine.resources import template_folder
+
+
+def render_html(facts: EvidenceFacts) -> str:
+    """Return the report."""
+    return _render("report.html.j2", facts, standalone=False)
+
+
+def timeline_svg(facts: EvidenceFacts) -> str:
+    """Return the timeline as an SVG document of its own."""
+    return _render("report/timeline.svg.j2", facts, standalone=True)
+
+
+def _render(template: str, facts: EvidenceFacts, *, standalone: bool) -> str:
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            facts=facts,
+            chart=chart_of(facts),
+            numbers=numbers_of(facts),
+            numbers_id=ELEMENT,
+            version=drengine.__version__,
+            standalone=standalone,
+        )
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template_folder()),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_visible,
+    )
+    environment.filters.update(
+        utc=words.utc,
+        clock=words.clock,
+        duration=words.duration,
+        short=words.short,
+        size=words.size,
+        pretty=_pretty,
+    )
+    environment.globals.update(
+        WIDTH=WIDTH,
+        LABELS=LABELS,
+        ROW=ROW,
+        TOP=TOP,
+        Holds=Holds,
+        Reached=Reached,
+        Verdict=Verdict,
+    )
+    return environment
+
+
+def _visible(value: Any) -> Any:
+    """Write out what would hide or reorder text; markup of our own macros passes."""
+    return (
+        words.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    )
+
+
+def _pretty(value: object) -> str:
+    return json.dumps(plain(value), indent=2, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,55 @@
+"""Fixtures of the evidence tests: stores, and stories told to them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from drengine.journal.memory import MemoryStore
+
+HERE = Path(__file__).parent
+
+
+def load_story():
+    name = "evidence_story"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, HERE / "story.py")
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def tell():
+    """The module that tells stories."""
+    return load_story()
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+@pytest.fixture
+def journals():
+    """Return run id -> records, as `collect` takes them."""
+
+    def read(store):
+        return {row.run: list(store.read(row.run)) for row in store.runs()}
+
+    return read
+
+
+@pytest.fixture
+def plain_run(tell, store):
+    """A drill that recovered without a hitch."""
+    return tell.recover(tell.Story(store, tell.make_plan()))
+
+
+@pytest.fixture
+def troubled_run(tell, store):
+    """A drill in which everything went wrong that may, and that recovered."""
+    return tell.troubled(tell.Story(store, tell.make_plan()))
