@@ -19,6 +19,8 @@ from drengine.lab.blob import sas
 from drengine.lab.wire import LabFault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drengine.lab.store import Tx
     from drengine.lab.wire import Request
 
@@ -180,7 +182,7 @@ def _by_letters(name: str) -> str:
     return name.replace("-", "")
 
 
-def _shared_key_text(request: Request, account: str, order: Any) -> str:
+def _shared_key_text(request: Request, account: str, order: Callable[[str], str]) -> str:
     headers = request.headers
     lines = [request.method]
     for name in _SIGNED_HEADERS:

@@ -5,8 +5,8 @@ computed from the lab's clock when it is asked for; nothing runs in the backgrou
 
 Rules:
 - a write to a leased resource must name the lease; a read may;
-- an expired or broken lease does not protect, but its id can still be renewed while
-  nobody else acquired the lease and the blob was not changed.
+- an expired lease does not protect, but its id can still be renewed as long as nobody
+  else acquired the lease or wrote to the blob: a write ends it for good.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def lease_headers(doc: dict[str, Any], now_ms: int) -> dict[str, str]:
 
 
 def check_lease(target: Target, doc: dict[str, Any] | None) -> None:
-    """Check that a write names the lease that protects a blob.
+    """Check that a write names the lease that protects a blob; forget one that does not.
 
     Raises:
         LabFault: 412 LeaseIdMissing, LeaseIdMismatchWithBlobOperation or
@@ -79,6 +79,8 @@ def check_lease(target: Target, doc: dict[str, Any] | None) -> None:
             )
     elif named:
         raise _lost(doc, named)
+    else:
+        doc["lease"] = None
 
 
 def _lost(doc: dict[str, Any], named: str) -> LabFault:

@@ -10,6 +10,7 @@ Rules:
 - a key that does not answer (an outage) may be replaced by another linked key of the same
   material; one that says no may not. An outage turns databases inaccessible only when two
   cycles in a row saw it;
+- while a database is inaccessible the next check comes within the time of healing;
 - an instance's cycle is one chain: a repeat of an old link of it does nothing.
 """
 
@@ -136,5 +137,8 @@ def _write(
             elif place in healed and row["status"] == "Inaccessible":
                 activity.make_accessible(tx, key, row, "autoheal")
                 tx.put(state.DATABASES, place, row)
-    start(tx, key, doc, tx.now_ms + int(lab.settings.check_cycle * 1000))
+    seconds = lab.settings.check_cycle
+    if any(row["status"] == "Inaccessible" for _, row in state.databases(tx, key)):
+        seconds = min(seconds, lab.settings.heal_within)
+    start(tx, key, doc, tx.now_ms + int(seconds * 1000))
     tx.put(state.INSTANCES, key, doc)

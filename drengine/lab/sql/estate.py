@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any, Final
 
+from drengine.lab.spec import InstanceSpec
 from drengine.lab.sql import cells, cycle, failover, keys, state
 from drengine.lab.sql.faults import Refusal
 from drengine.lab.sql.keycalls import KeyFacts
@@ -24,7 +25,7 @@ from drengine.lab.sql.names import Place, dns_zone_of, parse_key_uri, principal_
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
-    from drengine.lab.spec import EstateSpec, InstanceSpec
+    from drengine.lab.spec import EstateSpec, GroupSpec
     from drengine.lab.store import Tx
     from drengine.lab.world import Lab
 
@@ -48,9 +49,7 @@ def _all_instances(spec: EstateSpec) -> list[InstanceSpec]:
     return found
 
 
-def _secondary(group: Any) -> InstanceSpec:
-    from drengine.lab.spec import InstanceSpec  # noqa: PLC0415 - the annotation is lazy
-
+def _secondary(group: GroupSpec) -> InstanceSpec:
     return InstanceSpec(
         name=group.secondary_name,
         location=group.secondary_location,

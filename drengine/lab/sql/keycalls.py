@@ -63,11 +63,14 @@ class KeyRefused(Exception):
         self.outage = outage
 
 
-def check_key(lab: Lab, caller: Caller, uri: str) -> KeyFacts:
-    """Check that a key may become the protector of an instance.
+def check_key(lab: Lab, caller: Caller, uri: str, *, is_new: bool) -> KeyFacts:
+    """Check that a key can protect an instance.
 
-    Reads it, checks type, size, state, times, recovery level, and wraps and unwraps a
-    random value with it.
+    Reads it, checks type, size, state, times, and wraps and unwraps a random value.
+
+    Parameters:
+        is_new: whether to check the recovery level too, as for a key that is being
+            linked; a key that is linked already is not held to it again.
 
     Raises:
         KeyRefused: with the first thing that is wrong.
@@ -77,7 +80,9 @@ def check_key(lab: Lab, caller: Caller, uri: str) -> KeyFacts:
     if key is None or key.key_size not in _SIZES or bundle["key"]["kty"] not in ("RSA", "RSA-HSM"):
         raise KeyRefused(refusal("AzureKeyVaultRsaKeyNotSupported", uri=uri))
     _check_state(lab, uri, bundle)
-    _check_policy(lab, uri, bundle)
+    _check_operations(uri, bundle)
+    if is_new:
+        _check_recovery_level(lab, uri, bundle)
     resolved = str(bundle["key"]["kid"])
     probe = secrets.token_bytes(cells.DEK_BYTES)
     if unwrap(lab, caller, resolved, wrap(lab, caller, resolved, probe)) != probe:
@@ -105,10 +110,13 @@ def _check_state(lab: Lab, uri: str, bundle: dict[str, Any]) -> None:
         raise KeyRefused(refusal("AzureKeyVaultInvalidExpirationDate", uri=uri))
 
 
-def _check_policy(lab: Lab, uri: str, bundle: dict[str, Any]) -> None:
+def _check_operations(uri: str, bundle: dict[str, Any]) -> None:
     for operation in ("wrapKey", "unwrapKey"):
         if operation not in bundle["key"].get("key_ops", ()):
             raise KeyRefused(refusal("AkvKeyOperationNotAllowed", uri=uri, operation=operation))
+
+
+def _check_recovery_level(lab: Lab, uri: str, bundle: dict[str, Any]) -> None:
     level = bundle.get("attributes", {}).get("recoveryLevel", "")
     if lab.settings.enforce_recovery_level and "Purgeable" in level:
         raise KeyRefused(refusal("SecurityInvalidAzureKeyVaultRecoveryLevel", uri=uri, level=level))

@@ -115,7 +115,7 @@ def link_job(lab: Lab, payload: dict[str, Any]) -> None:
         _end(lab, payload, refusal("AzureKeyVaultNoServerIdentity", server=doc["name"]))
         return
     try:
-        facts = keycalls.check_key(lab, caller, payload["uri"])
+        facts = keycalls.check_key(lab, caller, payload["uri"], is_new=True)
     except KeyRefused as refused:
         _end(lab, payload, refused.refusal)
         return
@@ -241,7 +241,7 @@ def validate_job(lab: Lab, payload: dict[str, Any]) -> None:
         if caller is None:
             found = refusal("AzureKeyVaultNoServerIdentity", server=payload["instance"])
         else:
-            keycalls.check_key(lab, caller, payload["uri"])
+            keycalls.check_key(lab, caller, payload["uri"], is_new=True)
     except KeyRefused as refused:
         found = refused.refusal
     with lab.store.transaction() as tx:

@@ -173,7 +173,7 @@ def _check_partner(
 def _rewrap(lab: Lab, switch: _Switch) -> dict[str, str]:
     """Return the newly wrapped key of each database, by document key."""
     if switch.target is not None:
-        facts = keycalls.check_key(lab, switch.ring.caller, switch.target["uri"])
+        facts = keycalls.check_key(lab, switch.ring.caller, switch.target["uri"], is_new=False)
         if facts.thumbprint != switch.target["thumbprint"]:
             found = refusal("AzureKeyVaultKeyThumbprintIsDifferent", uri=switch.target["uri"])
             raise KeyRefused(found)
@@ -248,7 +248,7 @@ def revalidate_job(lab: Lab, payload: dict[str, Any]) -> None:
         if caller is None:
             found = refusal("AzureKeyVaultNoServerIdentity", server=doc["name"])
         elif linked is not None:
-            keycalls.check_key(lab, caller, linked["uri"])
+            keycalls.check_key(lab, caller, linked["uri"], is_new=False)
     except KeyRefused as refused:
         found = refused.refusal
     with lab.store.transaction() as tx:

@@ -20,7 +20,7 @@ from drengine.lab.sql.names import PROVIDER, place_of, region_key
 
 if TYPE_CHECKING:
     from drengine.lab.store import Tx
-    from drengine.lab.wire import Call
+    from drengine.lab.wire import Call, LabFault
 
 INSTANCES: Final = "arm.mi"
 KEYS: Final = "arm.mi.key"
@@ -34,7 +34,7 @@ VAULT_KEY: Final = "AzureKeyVault"
 Doc = dict[str, Any]
 
 
-def not_found(kind: str, name: str) -> Exception:
+def not_found(kind: str, name: str) -> LabFault:
     """Return the 404 for a resource that does not exist."""
     return fault("ResourceNotFound", type=f"Microsoft.Sql/{kind}", name=name)
 

@@ -193,6 +193,9 @@ def test_a_fixed_lease_expires_by_the_clock_of_the_lab(
     blob.upload_blob(b"2", overwrite=True)
     with pytest.raises(HttpResponseError):
         blob.upload_blob(b"3", overwrite=True, lease=lease)
+    with pytest.raises(HttpResponseError) as caught:
+        lease.renew()
+    assert caught.value.error_code == "LeaseNotPresentWithLeaseOperation"
     assert blob.download_blob().readall() == b"2"
 
 

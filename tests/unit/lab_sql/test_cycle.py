@@ -33,6 +33,15 @@ def test_a_refusal_is_not_bridged_by_another_linked_key(world: Any) -> None:
     assert set(world.statuses("sqlmi-c").values()) == {"Inaccessible"}
 
 
+def test_healing_takes_no_longer_than_it_may(world: Any) -> None:
+    world.set(heal_within=100)
+    world.kill_hsm()
+    world.advance(700)
+    world.revive_hsm()
+    world.advance(101)
+    assert set(world.statuses("sqlmi-c").values()) == {"Online"}
+
+
 def test_an_expired_key_makes_databases_inaccessible(world: Any) -> None:
     with world.lab.store.transaction() as tx:
         doc = tx.get("hsm.key", "contoso--hsm/sqlmi-tde-hr")

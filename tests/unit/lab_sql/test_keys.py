@@ -156,6 +156,13 @@ def test_a_key_without_purge_protection_is_refused_where_that_is_enforced(world:
     assert "CustomizedRecoverable+Purgeable" in ended["error"]["message"]
 
 
+def test_a_linked_key_is_not_held_to_its_recovery_level_again(world: Any) -> None:
+    world.set(enforce_recovery_level=True)
+    assert world.protect("sqlmi-a", world.key_uri("contoso--hsm"))["status"] == "Succeeded"
+    revalidate = f"{world.instance('sqlmi-a')}/encryptionProtector/current/revalidate"
+    assert world.finished("POST", revalidate)["status"] == "Succeeded"
+
+
 def test_validation_checks_but_links_nothing(world: Any) -> None:
     world.copy_hsm("contoso--dr")
     path = f"{world.instance('sqlmi-a')}/validateAzureKeyVaultEncryptionKey"
