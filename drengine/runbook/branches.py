@@ -65,10 +65,8 @@ class Branch:
                 return True
             case ("inputs", name, *_):
                 return name in self.deferred
-            case (root, *_):
-                return bool(variable) and root == variable
             case _:
-                return False
+                return bool(variable) and path[0] == variable
 
     def value(self, value: Json, where: str, extra: Mapping[str, Json] | None = None) -> Json:
         """Return `value` resolved now.

@@ -69,6 +69,8 @@ SCOPE: dict[str, Json] = {
         ("${contains(inputs.list, inputs.list[0])}", True),
         ("${inputs.list[0] in inputs.list}", True),
         ("${1 in inputs.list}", False),
+        ("${inputs.list == inputs.list}", True),
+        ("${inputs.object == inputs.object and inputs.list[0] != inputs.list[1]}", True),
         ("${host(steps.create-hsm.outputs.uri)}", "hsm-2.managedhsm.azure.net"),
     ],
 )
@@ -220,7 +222,7 @@ def test_template_injection_does_nothing(text: str) -> None:
 
 
 def test_resolve_walks_lists_and_objects_and_leaves_keys() -> None:
-    value = {"${inputs.name}": ["${inputs.count}", {"a": "${inputs.yes}"}, 5, None]}
+    value: Json = {"${inputs.name}": ["${inputs.count}", {"a": "${inputs.yes}"}, 5, None]}
     assert resolve(value, SCOPE) == {"${inputs.name}": [3, {"a": True}, 5, None]}
 
 
@@ -253,3 +255,11 @@ def test_text_may_not_grow_without_end() -> None:
     scope: dict[str, Json] = {"inputs": {"x": "a" * 60_000}}
     with pytest.raises(ExpressionError, match="grows beyond"):
         evaluate("${inputs.x}" * 5, scope)
+
+
+def test_texts_refuse_endless_nesting_before_looking_at_names() -> None:
+    value: Json = "${inputs.name}"
+    for _ in range(40):
+        value = {"a": value}
+    with pytest.raises(ExpressionError, match="nested deeper"):
+        is_resolvable(value, SCOPE)

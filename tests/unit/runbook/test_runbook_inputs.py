@@ -16,6 +16,13 @@ GUID = "12345678-1234-1234-1234-123456789abc"
 NOW = "2026-11-22T03:00:00.000Z"
 
 
+def nested(depth: int) -> Json:
+    value: Json = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
 def read_file(path: str) -> JsonObject:
     if path == "gone":
         raise InputFileError("file 'gone' does not exist")
@@ -145,6 +152,8 @@ MISTYPED: list[tuple[str, Json]] = [
     ("object", '{"a": NaN}'),
     ("object", '{"a": 1, "a": 2}'),
     ("object", "[" * 100_000),
+    ("object", nested(45)),
+    ("object", '"' + "x" * 5_000_000 + '"'),
     ("object", {"a": "-----BEGIN PRIVATE KEY-----"}),
     ("object_list", '[{"a": 1}, 2]'),
     ("object_list", {"a": 1}),
@@ -249,7 +258,7 @@ def test_child_inputs_that_do_not_fit_are_refused(
 
 def test_delivered_file_can_be_a_child_input(declare: Load) -> None:
     runbook = declare("f: {type: file}")
-    value = {"path": "objects/x", "sha256": SHA, "size": 1}
+    value: Json = {"path": "objects/x", "sha256": SHA, "size": 1}
     assert bind_child_inputs(part_of(runbook, {}, "f"), runbook, {"f": value}) == {"f": value}
 
 

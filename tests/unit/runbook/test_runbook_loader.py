@@ -201,6 +201,10 @@ NAMES = [
     ),
     ("steps.look.outputs.state", "inputs", "names all of `inputs`"),
     ("steps.look.outputs.state", "plan.backups.x", "there is no discovery 'backups'; did you mean"),
+    ('ask: "Create ${inputs.target}?"', "ask: '${'", "is not closed"),
+    ('"${inputs.protects}"', '"${inputs.protects"', "is not closed"),
+    ("${inputs.storage}", "${", "is not closed"),
+    ("${steps.create.outputs.uri}", "${steps.erase.outputs.x}", "there is no step 'erase'"),
     ("steps.look.outputs.state", "run.name", "a run has no 'name'"),
     ("steps.look.outputs.state", "step.look", "there is no 'step' here; did you mean 'steps'?"),
     ("steps.look.outputs.state", "inputs.storage ==", "a value was expected"),
@@ -451,3 +455,28 @@ def test_schema_for_editors_names_every_key_as_it_is_written() -> None:
     assert {"with", "needs", "guards", "irreversible"} <= step["properties"].keys()
     assert step["additionalProperties"] is False
     assert {"in", "as"} <= schema["$defs"]["ForeachDoc"]["properties"].keys()
+
+
+def test_run_names_are_seen_by_steps(load: Load, with_steps: Steps) -> None:
+    load(with_steps("  - {id: a, action: hsm.look, with: {name: '${run.id}-${run.class}'}}\n"))
+
+
+def test_step_without_outputs_says_so(problems: Find, with_steps: Steps) -> None:
+    found = problems(
+        with_steps(
+            "  - {id: a, action: hsm.delete, guards: {after: [K09]}}\n"
+            "  - {id: b, action: hsm.look, with: {name: '${steps.a.outputs.x}'}}\n"
+        )
+    )
+    assert "step 'a' has no outputs" in found[0].message
+
+
+def test_bad_condition_of_a_gate_is_told_where_it_stands(problems: Find, with_steps: Steps) -> None:
+    gate = ", when: '${ ( }'"
+    found = problems(with_steps(GATED.format(gate=gate, irreversible="true", step="")))
+    assert any("found '}' where a value was expected" in error.message for error in found)
+
+
+def test_shape_problems_are_capped(problems: Find, with_steps: Steps) -> None:
+    steps = "".join(f"  - {{id: s{i}, action: {i}, titel: x}}\n" for i in range(200))
+    assert len(problems(with_steps(steps))) == 100

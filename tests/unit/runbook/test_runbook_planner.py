@@ -161,7 +161,7 @@ async def test_summary_says_what_cannot_be_undone_and_who_decides(world: World) 
         }
     }
     assert summary["steps"] == 2 + 3 * 2
-    assert summary["runbooks"].keys() == {"parent", "child"}  # type: ignore[union-attr]
+    assert summary["runbooks"].keys() == {"parent", "child"}
 
 
 async def test_expected_time_is_that_of_the_critical_path(world: World) -> None:
@@ -190,7 +190,7 @@ async def test_longer_of_two_branches_counts(world: World) -> None:
     )
     summary = (await world.plan(target="hsm-2")).summary
     assert summary["expected_ms"] == 301_000
-    assert [leg["step"] for leg in summary["critical_path"]] == ["b", "c"]  # type: ignore[index, union-attr]
+    assert [leg["step"] for leg in summary["critical_path"]] == ["b", "c"]
 
 
 async def test_duration_beyond_the_objective_warns(world: World) -> None:
@@ -230,7 +230,7 @@ async def test_single_item_is_bound_now(world: World) -> None:
 async def test_no_items_warn_and_start_nothing(world: World) -> None:
     world.answers["sql.groups"] = []
     summary = (await world.plan(target="hsm-2")).summary
-    assert summary["warnings"][0] == "step 'fan' has no items; it starts no child run"  # type: ignore[index]
+    assert summary["warnings"][0] == "step 'fan' has no items; it starts no child run"
     assert summary["gates"] == []
     assert summary["points_of_no_return"] == []
     assert summary["expected_ms"] == 1_000
@@ -242,7 +242,7 @@ async def test_plain_sub_runbook_gets_what_is_known_now(world: World) -> None:
     ).replace("${group.name}", "only")
     plan = await world.plan(target="hsm-2")
     assert plan.root.children["fan"].inputs == {"target": "hsm-2", "name": "only"}
-    assert plan.summary["points_of_no_return"][0]["times"] == 1  # type: ignore[index, call-overload]
+    assert plan.summary["points_of_no_return"][0]["times"] == 1
 
 
 async def test_coalesce_over_a_later_step_is_not_settled_early(world: World) -> None:
@@ -272,7 +272,7 @@ async def test_condition_only_the_run_knows_stands_at_the_point_of_no_return(wor
         "irreversible: true", "irreversible: \"${inputs.state == 'x'}\""
     )
     summary = (await world.plan(target="hsm-2")).summary
-    assert summary["points_of_no_return"][0]["when"] == (  # type: ignore[index, call-overload]
+    assert summary["points_of_no_return"][0]["when"] == (
         "${steps.look.outputs.state == 'up'} and ${inputs.state == 'x'}"
     )
 
@@ -409,8 +409,7 @@ async def test_independent_discoveries_run_together(world: World) -> None:
     async def discover(source: str, _parameters: JsonObject) -> Json:
         async with asyncio.timeout(5):
             await both.wait()  # passes only when two are under way
-        found: Json = GROUPS[:1] if source == "sql.groups" else {"folder": "f"}
-        return found
+        return [{"name": "alpha"}] if source == "sql.groups" else {"folder": "f"}
 
     world.discover = discover
     more = "  first: {source: backup.latest}\n"
@@ -482,3 +481,33 @@ async def test_lab_names_follow_the_switch(world: World) -> None:
         await world.plan(target="a--b")
     world.lab = True
     assert (await world.plan(target="a--b")).root.inputs["target"] == "a--b"
+
+
+async def test_deliveries_and_gates_without_a_figure_are_named(world: World) -> None:
+    world.texts["child"] = CHILD.replace(", expected: {duration: 1m}", "") + (
+        '  - id: bring\n    title: Bring\n    when: "${inputs.state == null}"\n'
+        "    delivery: {kind: restore_blob, ask: 'For ${inputs.target} in ${run.id}'}\n"
+    )
+    summary = (await world.plan(target="hsm-2")).summary
+    assert summary["deliveries"] == [
+        {
+            "step": "fan/bring",
+            "title": "Bring",
+            "kind": "restore_blob",
+            "ask": "For ${inputs.target} in ${run.id}",
+            "when": "${inputs.state == null}",
+            "times": 3,
+        }
+    ]
+    assert summary["warnings"] == [
+        "step 'fan/ok' waits for a person and has no expected duration",
+        "step 'fan/bring' waits for a person and has no expected duration",
+    ]
+
+
+async def test_items_that_only_the_run_would_know_are_refused(world: World) -> None:
+    world.texts["child"] = CHILD.replace(
+        "{type: string, optional: true}", "{type: object_list}"
+    ) + ("  - {id: deeper, runbook: parent, foreach: {in: '${inputs.state}'}}\n")
+    with pytest.raises(InputError, match="must be known when the plan is made"):
+        await world.plan(target="hsm-2")
