@@ -65,13 +65,15 @@ def _unused(runbook: Runbook) -> Iterator[Advice]:
     used = {path[:2] for value in _values(runbook) for path in references_in(value)}
     for name, spec in runbook.inputs.items():
         if ("inputs", name) not in used:
-            yield Advice("unused-input", f"input '{name}' is not used", spec.position)
+            # Actions and rules may read an input by its name, so this is only a question.
+            message = f"no expression uses input '{name}'; does an action or rule read it?"
+            yield Advice("unused-input", message, spec.position)
         if not spec.description:
             message = f"input '{name}' has no description; it is shown where the input is missing"
             yield Advice("no-description", message, spec.position)
     for item in runbook.discovery:
         if ("plan", item.name) not in used:
-            message = f"discovery '{item.name}' is not used"
+            message = f"no expression uses discovery '{item.name}'; does a rule read it?"
             yield Advice("unused-discovery", message, item.position)
 
 

@@ -20,7 +20,7 @@ def test_good_runbook_gets_no_advice_but_on_what_it_does_not_use(
     load: Load, catalogue: Catalogue, good: str
 ) -> None:
     assert [str(advice) for advice in lint(load(good), catalogue)] == [
-        "r.yaml:12:3: discovery 'backup' is not used [unused-discovery]"
+        "r.yaml:12:3: no expression uses discovery 'backup'; does a rule read it? [unused-discovery]"
     ]
 
 
