@@ -26,13 +26,22 @@ CRYPTO_OFFICER: Final = "515eb02d-2335-4d2d-92f2-b1cbdf9c3778"
 CRYPTO_USER: Final = "21dbd100-6940-42c2-9190-5d6cb909625b"
 SERVICE_ENCRYPTION_USER: Final = "33413926-3206-4cdd-b39a-83574fe37a17"
 
+# the orders are those of the recorded answer
+_MANAGE_DEFINITIONS: Final = (
+    "/roleDefinitions/read/action",
+    "/roleDefinitions/write/action",
+    "/roleDefinitions/delete/action",
+)
+_READ_ASSIGNMENTS_FIRST: Final = (
+    "/roleAssignments/read/action",
+    "/roleAssignments/write/action",
+    "/roleAssignments/delete/action",
+)
 _MANAGE_ROLES: Final = (
     "/roleAssignments/delete/action",
     "/roleAssignments/read/action",
     "/roleAssignments/write/action",
-    "/roleDefinitions/read/action",
-    "/roleDefinitions/write/action",
-    "/roleDefinitions/delete/action",
+    *_MANAGE_DEFINITIONS,
 )
 BUILT_IN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "7b127d3c-77bd-4e3e-bbe0-dbb8971fa7f8": (
@@ -56,7 +65,10 @@ BUILT_IN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             "/keys/deletedKeys/read/action",
         ),
     ),
-    "4bd23610-cdcf-4971-bdee-bdc562cc28e4": ("Managed HSM Policy Administrator", _MANAGE_ROLES),
+    "4bd23610-cdcf-4971-bdee-bdc562cc28e4": (
+        "Managed HSM Policy Administrator",
+        (*_MANAGE_DEFINITIONS, *_READ_ASSIGNMENTS_FIRST),
+    ),
     CRYPTO_USER: (
         "Managed HSM Crypto User",
         (
