@@ -80,8 +80,6 @@ class Settings:
     """*open* Whether reading the exchange key again makes a new one."""
     upload_on_active: Literal[409, 400] = 409
     """*open* Status of a security-domain upload to an active HSM."""
-    sd_upload_requires_recovery: bool = True
-    """*open* Whether an upload is refused before the exchange key was read."""
     restore_requires_backup: bool = True
     """*open* Whether a restore needs a completed backup of the destination before it."""
     restore_without_backup: Literal["refuse", "fail"] = "refuse"
