@@ -120,10 +120,21 @@ def _pem(der: bytes) -> bytes:
 @click.argument("step")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--as", "name", help="Who delivers; by default the user here.")
-@click.option("--simulated", is_flag=True, hidden=True, help="Played by a drill in a lab.")
+@click.option(
+    "--ceremony",
+    type=click.Choice(["combine"]),
+    help="How a restore blob was made, for the evidence: combine means that all keys were "
+    "opened in one process.",
+)
 @output.output_option
 def deliver_command(
-    *, run: str, step: str, file: Path, name: str | None, simulated: bool, output_format: str
+    *,
+    run: str,
+    step: str,
+    file: Path,
+    name: str | None,
+    ceremony: str | None,
+    output_format: str,
 ) -> int:
     """Hand in FILE for delivery STEP of RUN.
 
@@ -133,7 +144,8 @@ def deliver_command(
     """
     with open_store() as store:
         found = find_run(store, run)
-        facts = hand_in(store, found, step, file, Person(name or user_name(), "", simulated))
+        person = Person(name or user_name())
+        facts = hand_in(store, found, step, file, person, ceremony=ceremony or "")
     if output_format == "json":
         output.emit("drengine/delivered/v1", facts)
         return 0
@@ -144,7 +156,7 @@ def deliver_command(
 
 
 def hand_in(
-    store: JournalStore, run: RunId, step: str, file: Path, person: Person
+    store: JournalStore, run: RunId, step: str, file: Path, person: Person, *, ceremony: str = ""
 ) -> dict[str, Any]:
     """Check a file, keep it, and tell the run.
 
@@ -174,6 +186,8 @@ def hand_in(
         )
     sha256 = store.put_object(data)
     body = {"step": step, "kind": kind, "sha256": sha256, "size": len(data)}
+    if ceremony:
+        body["ceremony"] = ceremony
     signal = send(store, run, "deliver", person.actor("custodian"), body)
     root = run.partition("/")[0]
     return {

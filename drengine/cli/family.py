@@ -61,7 +61,8 @@ class Family:
     def started_ms(self) -> int:
         """Return when the objective's clock began: at the incident where the inputs name one."""
         named = self.root.genesis["inputs"].get("incident_at")
-        return _utc_ms(named) if isinstance(named, str) and named else self.root.created_ms
+        found = utc_ms(named)
+        return self.root.created_ms if found is None else found
 
 
 class Follower:
@@ -76,7 +77,7 @@ class Follower:
         self.family = Family(run)
 
     def advance(self) -> list[tuple[RunState, Record]]:
-        """Read the new records of the run and its children, in the order of each chain."""
+        """Read the new records of the run and its children, in the order of time."""
         family, found = self.family, []
         runs = [family.root_run]
         for run in runs:
@@ -86,7 +87,8 @@ class Follower:
             steps = family.states[run].steps.values()
             runs += [child.run for step in steps for child in step.children.values()]
         family.owner = self._store.living_owner(family.root_run)
-        return found
+        # Stable: the order within a chain stays, whatever its clock did.
+        return sorted(found, key=lambda pair: pair[1].at_ms)
 
     def _grow(self, run: RunId) -> list[tuple[RunState, Record]]:
         state = self.family.states.get(run)
@@ -110,7 +112,13 @@ def read_family(store: JournalStore, run: RunId) -> Family:
     return follower.family
 
 
-def _utc_ms(text: str) -> int:
-    seconds, _, rest = text.removesuffix("Z").partition(".")
-    at = calendar.timegm(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S"))
+def utc_ms(value: object) -> int | None:
+    """Return the epoch milliseconds of a UTC text, None where it is not one."""
+    if not isinstance(value, str):
+        return None
+    seconds, _, rest = value.removesuffix("Z").partition(".")
+    try:
+        at = calendar.timegm(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return None
     return at * 1000 + int((rest + "000")[:3])

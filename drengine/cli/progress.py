@@ -11,11 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import click
-
 from drengine.cli import output
 from drengine.cli.board import render
-from drengine.cli.family import Family
+from drengine.cli.family import Family, utc_ms
 from drengine.cli.places import open_clock
 from drengine.clock import Clock
 from drengine.model.plan import Plan
@@ -161,7 +159,8 @@ def progress_for(plan: Plan, family: Family | None, *, quiet: bool) -> Iterator[
         yield Silent()
         return
     if output.is_plain(sys.stdout):
-        yield Lines(family.started_ms() if family else None)
+        named = plan.root.inputs.get("incident_at")
+        yield Lines(family.started_ms() if family else utc_ms(named))
         return
     with live_board(family or Family(plan.run_id), open_clock()) as live:
         yield live
@@ -177,7 +176,3 @@ def live_board(family: Family, clock: Clock) -> Iterator[Live]:
     with Screen(live, console=Console(), refresh_per_second=4, vertical_overflow="crop"):
         yield live
 
-
-def coloured(text: str) -> str:
-    """Return `text` without colour where the terminal gets none."""
-    return click.unstyle(text) if output.is_plain(sys.stdout) else text

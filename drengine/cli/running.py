@@ -228,11 +228,12 @@ def _verdict(
 
 def _of_evidence(store: SqliteStore, family: Family) -> tuple[int, str]:
     from drengine.evidence.collect import collect  # noqa: PLC0415 - only at the end
+    from drengine.model.facts import Verdict  # noqa: PLC0415 - only at the end
 
-    records = {run: list(store.read(run)) for run in family.states}
-    facts = collect(records, store.get_document(family.root.run, "plan"))
-    verdict = str(facts.verdict)
-    return (0 if verdict == "recovered" else OBJECTIVE_MISSED), verdict
+    journals = {run: store.read(run) for run in family.states}
+    facts = collect(store.get_document(family.root.run, "plan"), journals)
+    met = facts.verdict is Verdict.RECOVERED
+    return (0 if met else OBJECTIVE_MISSED), str(facts.verdict)
 
 
 def _facts(

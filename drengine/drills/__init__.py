@@ -1,0 +1,1 @@
+"""Drills: whole recoveries that need nothing but this machine."""
