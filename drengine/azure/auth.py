@@ -30,13 +30,15 @@ from azure.core.exceptions import AzureError as ClientError
 
 from drengine.azure.answers import redacted
 from drengine.azure.endpoints import CLOUDS, Endpoints, cloud_of_authority
-from drengine.azure.pipeline import Patience, Pipeline
+from drengine.azure.pipeline import SILENT, Patience, Pipeline
 from drengine.azure.transport import SharedTransport
-from drengine.errors import AzureError, DrError, InputError, NotAuthorized
+from drengine.errors import AzureError, InputError, NotAuthorized
 from drengine.model.plan import CloudIdentity
+from drengine.model.secret import Secret
 
 if TYPE_CHECKING:
     from azure.core.credentials import SupportsTokenInfo
+    from azure.identity.aio import CertificateCredential, ClientSecretCredential
 
 AuthKind: TypeAlias = Literal["azure-cli", "environment"]
 FetchToken: TypeAlias = Callable[[tuple[str, ...], TokenRequestOptions], Awaitable[AccessTokenInfo]]
@@ -238,28 +240,26 @@ def _not_signed_in(error: Exception) -> NotAuthorized:
 
 def _environment_session(lab: bool, subscription: str, environ: Mapping[str, str]) -> Session:
     active = subscription or environ.get("AZURE_SUBSCRIPTION_ID", "")
-    tenant = environ.get("AZURE_TENANT_ID", "")
-    missing = [
-        name
-        for name, value in (
-            ("AZURE_SUBSCRIPTION_ID", active),
-            ("AZURE_TENANT_ID", tenant),
-            ("AZURE_CLIENT_ID", environ.get("AZURE_CLIENT_ID", "")),
-        )
-        if not value
-    ]
+    principal = _ServicePrincipal(
+        tenant=environ.get("AZURE_TENANT_ID", ""),
+        client=environ.get("AZURE_CLIENT_ID", ""),
+        secret=Secret(environ.get("AZURE_CLIENT_SECRET", "")),
+        certificate=environ.get("AZURE_CLIENT_CERTIFICATE_PATH", ""),
+        password=Secret(environ.get("AZURE_CLIENT_CERTIFICATE_PASSWORD", "")),
+    )
+    missing = principal.missing() + ([] if active else ["AZURE_SUBSCRIPTION_ID"])
     if missing:
         raise NotAuthorized(
             f"signing in from the environment: {', '.join(missing)} not set",
-            hint="set them, or sign in with az login and use --auth azure-cli",
+            hint="set them, or sign in with az login and use the account of the Azure CLI",
         )
     endpoints = _environment_cloud(environ.get("AZURE_AUTHORITY_HOST", ""))
     transport = SharedTransport(endpoints, lab=lab, environ=environ)
 
     async def fetch(scopes: tuple[str, ...], options: TokenRequestOptions) -> AccessTokenInfo:
-        return await _environment_token(transport, endpoints, scopes, options)
+        return await _environment_token(principal, transport, endpoints, scopes, options)
 
-    return Session(endpoints, tenant, active, lab, CachedCredential(fetch), transport)
+    return Session(endpoints, principal.tenant, active, lab, CachedCredential(fetch), transport)
 
 
 def _environment_cloud(authority: str) -> Endpoints:
@@ -267,29 +267,59 @@ def _environment_cloud(authority: str) -> Endpoints:
     if found is None:
         raise InputError(
             f"AZURE_AUTHORITY_HOST is {authority!r}, which is no public cloud's",
-            hint="use az cloud register, az login and --auth azure-cli for another cloud",
+            hint="use az cloud register, az login and the account of the Azure CLI",
         )
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _ServicePrincipal:
+    """What azure-identity's EnvironmentCredential reads, but from any mapping."""
+
+    tenant: str
+    client: str
+    secret: Secret
+    certificate: str
+    password: Secret
+
+    def missing(self) -> list[str]:
+        proof = self.secret.reveal() or self.certificate
+        wanted = {
+            "AZURE_TENANT_ID": self.tenant,
+            "AZURE_CLIENT_ID": self.client,
+            "AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH": proof,
+        }
+        return [name for name, value in wanted.items() if not value]
+
+    def credential(self, **options: Any) -> ClientSecretCredential | CertificateCredential:
+        from azure.identity.aio import (  # noqa: PLC0415 (250 ms, only for this way in)
+            CertificateCredential,
+            ClientSecretCredential,
+        )
+
+        if self.secret.reveal():
+            return ClientSecretCredential(self.tenant, self.client, self.secret.reveal(), **options)
+        password = self.password.reveal() or None
+        return CertificateCredential(
+            self.tenant, self.client, self.certificate, password=password, **options
+        )
+
+
 async def _environment_token(
+    principal: _ServicePrincipal,
     transport: SharedTransport,
     endpoints: Endpoints,
     scopes: tuple[str, ...],
     options: TokenRequestOptions,
 ) -> AccessTokenInfo:
-    from azure.identity.aio import EnvironmentCredential  # noqa: PLC0415 (250 ms, this way only)
-
     # a new one each time: the cache above is the only one, so that `forget` is enough
-    credential = EnvironmentCredential(transport=transport, authority=endpoints.authority)
     try:
-        found: AccessTokenInfo = await credential.get_token_info(*scopes, options=options)
-    except DrError:
-        raise
-    except ClientError as error:
-        refused = getattr(error, "response", None) is not None or "unavailable" in str(error)
+        credential = principal.credential(
+            transport=transport, authority=endpoints.authority, logger=SILENT
+        )
+        return await credential.get_token_info(*scopes, options=options)
+    except (ClientError, ValueError, OSError) as error:
         message = f"signing in from the environment: {redacted(str(error))}"
-        if refused:
-            raise NotAuthorized(message, hint="check AZURE_CLIENT_ID and its secret") from None
-        raise AzureError(message, transient=True) from None
-    return found
+        if isinstance(error, ClientError) and getattr(error, "response", None) is None:
+            raise AzureError(message, transient=True) from None
+        raise NotAuthorized(message, hint="check AZURE_CLIENT_ID and its secret") from None

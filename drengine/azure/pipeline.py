@@ -52,8 +52,9 @@ _REDIRECTS: Final = 300
 _REFUSALS: Final = 400
 _FAULTS: Final = 500
 
-_SILENT: Final = logging.getLogger("drengine.azure.silent")
-_SILENT.disabled = True
+SILENT: Final = logging.getLogger("drengine.azure.silent")
+SILENT.disabled = True
+"""A logger that writes nothing: the SDKs' own would write headers and URLs."""
 
 
 class Credential(AsyncTokenCredential, Protocol):
@@ -119,7 +120,7 @@ class Pipeline:
             "retry_status": 0,
             "permit_redirects": False,
             "logging_enable": False,
-            "logger": _SILENT,
+            "logger": SILENT,
             "user_agent": f"drengine/{__version__}",
         }
 

@@ -33,6 +33,7 @@ from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
+from aiohttp.connector import Connection
 from azure.core.exceptions import AzureError as ClientError
 from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
@@ -72,6 +73,14 @@ class BoundedResponse(aiohttp.ClientResponse):
 
     _whole: bytes | None = None
 
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Read the head; an answer that is given up does not keep its connection."""
+        try:
+            return await super().start(connection)
+        except BaseException:
+            _abort(connection)
+            raise
+
     async def read(self) -> bytes:
         """Return the body.
 
@@ -79,15 +88,23 @@ class BoundedResponse(aiohttp.ClientResponse):
             BodyTooLarge: it is larger than `MAX_BODY_BYTES`.
         """
         if self._whole is None:
-            chunks, size = [], 0
-            async for chunk in self.content.iter_any():
-                size += len(chunk)
-                if size > MAX_BODY_BYTES:
-                    self.close()
-                    raise BodyTooLarge(f"the answer is larger than {MAX_BODY_BYTES} bytes")
-                chunks.append(chunk)
-            self._whole = self._body = b"".join(chunks)
+            connection = self.connection
+            try:
+                self._whole = self._body = await self._bounded()
+            except BaseException:
+                _abort(connection)
+                self.close()
+                raise
         return self._whole
+
+    async def _bounded(self) -> bytes:
+        chunks, size = [], 0
+        async for chunk in self.content.iter_any():
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise BodyTooLarge(f"the answer is larger than {MAX_BODY_BYTES} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks)
 
 
 class SharedTransport(AsyncHttpTransport[Any, Any]):
@@ -255,6 +272,12 @@ class SharedTransport(AsyncHttpTransport[Any, Any]):
             return None
         proxies = urllib.request.getproxies()
         return proxies.get("https") or proxies.get("all")
+
+
+def _abort(connection: Connection | None) -> None:
+    """Drop a connection at once: a polite end of TLS would wait for the other side."""
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 def _is_change(request: Any, attempt: Attempt | None) -> bool:
