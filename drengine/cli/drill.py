@@ -45,9 +45,7 @@ def drill_command(
         say=(lambda _: None) if quiet else output.say,
         follow=_silently if quiet else _follow,
     )
-    request = embedded.DrillRequest(
-        folder.absolute(), keep, speed or embedded.DEFAULT_SPEED, name
-    )
+    request = embedded.DrillRequest(folder.absolute(), keep, speed or embedded.DEFAULT_SPEED, name)
     result = embedded.hold(request, watching)
     code = VerificationError.exit_code if result.problems else result.exit_code
     if quiet:
@@ -93,4 +91,4 @@ def _follow(family: Family) -> Iterator[Callable[[RunState, Record], None]]:
 @contextmanager
 def _silently(family: Family) -> Iterator[Callable[[RunState, Record], None]]:
     del family
-    yield lambda state, record: None
+    yield lambda _state, _record: None

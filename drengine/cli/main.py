@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
@@ -48,9 +49,7 @@ RECOVER, PREPARE, DECIDE, PROVE, LEARN, LAB = (
 )
 
 COMMANDS: Final[dict[str, Lazy]] = {
-    "plan": Lazy(
-        "plan:plan_command", "Look at the cloud, freeze inputs, write a plan.", RECOVER
-    ),
+    "plan": Lazy("plan:plan_command", "Look at the cloud, freeze inputs, write a plan.", RECOVER),
     "run": Lazy("runs:run_command", "Start the one run of a plan.", RECOVER),
     "resume": Lazy("runs:resume_command", "Go on with a run where its journal ends.", RECOVER),
     "status": Lazy("status:status_command", "Show a run: steps, waits, next command.", RECOVER),
@@ -205,7 +204,7 @@ def _usage(error: click.ClickException, *, as_json: bool) -> int:
 def _wants_json(arguments: Sequence[str]) -> bool:
     """Whether the line asks for JSON: an error must keep to it even where parsing failed."""
     joined = {"-ojson", "-o=json", "--output=json"}
-    pairs = zip(arguments, arguments[1:], strict=False)
+    pairs = pairwise(arguments)
     return bool(joined & set(arguments)) or any(
         name in ("-o", "--output") and value == "json" for name, value in pairs
     )

@@ -80,7 +80,13 @@ def waiting_step(state: RunState, step_id: str, status: S) -> StepState:
 
 
 def decide(
-    store: JournalStore, family: Family, run: RunId, step_id: str, kind: str, person: Person, reason: str
+    store: JournalStore,
+    family: Family,
+    run: RunId,
+    step_id: str,
+    kind: str,
+    person: Person,
+    reason: str,
 ) -> str:
     """Send an approval or rejection of what a gate asks now.
 
@@ -320,4 +326,3 @@ def continue_command(*, run: str, reason: str, output_format: str) -> int:
 def cancel_command(*, run: str, reason: str, output_format: str) -> int:
     """End RUN for good: nothing new is sent, its targets are given up, it is not resumed."""
     return _to_run("cancel", run, reason, output_format)
-

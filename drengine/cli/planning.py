@@ -28,8 +28,8 @@ from drengine.errors import InputError, InputFileError
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import Json, JsonObject, canonical, plain
 from drengine.model.ids import RunId
-from drengine.model.plan import CloudIdentity, Plan
-from drengine.model.runbook import RunClass, Runbook
+from drengine.model.plan import Plan
+from drengine.model.runbook import Runbook, RunClass
 from drengine.runbook.planner import make_plan
 from drengine.runbook.yaml import parse_yaml
 

@@ -100,7 +100,7 @@ class Lines:
         where = record.run.partition("/")[2]
         step = str(record.body.get("step") or " ".join(record.body.get("steps", ()))) or "run"
         if record.type is R.RUN_CREATED:
-            where, step = where, f"run {record.run.partition('/')[0]}"
+            step = f"run {record.run.partition('/')[0]}"
         name = f"{where}/{step}" if where else step
         label = output.banner(str(state.run_class), lab=bool(state.genesis["cloud"]["lab"]))
         at = output.clock_ms(record.at_ms - self._since_ms)
@@ -175,4 +175,3 @@ def live_board(family: Family, clock: Clock) -> Iterator[Live]:
     live = Live(family, clock)
     with Screen(live, console=Console(), refresh_per_second=4, vertical_overflow="crop"):
         yield live
-

@@ -42,6 +42,7 @@ from drengine.installed import tool_facts
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.ids import RunId
 from drengine.model.plan import Plan
+from drengine.model.records import Record
 from drengine.model.run import RunStatus
 from drengine.runbook.planner import read_plan
 
@@ -204,9 +205,7 @@ def _report(
     reasons = outcome.reasons if outcome else state.waiting_for
     rest = str(outcome.rest) if outcome else str(state.status)
     output.say()
-    output.say(
-        f"{output.banner(str(state.run_class), lab=family.lab)}  {run}  {verdict or rest}"
-    )
+    output.say(f"{output.banner(str(state.run_class), lab=family.lab)}  {run}  {verdict or rest}")
     for reason in reasons:
         output.say(f"  {reason}")
     for text in commands:
@@ -230,7 +229,7 @@ def _of_evidence(store: SqliteStore, family: Family) -> tuple[int, str]:
     from drengine.evidence.collect import collect  # noqa: PLC0415 - only at the end
     from drengine.model.facts import Verdict  # noqa: PLC0415 - only at the end
 
-    journals = {run: store.read(run) for run in family.states}
+    journals: dict[str, Iterator[Record]] = {run: store.read(run) for run in family.states}
     facts = collect(store.get_document(family.root.run, "plan"), journals)
     met = facts.verdict is Verdict.RECOVERED
     return (0 if met else OBJECTIVE_MISSED), str(facts.verdict)

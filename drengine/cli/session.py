@@ -167,4 +167,3 @@ def make_world(
         listener=listener,
         waits_for_people=waits_for_people,
     )
-

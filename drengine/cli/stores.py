@@ -84,7 +84,9 @@ def _latest(store: SqliteStore, rows: list[RunId]) -> RunId:
     )
 
 
-def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_run(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """Offer the runs of this home."""
     del ctx, param
     home = home_folder()

@@ -114,9 +114,7 @@ def hold(request: DrillRequest, watching: Watching) -> DrillResult:
         run, code = stage.recover()
         verdict, problems = stage.seal(run)
     lab = folder if request.keep else None
-    return DrillResult(
-        run, code, verdict, problems, request.out, lab, time.monotonic() - began
-    )
+    return DrillResult(run, code, verdict, problems, request.out, lab, time.monotonic() - began)
 
 
 @contextmanager
