@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from drengine.lab.world import Lab
 
 OPERATION: Final = "arm.hsm.operation"
+RUNNING: Final = "arm.hsm.running"
+"""By name of the HSM: the operation that was begun last."""
 FINISH: Final = "arm.hsm.finish"
 _RESERVED: Final = (
     "A KV MHSM with the same name already exists in deleted state. "
@@ -73,6 +75,7 @@ def _begin(call: Call, action: str, seconds: float, document: dict[str, Any]) ->
             "done": False,
         },
     )
+    call.tx.put(RUNNING, resource["name"].lower(), {"operation": operation})
     due = call.tx.now_ms + int(seconds * 1000)
     call.tx.schedule(FINISH, {"operation": operation}, due)
     call.effect, call.target = f"hsm.{action}", resource["id"]
@@ -117,15 +120,22 @@ def _put(call: Call) -> Response:
 
 
 def _update(call: Call, document: dict[str, Any], body: dict[str, Any]) -> Response:
-    if document["state"] != "Succeeded" and call.lab.settings.put_while_busy == 409:  # noqa: PLR2004 - a setting
-        raise LabFault(409, "409", "Another operation on this Managed HSM is in progress.")
+    if document["state"] != "Succeeded":
+        return _busy(call, document)
     document["resource"] = hsms.change(document["resource"], body)
-    if document["state"] == "Succeeded":
-        document["state"] = "Updating"
+    document["state"] = "Updating"
     document["modified_ms"] = call.tx.now_ms
     document["modified_by"] = call.principal.object_id
     call.tx.put(hsms.HSM, document["resource"]["id"].lower(), document)
     return _begin(call, "update", call.lab.settings.update_hsm, document)
+
+
+def _busy(call: Call, document: dict[str, Any]) -> Response:
+    """Refuse, or take the request as the one that is being worked on."""
+    running = call.tx.get(RUNNING, document["resource"]["name"].lower())
+    if call.lab.settings.put_while_busy == 409 or running is None:  # noqa: PLR2004 - a setting
+        raise LabFault(409, "409", "Another operation on this Managed HSM is in progress.")
+    return _accepted(call, running["operation"], document["resource"]["location"])
 
 
 def _patch(call: Call) -> Response:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.core.exceptions import HttpResponseError
 from azure.keyvault.administration import KeyVaultAccessControlClient, KeyVaultBackupClient
 from azure.keyvault.keys import KeyClient
 from azure.keyvault.securitydomain import SecurityDomainClient
@@ -186,9 +187,11 @@ def test_the_official_procedure_brings_all_keys_back(own_lab: Any) -> None:
     assert active.activation_status == "Active"
 
     backups = KeyVaultBackupClient(TARGET_URL, credential, **options)
+    folder = f"{container}/{status['backup']['folder']}"
+    with pytest.raises(HttpResponseError, match="full backup of this Managed HSM is required"):
+        backups.begin_restore(folder, use_managed_identity=True)
     taken = backups.begin_backup(container, use_managed_identity=True).result()
     assert taken.folder_url.startswith(f"{container}/mhsm-{TARGET}-")
-    folder = f"{container}/{status['backup']['folder']}"
     backups.begin_restore(folder, use_managed_identity=True).result()
 
     with KeyClient(TARGET_URL, credential, **options) as keys:
