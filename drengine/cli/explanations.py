@@ -68,13 +68,17 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "DR-S004": (
         "It could not be told whether a step is done",
-        "Every look failed within the step's time. Nothing was sent. 'drengine resume' "
-        "looks again.",
+        (
+            "Every look failed within the step's time. Nothing was sent. 'drengine resume' "
+            "looks again."
+        ),
     ),
     "DR-W001": (
         "Somebody or something is waited for",
-        "'drengine status' says what and with which command it is given. Nothing is lost "
-        "by waiting.",
+        (
+            "'drengine status' says what and with which command it is given. Nothing is lost "
+            "by waiting."
+        ),
     ),
     "DR-P001": (
         "The plan is stale",
