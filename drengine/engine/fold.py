@@ -57,14 +57,22 @@ def begin(record: Record) -> RunState:
 def apply(state: RunState, record: Record) -> RunState:
     """Return the state after one more record."""
     body: Mapping[str, Any] = record.body
-    state = replace(state, head=Head(record.seq, record.sha256), last_ms=record.at_ms)
+    changed: dict[str, Any] = {
+        "head": Head(record.seq, record.sha256),
+        "last_ms": record.at_ms,
+    }
     if signal := body.get("signal"):
-        state = replace(state, signals=state.signals | {signal})
+        changed["signals"] = state.signals | {signal}
     if record.type in TRIGGERS:
         names = body["steps"] if record.type is R.GENERATION_ENDED else [body["step"]]
-        return _with_steps(state, [_moved(_step(state, name, record), record) for name in names])
-    change = _RUN_CHANGES.get(record.type)
-    return change(state, body, record) if change else state
+        changed["steps"] = dict(state.steps)
+        for name in names:
+            changed["steps"][name] = _moved(_step(state, name, record), record)
+        if state.status is RunStatus.WAITING:
+            changed["status"] = RunStatus.RUNNING
+    elif change := _RUN_CHANGES.get(record.type):
+        changed.update(change(state, body, record))
+    return replace(state, **changed)
 
 
 def _step(state: RunState, name: str, record: Record) -> StepState:
@@ -73,142 +81,174 @@ def _step(state: RunState, name: str, record: Record) -> StepState:
     return state.steps[name]
 
 
-def _with_steps(state: RunState, changed: Iterable[StepState]) -> RunState:
-    steps = dict(state.steps)
-    steps.update((step.id, step) for step in changed)
-    status = RunStatus.RUNNING if state.status is RunStatus.WAITING else state.status
-    return replace(state, steps=steps, status=status)
-
-
 def _moved(step: StepState, record: Record) -> StepState:
     body: Mapping[str, Any] = record.body
     status = next_status(record.type, step.status, step=step.id, seq=record.seq)
-    moved = replace(step, status=status, not_before_ms=body.get("not_before", 0))
+    changed: dict[str, Any] = {"status": status, "not_before_ms": body.get("not_before", 0)}
     if status is not step.status:
-        moved = replace(moved, entered_ms=record.at_ms)
-    change = _STEP_CHANGES.get(record.type)
-    return change(moved, body, record) if change else moved
+        changed["entered_ms"] = record.at_ms
+    if change := _STEP_CHANGES.get(record.type):
+        changed.update(change(step, body, record))
+    return replace(step, **changed)
 
 
-StepChange = Callable[[StepState, Mapping[str, Any], Record], StepState]
-RunChange = Callable[[RunState, Mapping[str, Any], Record], RunState]
+Changes = dict[str, Any]
+StepChange = Callable[[StepState, Mapping[str, Any], Record], Changes]
+RunChange = Callable[[RunState, Mapping[str, Any], Record], Changes]
 
 
-def _begun(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
-    began = record.at_ms if step.began_ms is None else step.began_ms
-    return replace(
-        step, attempt=body["attempt"], reopened=False, error=None, began_ms=began, detail=""
-    )
+def _first_began(step: StepState, record: Record) -> int:
+    return record.at_ms if step.began_ms is None else step.began_ms
 
 
-def _intent(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+def _begun(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    return {
+        "attempt": body["attempt"],
+        "reopened": False,
+        "error": None,
+        "detail": "",
+        "began_ms": _first_began(step, record),
+    }
+
+
+def _intent(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     del body
-    return replace(
-        step, sends=step.sends + 1, intent_at_ms=record.at_ms, in_doubt_since_ms=None, looks=0
-    )
+    return {
+        "sends": step.sends + 1,
+        "intent_at_ms": record.at_ms,
+        "in_doubt_since_ms": None,
+        "looks": 0,
+    }
 
 
-def _operation(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
-    del record
+def _operation(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    del step, record
     operation = Operation.from_json(body["operation"])
-    return replace(step, operation=operation, in_doubt_since_ms=None, polls=0)
+    return {"operation": operation, "in_doubt_since_ms": None, "polls": 0}
 
 
-def _lost(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
-    return replace(step, in_doubt_since_ms=record.at_ms, looks=0, detail=str(body.get("why", "")))
+def _lost(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    del step
+    return {"in_doubt_since_ms": record.at_ms, "looks": 0, "detail": str(body.get("why", ""))}
 
 
-def _absent(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+def _absent(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     del body, record
-    return replace(step, looks=step.looks + 1)
+    return {"looks": step.looks + 1}
 
 
-def _outputs(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+def _outputs(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     del record
-    return replace(step, outputs={**step.outputs, **body.get("outputs", {})})
+    return {"outputs": {**step.outputs, **body.get("outputs", {})}}
 
 
-def _part_done(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
-    step = replace(step, operation=None, in_doubt_since_ms=None, last_code="")
-    return _outputs(step, body, record)
+def _part_done(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    return {
+        **_outputs(step, body, record),
+        "operation": None,
+        "in_doubt_since_ms": None,
+        "last_code": "",
+    }
 
 
-def _polled(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+def _polled(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     del record
-    return replace(step, polls=body.get("polls", step.polls), detail=body.get("detail", ""))
+    return {"polls": body.get("polls", step.polls), "detail": body.get("detail", "")}
 
 
-def _failed(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+def _failed(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     del record
     error = body.get("error") or {}
     code = str(error.get("service_code", ""))
-    return replace(step, error=error, failures=step.failures + 1, last_code=code)
+    return {"error": error, "failures": step.failures + 1, "last_code": code}
 
 
-def _succeeded(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
-    began = record.at_ms if step.began_ms is None else step.began_ms
-    step = replace(
-        step, ended_ms=record.at_ms, began_ms=began, error=None, failures=0, reopened=False
-    )
-    return _outputs(step, body, record)
+def _succeeded(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    return {
+        **_outputs(step, body, record),
+        "ended_ms": record.at_ms,
+        "began_ms": _first_began(step, record),
+        "error": None,
+        "failures": 0,
+        "reopened": False,
+    }
 
 
-def _gate_requested(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
-    began = record.at_ms if step.began_ms is None else step.began_ms
-    gate = GateState(record.seq, body["digest"], body["facts"])
-    return replace(step, gate=gate, began_ms=began, reopened=False, error=None)
+def _gate_requested(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    return {
+        "gate": GateState(record.seq, body["digest"], body["facts"]),
+        "began_ms": _first_began(step, record),
+        "reopened": False,
+        "error": None,
+    }
 
 
-def _gate_approved(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+def _gate_approved(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     gate = step.gate
     if gate is None or body["request_seq"] != gate.seq or record.actor in gate.approvers:
-        return step
-    return replace(step, gate=replace(gate, approvers=(*gate.approvers, record.actor)))
+        return {}
+    return {"gate": replace(gate, approvers=(*gate.approvers, record.actor))}
 
 
-def _why(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
-    del record
-    return replace(step, detail=str(body.get("why", "")))
+def _why(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    del step, record
+    return {"detail": str(body.get("why", ""))}
 
 
-def _gate_voided(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
-    del record
-    return replace(step, gate=None, outputs={}, detail=str(body.get("why", "")))
+def _gate_voided(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    return {**_why(step, body, record), "gate": None, "outputs": {}}
 
 
-def _delivery_requested(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
-    began = record.at_ms if step.began_ms is None else step.began_ms
-    return replace(
-        step, expects=body["expects"], request_seq=record.seq, began_ms=began, reopened=False
-    )
+def _delivery_requested(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    return {
+        "expects": body["expects"],
+        "request_seq": record.seq,
+        "began_ms": _first_began(step, record),
+        "reopened": False,
+    }
 
 
-def _child_started(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+def _child_started(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     del record
     child = ChildState(RunId(body["run"]), body["item"])
-    return replace(step, children={**step.children, body["name"]: child})
+    return {"children": {**step.children, body["name"]: child}}
 
 
-def _child_finished(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
+def _child_finished(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     del record
     child = replace(
         step.children[body["name"]],
         status=RunStatus(body["status"]),
         head=Head(body["seq"], body["sha256"]),
     )
-    return replace(step, children={**step.children, body["name"]: child})
+    return {"children": {**step.children, body["name"]: child}}
 
 
-def _generation_ended(step: StepState, body: Mapping[str, Any], record: Record) -> StepState:
-    del record
-    return StepState(
-        step.id,
-        generation=step.generation + 1,
-        sends=step.sends,
-        entered_ms=step.entered_ms,
-        began_ms=step.began_ms,
-        detail=str(body.get("why", "")),
-    )
+_BLANK: Final = StepState("")
+
+
+def _generation_ended(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    """Forget everything but what may have had an effect and when the step first began."""
+    return {
+        **_why(step, body, record),
+        "generation": step.generation + 1,
+        "attempt": 0,
+        "failures": 0,
+        "reopened": False,
+        "intent_at_ms": None,
+        "in_doubt_since_ms": None,
+        "looks": 0,
+        "ended_ms": None,
+        "outputs": _BLANK.outputs,
+        "operation": None,
+        "polls": 0,
+        "error": None,
+        "last_code": "",
+        "gate": None,
+        "request_seq": -1,
+        "expects": _BLANK.expects,
+        "children": _BLANK.children,
+    }
 
 
 _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
@@ -246,11 +286,11 @@ _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
 }
 
 
-def _opened(state: RunState, body: Mapping[str, Any], record: Record) -> RunState:
+def _opened(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
     del body, record
     steps = {name: _reopened(step) for name, step in state.steps.items()}
     status = state.status if state.status in _KEPT_AT_OPENING else RunStatus.RUNNING
-    return replace(state, steps=steps, status=status, openings=state.openings + 1)
+    return {"steps": steps, "status": status, "openings": state.openings + 1}
 
 
 def _reopened(step: StepState) -> StepState:
@@ -263,10 +303,10 @@ _KEPT_AT_OPENING = (RunStatus.PAUSED, RunStatus.CANCELLED, RunStatus.FINISHED)
 
 
 def _rests(status: RunStatus) -> RunChange:
-    def change(state: RunState, body: Mapping[str, Any], record: Record) -> RunState:
+    def change(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
         finished = record.at_ms if status.is_over else state.finished_ms
         reasons = tuple(str(reason) for reason in body.get("for", ()))
-        return replace(state, status=status, waiting_for=reasons, finished_ms=finished)
+        return {"status": status, "waiting_for": reasons, "finished_ms": finished}
 
     return change
 
