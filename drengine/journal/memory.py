@@ -34,7 +34,6 @@ class MemoryRun:
     row: RunRow
     lines: list[bytes]
     token: int = 0
-    signals: dict[str, Signal] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -42,6 +41,7 @@ class MemoryDisk:
     """What outlives a store object; tests may damage it."""
 
     runs: dict[RunId, MemoryRun] = field(default_factory=dict)
+    signals: dict[RunId, dict[str, Signal]] = field(default_factory=dict)
     locks: dict[RunId, Owner] = field(default_factory=dict)
     claims: dict[tuple[str, RunId], None] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -172,18 +172,19 @@ class MemoryStore:
     def put_signal(self, signal: Signal) -> None:
         """Put a signal into the inbox; the same id again changes nothing."""
         body = codec.parse_canonical(canonical(signal.body))
-        self._run(signal.run).signals.setdefault(signal.id, replace(signal, body=body))
+        self._run(RunId(refusals.root_of(signal.run)))
+        inbox = self.disk.signals.setdefault(signal.run, {})
+        inbox.setdefault(signal.id, replace(signal, body=body))
 
     def peek_signals(self, run: RunId) -> Sequence[Signal]:
         """Return the inbox in order of arrival, without taking anything out."""
-        kept = self.disk.runs.get(run)
-        return list(kept.signals.values()) if kept else []
+        return list(self.disk.signals.get(run, {}).values())
 
     def delete_signals(self, lease: Lease, ids: Sequence[str]) -> None:
         """Take out signals whose ids are in the chain by now."""
-        kept = self._leased(lease)
+        self._leased(lease)
         for id_ in ids:
-            kept.signals.pop(id_, None)
+            self.disk.signals.get(lease.run, {}).pop(id_, None)
 
     def claim(self, run: RunId, targets: Sequence[str]) -> None:
         """Claim all targets for a run, or none (see `JournalStore.claim`)."""

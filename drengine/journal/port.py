@@ -141,8 +141,10 @@ class JournalStore(Protocol):
     def put_signal(self, signal: Signal) -> None:
         """Put a signal into the inbox, from any process; the same id again changes nothing.
 
+        A child need not exist yet: its parent may be told to cancel it before it is created.
+
         Raises:
-            JournalError: there is no such run.
+            JournalError: there is no such run, or no such parent of the child.
         """
         ...
 

@@ -43,8 +43,8 @@ _TABLES: Final = (
     """CREATE TRIGGER records_do_not_change BEFORE UPDATE ON records
        BEGIN SELECT RAISE(ABORT, 'a journal is append-only'); END""",
     """CREATE TABLE signals (
-         arrival INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL REFERENCES runs (run),
-         id TEXT NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL, body BLOB NOT NULL,
+         arrival INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, id TEXT NOT NULL,
+         kind TEXT NOT NULL, actor TEXT NOT NULL, body BLOB NOT NULL,
          at_ms INTEGER NOT NULL, UNIQUE (run, id)
        ) STRICT""",
     """CREATE TABLE claims (

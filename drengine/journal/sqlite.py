@@ -197,7 +197,7 @@ class SqliteStore:
     def put_signal(self, signal: Signal) -> None:
         """Put a signal into the inbox, from any process; the same id again changes nothing."""
         with self._database.writing(f"sending a signal to run {signal.run}") as db:
-            tables.run_row(db, signal.run)
+            tables.run_row(db, RunId(refusals.root_of(signal.run)))
             tables.put_signal(db, signal)
 
     def peek_signals(self, run: RunId) -> Sequence[Signal]:

@@ -228,6 +228,16 @@ def test_after_a_failed_statement_the_store_refuses_everything(home, writer, wor
         assert writer(store, RUN).note(n=2).seq == 2
 
 
+def test_a_run_that_could_not_be_taken_is_not_held(home, writer):
+    with SqliteStore(home) as store, SqliteStore(home) as other:
+        writer(store, RUN).release()
+        store._database._db = Failing(store._database._db, "UPDATE runs SET token")
+        with pytest.raises(StoreFailed):
+            store.acquire(RUN, "x")
+        store._database._db = store._database._db._db
+        assert other.acquire(RUN, "other").token == 2
+
+
 def test_a_failed_sync_of_an_object_stops_the_store(home, writer, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -197,7 +197,7 @@ def test_a_changed_record_is_refused_by_number_and_stays(damaged_chain):
 def test_a_changed_last_record_is_refused(damaged_chain):
     host, store, lines = damaged_chain
     host.damage(RUN, 4, lines[4].replace(b'"n":3', b'"n":7'))
-    with pytest.raises(JournalDamaged, match="record 4"):
+    with pytest.raises(JournalDamaged, match="record 4: is not the record that the store has"):
         list(store.read(RUN))
     with pytest.raises(JournalDamaged, match="record 4"):
         store.head(RUN)
@@ -396,6 +396,21 @@ def test_a_signal_to_a_run_that_is_not_there_is_refused(store):
     with pytest.raises(JournalError, match="there is no run"):
         store.put_signal(signal("s-1"))
     assert list(store.peek_signals(RUN)) == []
+
+
+def test_a_child_may_be_sent_a_signal_before_it_is_created(store, writer):
+    writer(store, RUN)
+    store.put_signal(signal("s-1", CHILD, kind="cancel"))
+    assert [each.id for each in store.peek_signals(CHILD)] == ["s-1"]
+    child = writer(store, CHILD)
+    assert list(store.peek_signals(CHILD)) == [signal("s-1", CHILD, kind="cancel")]
+    store.delete_signals(child.lease, ["s-1"])
+    assert list(store.peek_signals(CHILD)) == []
+
+
+def test_a_signal_to_a_child_of_a_run_that_is_not_there_is_refused(store):
+    with pytest.raises(JournalError, match=f"there is no run {RUN} "):
+        store.put_signal(signal("s-1", CHILD))
 
 
 # claims
