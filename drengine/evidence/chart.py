@@ -18,7 +18,7 @@ WIDTH: Final = 880
 LABELS: Final = 262
 ROW: Final = 23
 TOP: Final = 58
-_RIGHT: Final = 46
+_RIGHT: Final = 64
 _MAX_LABEL: Final = 40
 _MANY_CHILDREN: Final = 8
 _NARROWEST: Final = 1.4
@@ -151,8 +151,7 @@ def _step_row(
         Mark(scale.x(p.sent.at_ms), "point", f"point of no return, sent {utc(p.sent.at_ms)}")
         for p in points
     ]
-    spent = sum(stretch.to_ms - stretch.from_ms for stretch in step.stretches)
-    note = duration(spent) if step.stretches else step.status
+    note = duration(step.spent_ms) if step.stretches else step.status
     return _row(
         step.title, step.kind, step.status, step.stretches, marks, note, scale, place, depth
     )

@@ -136,7 +136,7 @@ class Gathering:
                 f"collecting evidence: found {len(roots)} root runs among"
                 f" {len(self._traces)} journals, expected one"
             )
-        return [self._traces[run] for run in sorted(self._traces, key=lambda r: r.split("/"))]
+        return sorted(self._traces.values(), key=lambda t: (t.state.created_ms, t.state.run))
 
     def _runs(self, traces: Sequence[Trace]) -> tuple[RunFacts, ...]:
         said = {

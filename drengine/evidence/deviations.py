@@ -130,7 +130,9 @@ def _stopped(record: Record) -> str:
 
 
 def _imported(record: Record) -> str:
-    return "; ".join(f"{key} {text(value)}" for key, value in sorted(record.body.items()))
+    chains = record.body.get("chains")
+    count = len(chains) if isinstance(chains, list) else 0
+    return f"by {text(record.body.get('owner'))}, with {count} chains"
 
 
 Wording = Callable[[Record], str]

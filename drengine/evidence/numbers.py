@@ -15,10 +15,11 @@ ELEMENT: Final = "drengine-numbers"
 """The id of the hidden element."""
 
 
-def numbers_of(facts: EvidenceFacts) -> dict[str, str]:
-    """Return attribute name (without `data-`) -> text."""
+def numbers_of(facts: EvidenceFacts, version: str) -> dict[str, str]:
+    """Return attribute name (without `data-`) -> text; `version` is the renderer's."""
     top = facts.runs[0]
     return {
+        "version": version,
         "facts-sha256": digest(facts.to_json()),
         "run": facts.run,
         "class": facts.run_class,

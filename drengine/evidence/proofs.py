@@ -1,12 +1,13 @@
 """What was proved by reading back: keys, roles and databases.
 
 Pure. A proof counts where its step succeeded and still stands: a step whose group was
-begun anew proves nothing until it succeeds again.
+begun anew proves nothing until it succeeds again. What a failed proof saw is shown, but
+bears nothing out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,16 +54,18 @@ def proofs_of(action: str, traces: Iterable[Trace]) -> list[Proof]:
     ]
 
 
-def _evidence(proofs: Sequence[Proof], name: str) -> Iterator[dict[str, object]]:
-    for proof in proofs:
-        if proof.status is StepStatus.SUCCEEDED:
-            yield from (dict(doc) for doc in objects(proof.trace.evidence.get(name)))
+def _evidence(proofs: Sequence[Proof], name: str) -> Iterator[Mapping[str, object]]:
+    """Yield what the proofs saw, those made last at the end; a failed proof saw things too."""
+    made = sorted(proofs, key=lambda proof: proof.trace.evidence_ms)
+    for proof in made:
+        yield from objects(proof.trace.evidence.get(name))
 
 
 def keys_of(proofs: Sequence[Proof]) -> tuple[KeyFacts, ...]:
-    """Return the key versions that the proofs name."""
-    return tuple(
-        KeyFacts(
+    """Return the key versions as they were last seen."""
+    found: dict[tuple[str, str], KeyFacts] = {}
+    for doc in _evidence(proofs, "keys"):
+        key = KeyFacts(
             name=text(doc.get("name")),
             version=text(doc.get("version")),
             kty=text(doc.get("kty")),
@@ -71,8 +74,8 @@ def keys_of(proofs: Sequence[Proof]) -> tuple[KeyFacts, ...]:
             canary=text(doc.get("canary")) or "none",
             why=text(doc.get("why")),
         )
-        for doc in _evidence(proofs, "keys")
-    )
+        found[key.name, key.version] = key
+    return tuple(found.values())
 
 
 def inventory_of(proofs: Sequence[Proof]) -> KeyInventory | None:
@@ -85,26 +88,32 @@ def inventory_of(proofs: Sequence[Proof]) -> KeyInventory | None:
 
 
 def roles_of(proofs: Sequence[Proof]) -> RoleContinuity | None:
-    """Return the role assignments that the proofs counted."""
-    counted = [
-        proof.trace.evidence
-        for proof in proofs
-        if proof.status is StepStatus.SUCCEEDED and "expected" in proof.trace.evidence
-    ]
+    """Return the role assignments as the last proof counted them."""
+    counted = [proof.trace for proof in proofs if "expected" in proof.trace.evidence]
     if not counted:
         return None
+    doc = max(counted, key=lambda trace: trace.evidence_ms).evidence
     return RoleContinuity(
-        expected=sum(count(doc.get("expected")) for doc in counted),
-        found=sum(count(doc.get("found")) for doc in counted),
-        missing=tuple(item for doc in counted for item in texts(doc.get("missing"))),
-        extra=tuple(item for doc in counted for item in texts(doc.get("extra"))),
+        expected=count(doc.get("expected")),
+        found=count(doc.get("found")),
+        missing=_assignments(doc.get("missing")),
+        extra=_assignments(doc.get("extra")),
+    )
+
+
+def _assignments(value: object) -> tuple[str, ...]:
+    """Return each assignment (scope, role, principal) as one text."""
+    items = value if isinstance(value, (list, tuple)) else ()
+    return tuple(
+        " · ".join(texts(item)) if isinstance(item, (list, tuple)) else text(item) for item in items
     )
 
 
 def databases_of(proofs: Sequence[Proof]) -> tuple[DatabaseFacts, ...]:
-    """Return the databases that the proofs name."""
-    return tuple(
-        DatabaseFacts(
+    """Return the databases as they were last seen."""
+    found: dict[tuple[str, str], DatabaseFacts] = {}
+    for doc in _evidence(proofs, "databases"):
+        database = DatabaseFacts(
             instance=text(doc.get("instance")),
             name=text(doc.get("name")),
             before=text(doc.get("before")),
@@ -113,8 +122,8 @@ def databases_of(proofs: Sequence[Proof]) -> tuple[DatabaseFacts, ...]:
             protector=text(doc.get("protector")),
             thumbprint_equal=flag(doc.get("thumbprint_equal")),
         )
-        for doc in _evidence(proofs, "databases")
-    )
+        found[database.instance, database.name] = database
+    return tuple(found.values())
 
 
 def standing(proofs: Sequence[Proof]) -> tuple[Holds, str] | None:
@@ -160,13 +169,12 @@ def role_criteria(proofs: Sequence[Proof]) -> tuple[Criterion, ...]:
     roles = roles_of(proofs)
     if roles is None:
         return (Criterion(*statement, Holds.NOT_SHOWN, "the proof counts no role"),)
-    detail = f"{roles.found} found, {roles.expected} expected"
+    detail = f"{roles.expected - len(roles.missing)} of {roles.expected}"
     if roles.missing:
         detail += f"; missing: {', '.join(roles.missing[:_NAMED])}"
     if roles.extra:
-        detail += f"; not in the inventory: {len(roles.extra)}"
-    is_whole = not roles.missing and roles.found >= roles.expected
-    return (Criterion(*statement, Holds.YES if is_whole else Holds.NO, detail),)
+        detail += f"; {len(roles.extra)} more that the inventory does not have"
+    return (Criterion(*statement, Holds.NO if roles.missing else Holds.YES, detail),)
 
 
 def database_criteria(proofs: Sequence[Proof]) -> tuple[Criterion, ...]:
@@ -183,13 +191,14 @@ def database_criteria(proofs: Sequence[Proof]) -> tuple[Criterion, ...]:
     down = [f"{d.instance}/{d.name}: {d.status}" for d in found if d.status != "Online"]
     read = [d for d in found if d.canary == "equal"]
     wrong = [f"{d.instance}/{d.name}: different" for d in found if d.canary == "different"]
+    unread = [f"{d.instance}/{d.name}: {d.canary}" for d in found if d.canary != "equal"]
     other = [f"{d.instance}/{d.name}" for d in found if d.thumbprint_equal is False]
     told = [d for d in found if d.thumbprint_equal is True]
     return (
         Criterion(
             *online, Holds.NO if down else Holds.YES, _counted(found, len(found) - len(down), down)
         ),
-        Criterion(*equal, _optional(wrong, read), _counted(found, len(read), wrong)),
+        Criterion(*equal, _optional(wrong, read), _counted(found, len(read), unread)),
         Criterion(*thumbs, _optional(other, told), _counted(found, len(told), other)),
     )
 

@@ -13,7 +13,8 @@ from drengine.model.canonical import JsonObject
 from drengine.model.facts import FindingFacts, Moment, RequestFacts
 from drengine.model.records import Record
 
-_WENT_WRONG: Final = 400
+_ERRORS: Final = 400
+_NOT_THERE: Final = 404
 
 
 def text(value: object) -> str:
@@ -79,8 +80,13 @@ def findings(body: JsonObject, stage: str) -> tuple[FindingFacts, ...]:
 def requests(record: Record) -> tuple[tuple[RequestFacts, ...], int]:
     """Return the requests of a record worth naming, and how many others there were."""
     every = [_request(record.seq, doc) for doc in objects(record.body.get("exchanges"))]
-    named = tuple(r for r in every if r.sent or not 0 < r.status < _WENT_WRONG)
+    named = tuple(r for r in every if r.sent or _went_wrong(r))
     return named, len(every) - len(named)
+
+
+def _went_wrong(request: RequestFacts) -> bool:
+    # "Not there" is what a look before the send hopes for.
+    return request.status == 0 or (request.status >= _ERRORS and request.status != _NOT_THERE)
 
 
 def _request(seq: int, doc: Mapping[str, Any]) -> RequestFacts:

@@ -43,7 +43,7 @@ def _render(template: str, facts: EvidenceFacts, *, standalone: bool) -> str:
         .render(
             facts=facts,
             chart=chart_of(facts),
-            numbers=numbers_of(facts),
+            numbers=numbers_of(facts, drengine.__version__),
             numbers_id=ELEMENT,
             version=drengine.__version__,
             standalone=standalone,

@@ -32,6 +32,7 @@ class StepTrace:
     """What the records so far say of one step, beyond its state."""
 
     clocking: Clocking = field(default_factory=Clocking)
+    queued: Moment | None = None
     began: Moment | None = None
     done: Moment | None = None
     checkpoint: Record | None = None
@@ -42,6 +43,7 @@ class StepTrace:
     findings: dict[str, tuple[FindingFacts, ...]] = field(default_factory=dict)
     error: str = ""
     evidence: JsonObject = field(default_factory=dict)
+    evidence_ms: int = 0
     skipped_by: str = ""
 
 
@@ -143,6 +145,8 @@ class Trace:
             self._finished = moment(record)
         trace = self.steps.get(text(record.body.get("step")))
         if trace is not None:
+            if record.type in _BEGINNINGS and trace.began is None:
+                trace.queued = self._ready(text(record.body.get("step")))
             _note_step(trace, record)
         if record.type is R.GENERATION_ENDED:
             for name in record.body.get("steps", ()):
@@ -185,10 +189,10 @@ class Trace:
             records=last.seq + 1,
             head_seq=last.seq,
             head_sha256=last.sha256,
-            steps=tuple(self._step(step, moment(first), last.at_ms) for step in runbook.steps),
+            steps=tuple(self._step(step, last.at_ms) for step in runbook.steps),
         )
 
-    def _step(self, step: Step, created: Moment, until_ms: int) -> StepFacts:
+    def _step(self, step: Step, until_ms: int) -> StepFacts:
         trace, st = self.steps[step.id], self.state.steps[step.id]
         stretches = trace.clocking.until(until_ms)
         return StepFacts(
@@ -203,7 +207,7 @@ class Trace:
             attempts=trace.attempts,
             failures=trace.failures,
             sends=st.sends,
-            queued=self._queued(step, created),
+            queued=trace.queued or self._ready(step.id),
             began=trace.began,
             ended=trace.done,
             work_ms=total_ms(stretches, Share.WORK),
@@ -220,11 +224,14 @@ class Trace:
             detail=st.detail,
         )
 
-    def _queued(self, step: Step, created: Moment) -> Moment | None:
-        done = [self.steps[need].done for need in step.needs]
-        if any(moment is None for moment in done):
+    def _ready(self, step: str) -> Moment | None:
+        """Return when everything that the step needs was done, None where it is not."""
+        needs = self.outline.runbook.step(step).needs
+        done = [self.steps[need].done for need in needs]
+        known = [moment for moment in done if moment is not None]
+        if len(known) < len(done) or self._first is None:
             return None
-        return max((m for m in done if m is not None), key=lambda m: m.at_ms, default=created)
+        return max(known, key=lambda m: m.at_ms, default=moment(self._first))
 
 
 def _note_step(trace: StepTrace, record: Record) -> None:
@@ -247,4 +254,5 @@ def _note_step(trace: StepTrace, record: Record) -> None:
         trace.skipped_by = record.actor
     elif record.type in _ENDINGS:
         trace.checkpoint = record
-        trace.evidence = mapping(body.get("evidence"))
+    if record.type in _STAGES and "evidence" in body:
+        trace.evidence, trace.evidence_ms = mapping(body["evidence"]), record.at_ms

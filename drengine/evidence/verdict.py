@@ -88,7 +88,7 @@ def _service_back(root: Trace, traces: Sequence[Trace]) -> tuple[str, Moment | N
     asked = [proof for proof in proofs if not proof.is_left_out]
     if not asked:
         return "the end of the run", root.facts().finished
-    what = "the last proof that databases are Online"
+    what = "the last proof that databases are Online, its watch included"
     down = any(database.status != "Online" for database in databases_of(asked))
     if down or any(proof.status is not StepStatus.SUCCEEDED for proof in asked):
         return what, None

@@ -34,7 +34,7 @@ def duration(ms: int | None) -> str:
     if ms is None:
         return "—"
     if ms < 0:
-        return f"−{duration(-ms)}"
+        return f"-{duration(-ms)}"
     if 0 < ms < _SECOND:
         return "<1s"
     for unit, name, lower, lower_name in (

@@ -121,7 +121,7 @@ class StepFacts:
     """One step of a run or child run.
 
     Attributes:
-        queued: when everything it needs was done; began: first begin; ended: last checkpoint.
+        queued: when everything it needs was first done; began: first begin; ended: last checkpoint.
         generation: how often its group was begun anew; attempts, sends: over all generations.
         checkpoint_seq: the record after which it is not repeated.
         reads: requests that only read and went well; they are counted, not listed.
@@ -153,6 +153,11 @@ class StepFacts:
     reads: int
     error: str
     detail: str
+
+    @property
+    def spent_ms(self) -> int:
+        """All of its time, from the sum of its stretches."""
+        return sum(stretch.to_ms - stretch.from_ms for stretch in self.stretches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +380,7 @@ class EvidenceFacts:
 
     Attributes:
         run_class: drill, incident or tabletop; is_lab: no real cloud was touched.
-        runs: the run, then its children in order of their ids.
+        runs: the run, then its children in the order in which they were created.
         limits: what this evidence does not prove, in plain sentences.
     """
 
