@@ -39,6 +39,8 @@ CREATE TABLE IF NOT EXISTS calls (
 );
 """
 
+_LAST: Final = "\U0010ffff"
+"""Sorts behind everything that a key may hold."""
 CALL_COLUMNS: Final = (
     "wall_ms",
     "virtual_ms",
@@ -120,17 +122,32 @@ class Tx:
         cursor = self._sql.execute("DELETE FROM docs WHERE kind = ? AND key = ?", (kind, key))
         return cursor.rowcount > 0
 
-    def find(self, kind: str, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    def find(
+        self, kind: str, prefix: str = "", *, after: str = "", limit: int = -1
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the documents of a kind whose key starts with `prefix`, ordered by key.
 
         The rows are read before the first is yielded, so the caller may write meanwhile.
+
+        Parameters:
+            after: only keys behind this one.
+            limit: at most so many; -1 means all.
         """
-        sql = "SELECT key, doc FROM docs WHERE kind = ? AND key >= ? ORDER BY key"
-        if prefix:
-            sql = "SELECT key, doc FROM docs WHERE kind = ? AND key >= ? AND key < ? ORDER BY key"
-        bounds = (kind, prefix, prefix + "\U0010ffff") if prefix else (kind, prefix)
+        sql = (
+            "SELECT key, doc FROM docs WHERE kind = ? AND key >= ? AND key < ? AND key > ?"
+            " ORDER BY key LIMIT ?"
+        )
+        bounds = (kind, prefix, prefix + _LAST, after, limit)
         for key, doc in self._sql.execute(sql, bounds).fetchall():
             yield key, json.loads(doc)
+
+    def count(self, kind: str, prefix: str = "") -> int:
+        """Return how many documents of a kind have a key that starts with `prefix`."""
+        row = self._sql.execute(
+            "SELECT count(*) FROM docs WHERE kind = ? AND key >= ? AND key < ?",
+            (kind, prefix, prefix + _LAST),
+        ).fetchone()
+        return int(row[0])
 
     def put_blob(self, key: str, data: bytes) -> None:
         """Write large bytes under a key of their own table."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -99,15 +99,20 @@ def _get(call: Call) -> Response:
     return state.answer(call, 200, keystore.bundle(call.tx, hsm, document["name"], found))
 
 
-def _page(call: Call, items: Iterable[tuple[str, dict[str, Any]]]) -> Response:
-    """Answer one page of a list; the items come with the key to go on from."""
-    limit = min(int(call.request.query.get("maxresults") or PAGE), PAGE)
-    after = call.request.query.get("$skiptoken", "")
-    found = [(mark, item) for mark, item in items if mark > after]
-    body: dict[str, Any] = {"value": [item for _, item in found[:limit]]}
-    if len(found) > limit:
+def _page_size(call: Call) -> int:
+    text = call.request.query.get("maxresults") or str(PAGE)
+    if not text.isdigit() or int(text) == 0:
+        raise LabFault(400, "BadParameter", "maxresults must be a number from 1 to 25.")
+    return min(int(text), PAGE)
+
+
+def _page(call: Call, items: list[tuple[str, dict[str, Any]]]) -> Response:
+    """Answer one page; `items` has one more than fits where another page follows."""
+    limit = _page_size(call)
+    body: dict[str, Any] = {"value": [item for _, item in items[:limit]]}
+    if len(items) > limit:
         version = quote(call.request.query.get("api-version", ""))
-        token = quote(found[limit - 1][0], safe="")
+        token = quote(items[limit - 1][0], safe="")
         body["nextLink"] = (
             f"https://{call.request.host}{call.request.path}?api-version={version}"
             f"&$skiptoken={token}&maxresults={limit}"
@@ -115,34 +120,38 @@ def _page(call: Call, items: Iterable[tuple[str, dict[str, Any]]]) -> Response:
     return state.answer(call, 200, body)
 
 
+def _documents(call: Call, hsm: dict[str, Any], kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    after = call.request.query.get("$skiptoken", "")
+    return call.tx.find(kind, f"{hsm['name']}/", after=after, limit=_page_size(call) + 1)
+
+
+def _newest(call: Call, hsm: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    newest = document["versions"][-1]
+    return keystore.list_item(call.tx, hsm, document["name"], newest, with_version=False)
+
+
 def _list(call: Call) -> Response:
     hsm = _load(call, "/keys/read/action")
-    return _page(
-        call,
-        (
-            (
-                key,
-                keystore.list_item(
-                    call.tx, hsm, one["name"], one["versions"][-1], with_version=False
-                ),
-            )
-            for key, one in call.tx.find(keystore.KEY, f"{hsm['name']}/")
-        ),
-    )
+    found = _documents(call, hsm, keystore.KEY)
+    return _page(call, [(key, _newest(call, hsm, one)) for key, one in found])
 
 
 def _versions(call: Call) -> Response:
     hsm = _load(call, "/keys/read/action")
     document, _ = keystore.find(call.tx, hsm["name"], _name(call))
+    after = call.request.query.get("$skiptoken", "")
+    found = [
+        (f"{number:04}", one)
+        for number, one in enumerate(document["versions"])
+        if f"{number:04}" > after
+    ]
+    name = document["name"]
     return _page(
         call,
-        (
-            (
-                f"{number:04}",
-                keystore.list_item(call.tx, hsm, document["name"], one, with_version=True),
-            )
-            for number, one in enumerate(document["versions"])
-        ),
+        [
+            (mark, keystore.list_item(call.tx, hsm, name, one, with_version=True))
+            for mark, one in found
+        ],
     )
 
 
@@ -230,18 +239,10 @@ def _get_deleted(call: Call) -> Response:
 
 def _list_deleted(call: Call) -> Response:
     hsm = _load(call, "/keys/deletedKeys/read/action")
-    items = (
-        (
-            key,
-            {
-                **keystore.list_item(
-                    call.tx, hsm, one["name"], one["versions"][-1], with_version=False
-                ),
-                **keystore.deleted_members(call.tx, hsm, one),
-            },
-        )
-        for key, one in call.tx.find(keystore.DELETED_KEY, f"{hsm['name']}/")
-    )
+    items = [
+        (key, {**_newest(call, hsm, one), **keystore.deleted_members(call.tx, hsm, one)})
+        for key, one in _documents(call, hsm, keystore.DELETED_KEY)
+    ]
     return _page(call, items)
 
 

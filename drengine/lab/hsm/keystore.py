@@ -161,7 +161,7 @@ def add_version(tx: Tx, hsm: str, name: str, version: Version) -> KeyDocument:
     document = tx.get(KEY, key) or {"name": name, "versions": []}
     if len(document["versions"]) >= MAX_VERSIONS:
         raise LabFault(409, "Conflict", f"A key has at most {MAX_VERSIONS} versions.")
-    if not document["versions"] and sum(1 for _ in tx.find(KEY, f"{hsm}/")) >= MAX_KEYS:
+    if not document["versions"] and tx.count(KEY, f"{hsm}/") >= MAX_KEYS:
         raise LabFault(409, "Conflict", f"A Managed HSM has at most {MAX_KEYS} keys.")
     document["versions"].append(version)
     tx.put(KEY, key, document)

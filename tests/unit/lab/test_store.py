@@ -16,6 +16,8 @@ def test_documents_are_found_in_order_by_prefix(store: Store) -> None:
         tx.put("other", "b/3", {})
         assert [key for key, _ in tx.find("kind", "b/")] == ["b/1", "b/2"]
         assert [key for key, _ in tx.find("kind")] == ["a/1", "b", "b/1", "b/2", "c/1"]
+        assert [key for key, _ in tx.find("kind", after="b", limit=2)] == ["b/1", "b/2"]
+        assert (tx.count("kind"), tx.count("kind", "b/"), tx.count("none")) == (5, 2, 0)
         assert tx.get("kind", "b/1") == {"key": "b/1"}
         assert tx.delete("kind", "b/1") is True
         assert tx.delete("kind", "b/1") is False
