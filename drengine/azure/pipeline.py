@@ -233,9 +233,13 @@ async def _read_once(attempt: Attempt, call: Callable[[], Awaitable[T]]) -> T:
         last = attempt.flights[-1] if attempt.flights else None
         if last is not None and last.status >= _REDIRECTS:
             raise _refusal(attempt.what, last) from None
-        if not isinstance(error, (ClientError, ValueError)):
-            raise  # a bug here, not a fault of the service
-        raise _unreachable(attempt.what, error, last) from None
+        if isinstance(error, (ClientError, ValueError)):
+            raise _unreachable(attempt.what, error, last) from None
+        if last is None:
+            raise  # nothing was asked: a bug here, not a fault of the service
+        # the SDK's own models fail in many ways on an answer that is not what it should be
+        message = f"{attempt.what}: the answer of {host_of(last.url)} is not understood"
+        raise AzureError(message, status=last.status, transient=True) from error
     if attempt.flights and attempt.flights[-1].status >= _REDIRECTS:
         raise _refusal(attempt.what, attempt.flights[-1])
     return found

@@ -75,10 +75,14 @@ class Reply:
     hang_seconds: float = 0
     lab: bool | None = None
     """Overrides whether the answer carries the lab's mark."""
+    server: bool = True
+    """Whether the answer carries a `Server` header."""
 
     def raw(self, *, lab: bool) -> bytes:
         body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
-        headers = {"content-length": str(len(body)), "server": "scripted", **self.headers}
+        headers = {"content-length": str(len(body)), **self.headers}
+        if self.server:
+            headers["server"] = "scripted"
         if self.body and not isinstance(self.body, bytes):
             headers.setdefault("content-type", "application/json; charset=utf-8")
         if lab if self.lab is None else self.lab:
@@ -320,6 +324,12 @@ def _forget_challenges() -> None:
 
 
 @pytest.fixture
+def stranger(tmp_path: Path) -> Authority:
+    """Another authority, which signed nothing of the server's."""
+    return Authority(tmp_path)
+
+
+@pytest.fixture
 def tokens() -> Tokens:
     return Tokens()
 
@@ -331,9 +341,11 @@ def naps() -> Naps:
 
 @pytest.fixture
 def new_session(azure: ScriptedAzure, tokens: Tokens, naps: Naps) -> Callable[..., Session]:
-    def make(*, lab: bool = True, total_seconds: float = 20) -> Session:
+    def make(
+        *, lab: bool = True, total_seconds: float = 20, trust: Path = azure.authority.file
+    ) -> Session:
         endpoints = Endpoints()
-        environ = {"HTTPS_PROXY": azure.proxy, "SSL_CERT_FILE": str(azure.authority.file)}
+        environ = {"HTTPS_PROXY": azure.proxy, "SSL_CERT_FILE": str(trust)}
         return Session(
             endpoints,
             TENANT,

@@ -1,0 +1,146 @@
+"""What the status words of the services mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from drengine.azure.operations import status_of
+from drengine.errors import AzureError
+from drengine.model.cloud import Operation, OperationKind, OperationState
+
+HSM = "https://lab--hsm.managedhsm.azure.net"
+ARM = "https://management.azure.com/subscriptions/s"
+JOB = Operation(OperationKind.HSM_JOB, f"{HSM}/backup/1/pending", "1", HSM)
+UPLOAD = Operation(OperationKind.SD_UPLOAD, f"{HSM}/securitydomain/upload/pending", "", HSM)
+LOCATION = Operation(OperationKind.ARM, f"{ARM}/locations/x/managedHsmOperationResults/1", "1", "r")
+RESOURCE = Operation(OperationKind.ARM, f"{ARM}/managedHSMs/x", "", "r")
+ASYNC = Operation(OperationKind.ARM, f"{ARM}/locations/x/managedInstanceKeyAzureAsyncOperation/1")
+
+RUNNING, SUCCEEDED, FAILED = (
+    OperationState.RUNNING,
+    OperationState.SUCCEEDED,
+    OperationState.FAILED,
+)
+
+
+@pytest.mark.parametrize(
+    ("word", "state"),
+    [
+        ("InProgress", RUNNING),
+        ("inprogress", RUNNING),
+        ("Accepted", RUNNING),
+        ("a word of next year", RUNNING),
+        ("Success", SUCCEEDED),
+        ("Succeeded", SUCCEEDED),
+        ("SUCCEEDED", SUCCEEDED),
+        ("Failed", FAILED),
+        ("Canceled", FAILED),
+        ("Cancelled", FAILED),
+    ],
+)
+@pytest.mark.parametrize("operation", [JOB, UPLOAD, ASYNC])
+def test_a_status_word_decides(word, state, operation):
+    assert status_of(operation, 200, {}, {"status": word}).state is state
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "body", "state"),
+    [
+        (LOCATION, 202, {}, RUNNING),
+        (LOCATION, 200, {}, SUCCEEDED),
+        (LOCATION, 204, {}, SUCCEEDED),
+        (LOCATION, 200, {"properties": {"provisioningState": "Provisioning"}}, SUCCEEDED),
+        (LOCATION, 200, {"properties": {"provisioningState": "Failed"}}, FAILED),
+        (RESOURCE, 200, {"properties": {"provisioningState": "Provisioning"}}, RUNNING),
+        (RESOURCE, 200, {"properties": {"provisioningState": "Succeeded"}}, SUCCEEDED),
+        (RESOURCE, 200, {"properties": {"provisioningState": "Failed"}}, FAILED),
+        (RESOURCE, 200, {"properties": {"thumbprint": "A"}}, SUCCEEDED),
+    ],
+)
+def test_where_there_is_no_word_the_answer_itself_decides(operation, status, body, state):
+    assert status_of(operation, status, {}, body).state is state
+
+
+def test_a_success_with_an_error_inside_is_a_failure():
+    body = {"status": "Succeeded", "error": {"code": "BadParameter", "message": "no"}}
+    found = status_of(JOB, 200, {}, body)
+    assert (found.state, found.error_code, found.detail) == (FAILED, "BadParameter", "no")
+
+
+def test_an_empty_error_object_of_an_old_service_is_no_error():
+    body = {"status": "Succeeded", "error": {"code": None, "message": None, "innererror": None}}
+    assert status_of(JOB, 200, {}, body).state is SUCCEEDED
+
+
+def test_a_failure_inside_a_200_carries_its_code_and_text():
+    error = {"code": "SameKeyMaterialNotFoundOnRemoteServer", "message": "All servers must"}
+    found = status_of(ASYNC, 200, {}, {"status": "Failed", "error": error})
+    assert (found.state, found.error_code, found.detail) == (
+        FAILED,
+        "SameKeyMaterialNotFoundOnRemoteServer",
+        "All servers must",
+    )
+
+
+def test_a_finished_backup_names_its_folder_and_a_wait_is_passed_on():
+    folder = "https://a.blob.core.windows.net/c/mhsm-x-2026"
+    body = {"status": "Succeeded", "azureStorageBlobContainerUri": folder}
+    found = status_of(JOB, 200, {"retry-after": "3"}, body)
+    assert (found.result, found.retry_after_ms) == (folder, 3000)
+
+
+def test_the_words_of_the_security_domain_are_the_detail():
+    body = {"status": "InProgress", "status_details": "The Security Domain is being restored."}
+    assert status_of(UPLOAD, 200, {}, body).detail == "The Security Domain is being restored."
+
+
+@pytest.mark.parametrize("operation", [JOB, UPLOAD, LOCATION, ASYNC])
+async def test_a_status_url_that_is_gone_is_lost(operation, azure, cloud, new_reply):
+    azure.answer(new_reply(404, body={"error": {"code": "OperationIdNotFound"}}))
+    assert (await cloud.operations.poll(operation)).state is OperationState.LOST
+
+
+async def test_a_gateway_timeout_on_a_poll_is_survived(azure, cloud, new_reply):
+    azure.answer(new_reply(504), new_reply(200, body={"status": "Succeeded"}))
+    assert (await cloud.operations.poll(LOCATION)).state is SUCCEEDED
+
+
+async def test_a_poll_of_the_resource_manager_that_is_answered_409_ended_the_operation(
+    azure, cloud, new_reply
+):
+    azure.answer(new_reply(409, body={"error": {"code": "ConflictError", "message": "taken"}}))
+    found = await cloud.operations.poll(LOCATION)
+    assert (found.state, found.error_code) == (FAILED, "ConflictError")
+
+
+async def test_a_refused_poll_of_a_job_does_not_end_the_job(azure, cloud, new_reply):
+    azure.answer(new_reply(403, body={"error": {"code": "Forbidden"}}))
+    with pytest.raises(AzureError):
+        await cloud.operations.poll(JOB)
+
+
+async def test_a_401_to_a_poll_never_sends_the_backup_again(azure, cloud, new_reply):
+    accepted = new_reply(202, {"azure-asyncoperation": JOB.url}, {"jobId": "1"})
+    azure.answer(accepted)
+    operation = await cloud.hsm(HSM).start_backup(_target())
+    replies = [new_reply(401, {"www-authenticate": _challenge()}), new_reply(200, body=_done())]
+    azure.answer(*replies)
+    assert (await cloud.operations.poll(operation)).state is SUCCEEDED
+    assert [a.method for a in azure.changing()] == ["POST"]
+
+
+def _target():
+    from drengine.model.cloud import StorageTarget  # noqa: PLC0415 (used by one test)
+
+    return StorageTarget("https://lab-acct.blob.core.windows.net/c")
+
+
+def _challenge():
+    return (
+        'Bearer authorization="https://login.microsoftonline.com/t", '
+        'resource="https://managedhsm.azure.net"'
+    )
+
+
+def _done():
+    return {"status": "Succeeded"}
