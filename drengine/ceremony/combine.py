@@ -16,15 +16,9 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import drengine
 from drengine.ceremony.domain import MAX_DOMAIN_BYTES
 from drengine.ceremony.files import read_input, require_new, write_new
 from drengine.ceremony.messages import (
@@ -34,7 +28,7 @@ from drengine.ceremony.messages import (
     KeySource,
     read_answer,
 )
-from drengine.errors import CeremonyError
+from drengine.ceremony.spawn import ask_child, no_answer, start_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,12 +37,7 @@ __all__ = ["CombineReport", "KeySource", "combine"]
 
 _MAX_CERTIFICATE_BYTES: Final = 64 * 1024
 _CHILD_SECONDS: Final = 300
-# `-I` leaves out the current folder and PYTHON* variables. The package's own folder is
-# put last, so that it is found in a source checkout and shadows nothing elsewhere.
-_START: Final = (
-    "import sys; sys.path.append(sys.argv[1]); from drengine.ceremony.child import main; main()"
-)
-_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
+_START: Final = start_line("drengine.ceremony.child")
 
 
 def combine(
@@ -92,40 +81,11 @@ def _absolute(key: KeySource) -> KeySource:
 
 
 def _ask_child(request: CombineRequest) -> tuple[Combined, int]:
-    package_root = str(Path(drengine.__file__).parent.parent.absolute())
+    answer, gone_ns = ask_child(_START, request.to_bytes(), seconds=_CHILD_SECONDS)
     try:
-        finished = subprocess.run(  # noqa: S603 - own interpreter, fixed words, no shell
-            [sys.executable, "-I", "-c", _START, package_root],
-            input=request.to_bytes(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-            timeout=_CHILD_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise _no_answer(f"did not answer within {_CHILD_SECONDS} seconds and was ended") from None
-    gone_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    if finished.returncode != 0:
-        raise _no_answer(_how_it_ended(finished.returncode))
-    try:
-        return read_answer(finished.stdout), gone_ns
+        return read_answer(answer), gone_ns
     except (ValueError, KeyError, TypeError):
-        raise _no_answer("broke off in the middle of its answer") from None
-
-
-def _how_it_ended(returncode: int) -> str:
-    if returncode < 0:
-        return f"was ended by {signal.Signals(-returncode).name}"
-    return f"ended with status {returncode} before it answered"
-
-
-def _no_answer(what: str) -> CeremonyError:
-    return CeremonyError(
-        f"combining: the process that opens keys {what}; no blob was written",
-        hint="Try again. To see whether it can start at all: "
-        f"{sys.executable} -c 'import drengine.ceremony.child'",
-    )
+        raise no_answer("combining", "broke off in the middle of its answer") from None
 
 
 def _report(combined: Combined, out: Path, gone_ns: int) -> CombineReport:

@@ -3,7 +3,7 @@
 Not here: cryptography. `jose` opens and seals what this module has checked.
 
 Rules (RFC 7516 §7.1, and what Managed HSM writes):
-- The header has exactly `alg`, `enc` and `kid`. Only `dir` and `RSA-OAEP-256` with
+- The header has exactly `alg`, `enc`, `kid` and what the caller names. Only `dir` and `RSA-OAEP-256` with
   `A256CBC-HS512` exist here, and a caller says which of the two it expects.
 - The initialisation vector has 16 bytes and the tag has 32, no more and no less: a
   reader that takes a shorter tag takes unauthenticated bytes.
@@ -13,7 +13,8 @@ Rules (RFC 7516 §7.1, and what Managed HSM writes):
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -44,6 +45,7 @@ class CompactJwe:
     """A JWE whose shape is right; nothing in it is authenticated yet.
 
     `header_text` is the first segment as it was written: the tag covers its letters.
+    `extra` are header members beyond Azure's own; only ceremony shares have some.
     """
 
     header_text: str
@@ -52,6 +54,7 @@ class CompactJwe:
     iv: bytes
     ciphertext: bytes
     tag: bytes
+    extra: Mapping[str, str] = field(default_factory=dict)
 
     def to_text(self) -> str:
         """Return the five segments joined by dots."""
@@ -59,19 +62,28 @@ class CompactJwe:
         return ".".join((self.header_text, *map(strict.encode_base64url, rest)))
 
 
-def write_header(agreement: KeyAgreement, kid: str) -> str:
+def write_header(
+    agreement: KeyAgreement, kid: str, extra: Mapping[str, str] | None = None
+) -> str:
     """Return the first segment, with its members in the order that Azure writes."""
-    header = {"alg": agreement.value, "enc": CONTENT_ENCRYPTION, "kid": kid}
+    header = {"alg": agreement.value, "enc": CONTENT_ENCRYPTION, "kid": kid, **(extra or {})}
     written = json.dumps(header, separators=(",", ":"))
     return strict.encode_base64url(written.encode("ascii"))
 
 
-def parse_jwe(written: str, agreement: KeyAgreement, *, kid: str | None = None) -> CompactJwe:
+def parse_jwe(
+    written: str,
+    agreement: KeyAgreement,
+    *,
+    kid: str | None = None,
+    extra_names: Sequence[str] = (),
+) -> CompactJwe:
     """Take a compact JWE apart and check every length in it.
 
     Parameters:
         kid: the only key id allowed; None allows any, because Azure puts a random
             one on shares.
+        extra_names: header members that must be there besides Azure's own.
 
     Raises:
         CeremonyError: says which segment is not what it must be.
@@ -86,23 +98,25 @@ def parse_jwe(written: str, agreement: KeyAgreement, *, kid: str | None = None) 
         strict.decode_base64url(segment, f"its {name}")
         for segment, name in zip(segments, names, strict=True)
     )
-    found_kid = _read_header(header, agreement)
+    found_kid, extra = _read_header(header, agreement, extra_names)
     if kid is not None and found_kid != kid:
         raise CeremonyError(f"its header names the key {found_kid[:64]!r}, not {kid!r}")
     _check_lengths(agreement, wrapped, iv, ciphertext, tag)
-    return CompactJwe(segments[0], found_kid, wrapped, iv, ciphertext, tag)
+    return CompactJwe(segments[0], found_kid, wrapped, iv, ciphertext, tag, extra)
 
 
-def _read_header(data: bytes, agreement: KeyAgreement) -> str:
+def _read_header(
+    data: bytes, agreement: KeyAgreement, extra_names: Sequence[str]
+) -> tuple[str, dict[str, str]]:
+    names = ("alg", "enc", "kid", *extra_names)
     try:
-        header = strict.members(
-            strict.load_json(data, max_bytes=_MAX_HEADER_BYTES), ("alg", "enc", "kid"), "it"
-        )
+        header = strict.members(strict.load_json(data, max_bytes=_MAX_HEADER_BYTES), names, "it")
     except CeremonyError as error:
         raise CeremonyError(f"its header is refused: {error.message}") from None
     strict.literal(header["alg"], agreement.value, "its header's 'alg'")
     strict.literal(header["enc"], CONTENT_ENCRYPTION, "its header's 'enc'")
-    return strict.text(header["kid"], "its header's 'kid'")
+    extra = {name: strict.text(header[name], f"its header's {name!r}") for name in extra_names}
+    return strict.text(header["kid"], "its header's 'kid'"), extra
 
 
 def _check_lengths(

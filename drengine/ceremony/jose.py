@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding as rsa_padding
@@ -34,6 +34,8 @@ from drengine.ceremony.compact import (
 from drengine.errors import CeremonyError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 CONTENT_KEY_BYTES: Final = 64
@@ -41,6 +43,46 @@ _HALF: Final = CONTENT_KEY_BYTES // 2
 _OAEP: Final = rsa_padding.OAEP(
     mgf=rsa_padding.MGF1(algorithm=hashes.SHA256()), algorithm=hashes.SHA256(), label=None
 )
+
+
+class Unwrapper(Protocol):
+    """Whatever holds an RSA key that opens shares: a key in memory, or a token."""
+
+    @property
+    def public_key(self) -> RSAPublicKey:
+        """The public half."""
+        ...
+
+    def unwrap(self, wrapped_key: bytes) -> bytes:
+        """Undo RSA-OAEP-256.
+
+        Raises:
+            CeremonyError: this key does not open it; nothing more is said.
+        """
+        ...
+
+
+class SoftwareKey:
+    """A private key in this process's memory."""
+
+    def __init__(self, private_key: RSAPrivateKey) -> None:
+        self._private_key = private_key
+
+    @property
+    def public_key(self) -> RSAPublicKey:
+        """The public half."""
+        return self._private_key.public_key()
+
+    def unwrap(self, wrapped_key: bytes) -> bytes:
+        """Undo RSA-OAEP-256.
+
+        Raises:
+            CeremonyError: this key does not open it.
+        """
+        try:
+            return self._private_key.decrypt(wrapped_key, _OAEP)
+        except ValueError:
+            raise CeremonyError("this key does not open it") from None
 
 
 def open_direct(jwe: CompactJwe, content_key: bytes) -> bytes:
@@ -63,22 +105,27 @@ def open_direct(jwe: CompactJwe, content_key: bytes) -> bytes:
 
 
 def open_with_key(jwe: CompactJwe, private_key: RSAPrivateKey) -> bytes:
-    """Unwrap the content key with an RSA key, then open the JWE.
+    """Unwrap the content key with an RSA key in memory, then open the JWE.
 
     Raises:
         CeremonyError: the key does not open it, or the tag does not verify.
     """
-    key_bytes = (private_key.key_size + 7) // 8
-    if len(jwe.wrapped_key) != key_bytes:
+    return open_with(jwe, SoftwareKey(private_key))
+
+
+def open_with(jwe: CompactJwe, holder: Unwrapper) -> bytes:
+    """Let a holder unwrap the content key, then open the JWE.
+
+    Raises:
+        CeremonyError: the key does not open it, or the tag does not verify.
+    """
+    key_bits = holder.public_key.key_size
+    if len(jwe.wrapped_key) != (key_bits + 7) // 8:
         raise CeremonyError(
             f"it is sealed to an RSA key of {len(jwe.wrapped_key) * 8} bits; "
-            f"this key has {private_key.key_size}"
+            f"this key has {key_bits}"
         )
-    try:
-        content_key = private_key.decrypt(jwe.wrapped_key, _OAEP)
-    except ValueError:
-        raise CeremonyError("this key does not open it") from None
-    return open_direct(jwe, content_key)
+    return open_direct(jwe, holder.unwrap(jwe.wrapped_key))
 
 
 def seal_direct(plaintext: bytes, *, content_key: bytes, iv: bytes, kid: str) -> CompactJwe:
@@ -87,11 +134,25 @@ def seal_direct(plaintext: bytes, *, content_key: bytes, iv: bytes, kid: str) ->
 
 
 def seal_to_key(
-    plaintext: bytes, public_key: RSAPublicKey, *, content_key: bytes, iv: bytes, kid: str
+    plaintext: bytes,
+    public_key: RSAPublicKey,
+    *,
+    content_key: bytes,
+    iv: bytes,
+    kid: str,
+    extra: Mapping[str, str] | None = None,
 ) -> CompactJwe:
-    """Seal bytes to the holder of one RSA key."""
+    """Seal bytes to the holder of one RSA key; the tag covers `extra` header members too."""
     wrapped_key = public_key.encrypt(content_key, _OAEP)
-    return _seal(KeyAgreement.RSA, plaintext, content_key, iv=iv, kid=kid, wrapped_key=wrapped_key)
+    return _seal(
+        KeyAgreement.RSA,
+        plaintext,
+        content_key,
+        iv=iv,
+        kid=kid,
+        wrapped_key=wrapped_key,
+        extra=extra,
+    )
 
 
 def _seal(
@@ -102,15 +163,16 @@ def _seal(
     iv: bytes,
     kid: str,
     wrapped_key: bytes,
+    extra: Mapping[str, str] | None = None,
 ) -> CompactJwe:
     _require_content_key(content_key)
-    header_text = write_header(agreement, kid)
+    header_text = write_header(agreement, kid, extra)
     padder = PKCS7(BLOCK_BYTES * 8).padder()
     encryptor = Cipher(algorithms.AES(content_key[_HALF:]), modes.CBC(iv)).encryptor()
     padded = padder.update(plaintext) + padder.finalize()
     ciphertext = encryptor.update(padded) + encryptor.finalize()
     tag = _tag(content_key[:_HALF], header_text, iv, ciphertext)
-    return CompactJwe(header_text, kid, wrapped_key, iv, ciphertext, tag)
+    return CompactJwe(header_text, kid, wrapped_key, iv, ciphertext, tag, extra or {})
 
 
 def _tag(mac_key: bytes, header_text: str, iv: bytes, ciphertext: bytes) -> bytes:

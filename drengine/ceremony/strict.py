@@ -45,7 +45,7 @@ def decode_base64url(text: str, where: str) -> bytes:
     return data
 
 
-def load_json(data: bytes, *, max_bytes: int) -> object:
+def load_json(data: bytes, *, max_bytes: int, max_brackets: int = _MAX_BRACKETS) -> object:
     """Parse one JSON document after its size and nesting were checked.
 
     A UTF-8 byte-order mark is passed over: Windows tools add one when they save.
@@ -55,8 +55,8 @@ def load_json(data: bytes, *, max_bytes: int) -> object:
     """
     if len(data) > max_bytes:
         raise CeremonyError(f"it has {len(data)} bytes; drengine reads at most {max_bytes}")
-    if data.count(b"{") + data.count(b"[") > _MAX_BRACKETS:
-        raise CeremonyError(f"it has more than {_MAX_BRACKETS} nested objects and lists")
+    if data.count(b"{") + data.count(b"[") > max_brackets:
+        raise CeremonyError(f"it has more than {max_brackets} nested objects and lists")
     try:
         return json.loads(
             data.decode("utf-8-sig"),

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from drengine.ceremony.certificates import thumbprint_of
-from drengine.ceremony.jose import open_direct, open_with_key
+from drengine.ceremony.jose import SoftwareKey, open_direct, open_with
 from drengine.ceremony.kdf import derive_content_key
 from drengine.ceremony.shamir import Share, recover
 from drengine.errors import CeremonyError, DomainError, QuorumError, ShareError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
     from drengine.ceremony.domain import SealedShare, SecurityDomain
+    from drengine.ceremony.jose import Unwrapper
     from drengine.ceremony.parts import SealedPart
 
 
@@ -43,6 +44,13 @@ class PlainPart:
 def open_share(
     domain: SecurityDomain, certificate: Certificate | None, private_key: RSAPrivateKey
 ) -> Share:
+    """Open one custodian's share with a key in memory; see `open_share_with`."""
+    return open_share_with(domain, certificate, SoftwareKey(private_key))
+
+
+def open_share_with(
+    domain: SecurityDomain, certificate: Certificate | None, holder: Unwrapper
+) -> Share:
     """Open the share that belongs to one custodian; `holder` is its x5t#S256 in the file.
 
     Raises:
@@ -50,7 +58,8 @@ def open_share(
     """
     x5t_256 = ""
     if certificate is not None:
-        if certificate.public_key() != private_key.public_key():
+        # Before any decryption: a wrong key or token slot must not cost a try.
+        if certificate.public_key() != holder.public_key:
             raise ShareError(
                 "the private key does not belong to its certificate "
                 f"(x5t#S256 {thumbprint_of(certificate)})",
@@ -60,13 +69,13 @@ def open_share(
         x5t_256 = thumbprint_of(certificate)
     for sealed in domain.shares:
         if sealed.x5t_256 == x5t_256:
-            return _open_named_share(sealed, private_key)
-    return _open_any_share(domain, x5t_256, private_key)
+            return _open_named_share(sealed, holder)
+    return _open_any_share(domain, x5t_256, holder)
 
 
-def _open_named_share(sealed: SealedShare, private_key: RSAPrivateKey) -> Share:
+def _open_named_share(sealed: SealedShare, holder: Unwrapper) -> Share:
     try:
-        return Share.from_bytes(open_with_key(sealed.jwe, private_key), sealed.x5t_256)
+        return Share.from_bytes(open_with(sealed.jwe, holder), sealed.x5t_256)
     except ShareError:
         raise
     except CeremonyError as error:
@@ -78,10 +87,10 @@ def _open_named_share(sealed: SealedShare, private_key: RSAPrivateKey) -> Share:
         ) from None
 
 
-def _open_any_share(domain: SecurityDomain, x5t_256: str, private_key: RSAPrivateKey) -> Share:
+def _open_any_share(domain: SecurityDomain, x5t_256: str, holder: Unwrapper) -> Share:
     for sealed in domain.shares:
         try:
-            plaintext = open_with_key(sealed.jwe, private_key)
+            plaintext = open_with(sealed.jwe, holder)
         except CeremonyError:
             continue
         return Share.from_bytes(plaintext, sealed.x5t_256)

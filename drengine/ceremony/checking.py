@@ -1,0 +1,112 @@
+"""What can be told of a contribution before anything secret is touched.
+
+The combiner's session asks this when a contribution arrives, and the child that opens
+shares asks it again.
+
+Not here: whether a share opens, and whether it is right: only a quorum can tell.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drengine.ceremony.request import require_valid, same_person
+from drengine.ceremony.sealing import check_binding
+from drengine.ceremony.signing import check_signature
+from drengine.errors import CeremonyError, QuorumError, ShareError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from drengine.ceremony.contribution import Attestation, Contribution
+    from drengine.ceremony.request import CeremonyRequest
+
+
+def check_contribution(
+    contribution: Contribution, request: CeremonyRequest, *, now_ms: int
+) -> None:
+    """Hold a contribution against the request it must be for.
+
+    Raises:
+        CeremonyError, ShareError: names the custodian and what does not fit.
+    """
+    require_valid(request, now_ms)
+    check_attestation(contribution.attestation, request)
+    check_binding(contribution, request)
+
+
+def check_attestation(attestation: Attestation, request: CeremonyRequest) -> None:
+    """Hold a statement against the request, and its signature against the enrolled key.
+
+    Raises:
+        CeremonyError, ShareError: names the custodian and what does not fit.
+    """
+    statement = attestation.statement
+    who = f"the contribution of {statement.custodian!r} ({statement.x5t_256})"
+    if statement.run_class != request.run_class:
+        raise CeremonyError(
+            f"{who} was given to a {statement.run_class}, this ceremony is of class "
+            f"{request.run_class}; a drill's share never serves an incident",
+            hint="Ask this custodian to contribute to this ceremony's request.",
+        )
+    expected = (request.ceremony, request.digest, request.exchange_x5t_256, request.required)
+    found = (
+        statement.ceremony,
+        statement.request,
+        statement.exchange_x5t_256,
+        statement.required,
+    )
+    if found != expected:
+        raise ShareError(
+            f"{who} was given to another request: ceremony {statement.ceremony}, digest "
+            f"{statement.request[:12]}…; this is {request.ceremony}, {request.digest[:12]}…",
+            hint="Ask this custodian to contribute to this ceremony's request.",
+        )
+    check_person(request, statement.custodian, statement.x5t_256)
+    invited = request.invited(statement.x5t_256)
+    check_signature(attestation, invited.key if invited else b"")
+
+
+def check_person(request: CeremonyRequest, name: str, x5t_256: str) -> None:
+    """Check that somebody may contribute: invited, by this name, and in no other role.
+
+    Raises:
+        ShareError: not invited, or enrolled under another name.
+        CeremonyError: the combiner or a witness.
+    """
+    invited = request.invited(x5t_256)
+    if invited is None:
+        raise ShareError(
+            f"{name!r} holds {x5t_256}, which is none of the {len(request.custodians)} "
+            "certificates of this request",
+            hint="Is this the security domain that this custodian's certificate was given for?",
+        )
+    if invited.name and same_person(invited.name) != same_person(name):
+        raise ShareError(
+            f"the certificate {x5t_256} is enrolled for {invited.name!r}, not for {name!r}",
+            hint="Give the enrolled name with --name, or correct the register and open anew.",
+        )
+    if same_person(name) == same_person(request.combiner):
+        raise CeremonyError(f"{name!r} is the combiner of this ceremony; nobody is both")
+    if same_person(name) in map(same_person, request.witnesses):
+        raise CeremonyError(f"{name!r} is a witness of this ceremony; nobody is both")
+
+
+def check_distinct(contributions: Sequence[Contribution]) -> None:
+    """Check that no custodian counts twice.
+
+    Raises:
+        QuorumError: names who does.
+    """
+    for members in (
+        [one.statement.x5t_256 for one in contributions],
+        [same_person(one.statement.custodian) for one in contributions],
+        [one.statement.key for one in contributions if one.statement.key],
+    ):
+        for member in members:
+            if members.count(member) > 1:
+                shown = member if isinstance(member, str) else "one signing key"
+                raise QuorumError(
+                    f"two contributions are of the same custodian: {shown}",
+                    hint="Each custodian counts once: give contributions of different ones.",
+                )

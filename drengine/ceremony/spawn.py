@@ -1,0 +1,94 @@
+"""Start a fresh interpreter for one piece of secret work, ask it once, and let it end.
+
+Not here: what the children do (`child`, `contributing`, `joining`, `possession`).
+
+Rules:
+- A fresh interpreter, not a fork: nothing of this process is in it but the request.
+- Passphrases, PINs and keys travel by the pipe, never by arguments or environment.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import drengine
+from drengine.errors import CeremonyError
+
+CHILD_SECONDS: Final = 300
+_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
+TOKEN_ENVIRONMENT: Final = ("HOME", "SOFTHSM2_CONF", "P11_KIT_STRICT")
+"""What PKCS#11 modules read their configuration by; passed on for tokens only."""
+
+
+def start_line(module: str) -> str:
+    """Return the one line that a child runs.
+
+    `-I` leaves out the current folder and PYTHON* variables. The package's own folder is
+    put last, so that it is found in a source checkout and shadows nothing elsewhere.
+    """
+    return f"import sys; sys.path.append(sys.argv[1]); from {module} import main; main()"
+
+
+def command_of(start: str) -> list[str]:
+    """Return the command of a child."""
+    package_root = str(Path(drengine.__file__).parent.parent.absolute())
+    return [sys.executable, "-I", "-c", start, package_root]
+
+
+def child_environment(more: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return the little that a child is told of the environment."""
+    return {name: os.environ[name] for name in (*_ENVIRONMENT, *more) if name in os.environ}
+
+
+def ask_child(
+    start: str,
+    request: bytes,
+    *,
+    seconds: float = CHILD_SECONDS,
+    environment: tuple[str, ...] = (),
+    doing: str = "combining",
+) -> tuple[bytes, int]:
+    """Run a child on one request; return its answer and the moment it was gone.
+
+    Raises:
+        CeremonyError: it ended without an answer.
+    """
+    try:
+        finished = subprocess.run(  # noqa: S603 - own interpreter, fixed words, no shell
+            command_of(start),
+            input=request,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=child_environment(environment),
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        ended = f"did not answer within {seconds} seconds and was ended"
+        raise no_answer(doing, ended) from None
+    gone_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    if finished.returncode != 0:
+        raise no_answer(doing, how_it_ended(finished.returncode))
+    return finished.stdout, gone_ns
+
+
+def how_it_ended(returncode: int) -> str:
+    """Say how a child ended that gave no answer."""
+    if returncode < 0:
+        return f"was ended by {signal.Signals(-returncode).name}"
+    return f"ended with status {returncode} before it answered"
+
+
+def no_answer(doing: str, what: str) -> CeremonyError:
+    """Return the error for a child without an answer."""
+    return CeremonyError(
+        f"{doing}: the process that opens keys {what}; nothing was written",
+        hint="Try again. To see whether it can start at all: "
+        f"{sys.executable} -c 'import drengine.ceremony.child'",
+    )
