@@ -25,6 +25,7 @@ _SECRETS: Final = (
         r"(?i)(\b(?:sig|sas|token|secret|password|client_secret|assertion)"
         r"\"?\s*(?:=|:|%3D)\s*\"?)[^\s&\"']+"
     ),
+    re.compile(r"(?i)(\bhttps?://)[^/\s@]+(?=@)"),  # the password of a proxy
     re.compile(r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]+"),
     re.compile(r"()\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,4}"),
 )

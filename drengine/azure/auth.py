@@ -19,11 +19,12 @@ import contextlib
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 from azure.core.exceptions import AzureError as ClientError
@@ -31,6 +32,7 @@ from azure.core.exceptions import AzureError as ClientError
 from drengine.azure.answers import redacted
 from drengine.azure.endpoints import CLOUDS, Endpoints, cloud_of_authority
 from drengine.azure.pipeline import SILENT, Patience, Pipeline
+from drengine.azure.ports import AuthKind
 from drengine.azure.transport import SharedTransport
 from drengine.errors import AzureError, InputError, NotAuthorized
 from drengine.model.plan import CloudIdentity
@@ -40,9 +42,11 @@ if TYPE_CHECKING:
     from azure.core.credentials import SupportsTokenInfo
     from azure.identity.aio import CertificateCredential, ClientSecretCredential
 
-AuthKind: TypeAlias = Literal["azure-cli", "environment"]
+__all__ = ["AuthKind", "CachedCredential", "Session", "claims_unverified", "open_session"]
+
 FetchToken: TypeAlias = Callable[[tuple[str, ...], TokenRequestOptions], Awaitable[AccessTokenInfo]]
 
+_ONE_AT_A_TIME: Final = threading.Lock()  # MSAL's cache file does not like company
 EARLY_SECONDS: Final = 300
 """A token is renewed this long before it expires."""
 
@@ -223,7 +227,8 @@ def _cli_token(
     from knack.util import CLIError  # noqa: PLC0415 (loaded already by this way in)
 
     try:
-        return provider.get_token_info(*scopes, options=options)
+        with _ONE_AT_A_TIME:
+            return provider.get_token_info(*scopes, options=options)
     except CLIError as error:
         raise _not_signed_in(error) from None
     except (OSError, ValueError) as error:  # requests' connection errors are OSError

@@ -12,7 +12,7 @@ Rules of every implementation:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from drengine.model.canonical import JsonObject
 from drengine.model.cloud import (
@@ -34,6 +34,9 @@ from drengine.model.cloud import (
     TransferKey,
 )
 from drengine.model.plan import CloudIdentity
+
+AuthKind: TypeAlias = Literal["azure-cli", "environment"]
+"""The ways to sign in; there is no search through further ones."""
 
 
 class Identity(Protocol):

@@ -39,6 +39,7 @@ from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
 from azure.core.rest import HttpRequest
 
+from drengine.azure.answers import redacted
 from drengine.azure.endpoints import Endpoints, host_of
 from drengine.azure.exchanges import (
     SAFE_METHODS,
@@ -251,6 +252,8 @@ class SharedTransport(AsyncHttpTransport[Any, Any]):
         _stamp(request, flight)
         await self._exchange(request, flight, {})
         self._vouch_for(host, flight)
+        if host not in self._vouched:
+            raise ServiceRequestError(f"{host} cannot be reached: {flight.status} from a proxy")
 
     def _vouch_for(self, host: str, flight: Flight) -> None:
         marked = LAB_HEADER in flight.headers
@@ -339,7 +342,7 @@ def _failed(flight: Flight, reason: str) -> ClientError:
 
 def _reason(error: BaseException) -> str:
     inner = getattr(error, "inner_exception", None) or error
-    return f"{type(inner).__name__}: {inner}"
+    return redacted(f"{type(inner).__name__}: {inner}")
 
 
 async def _note_departure(

@@ -164,9 +164,11 @@ class ScriptedAzure:
         self.authority = authority
         self.arrivals: list[Arrival] = []
         self.tunnels: list[str] = []
+        self.proxy_authorization: list[str] = []
         self.refuse_tunnels = False
         self.lab = True
         self.script: Script = lambda _: Reply(404, body={"error": {"code": "NotFound"}})
+        self.unauthorised: Script | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -225,6 +227,9 @@ class ScriptedAzure:
             head += raw.recv(1) or _gone()
         host = head.split()[1].decode().partition(":")[0]
         self.tunnels.append(host)
+        for line in head.decode().splitlines():
+            if line.lower().startswith("proxy-authorization:"):
+                self.proxy_authorization.append(line.partition(":")[2].strip())
         if self.refuse_tunnels:
             raw.sendall(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
             return
@@ -254,6 +259,8 @@ class ScriptedAzure:
     def _reply(self, arrival: Arrival) -> Reply:
         if arrival.is_authorised:
             return self.script(arrival)
+        if self.unauthorised is not None:
+            return self.unauthorised(arrival)
         if arrival.host.endswith(".managedhsm.azure.net"):
             return Reply(401, {"www-authenticate": CHALLENGE})
         if arrival.host.startswith("login.") or arrival.host.endswith(".database.windows.net"):

@@ -63,6 +63,7 @@ def test_errors_of_all_services_are_understood():
         '"token": "HIDE"',
         "jwt eyJhbGciOiJub25lIn0.HIDE.",
         "client_secret=HIDE",
+        "ClientHttpProxyError: 407, url='http://me:HIDE@127.0.0.1:3128'",
     ],
 )
 def test_what_looks_like_a_secret_is_masked(text):

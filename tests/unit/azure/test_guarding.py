@@ -120,6 +120,18 @@ async def test_only_a_refusal_without_a_server_header_may_come_from_the_labs_pro
         await cloud.hsms.get("rg", "lab--hsm")
 
 
+async def test_a_host_that_only_a_proxy_answered_for_gets_no_changing_request(
+    azure, cloud, new_reply
+):
+    refusal = new_reply(502, body=b"no route", lab=False, server=False)
+    azure.answer(refusal)
+    azure.unauthorised = lambda _: refusal
+    with pytest.raises(AzureError) as caught:
+        await cloud.hsms.create_hsm(NEW)
+    assert caught.value.transient
+    assert azure.changing() == []
+
+
 def test_a_lab_session_needs_a_proxy_on_this_machine(authority):
     trust = {"SSL_CERT_FILE": str(authority.file)}
     for proxy in ("", "http://10.0.0.1:3128", "http://proxy.example:80"):
@@ -144,6 +156,18 @@ async def test_in_a_lab_no_proxy_cannot_lead_past_the_lab(azure, cloud, new_repl
     monkeypatch.setenv("NO_PROXY", "*")
     azure.answer(new_reply(200, body={"name": "x"}))
     assert await cloud.hsms.get("rg", "lab--hsm")
+
+
+async def test_the_password_of_a_proxy_is_used_and_not_shown(azure, new_session, monkeypatch):
+    azure.refuse_tunnels = True
+    proxy = azure.proxy.replace("http://", "http://me:hunter2@")
+    async with AzureCloud(new_session(lab=False)) as cloud:
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        with pytest.raises(AzureError) as caught:
+            await cloud.hsms.create_hsm(NEW)
+    assert "403" in caught.value.message
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+    assert azure.proxy_authorization == ["Basic bWU6aHVudGVyMg=="]
 
 
 async def test_a_second_changing_request_in_one_attempt_is_refused(azure, cloud, new_reply):
