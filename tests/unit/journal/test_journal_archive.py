@@ -286,6 +286,14 @@ def test_every_changed_byte_of_an_archive_is_refused_or_makes_no_difference(tar)
             assert there.disk.documents == whole.disk.documents
 
 
+def test_a_header_that_does_not_fit_its_checksum_is_refused(tar):
+    content = bytearray(tar.read_bytes())
+    content[103] ^= 0x01  # the mode, which nothing else looks at
+    tar.write_bytes(content)
+    with pytest.raises(InputFileError, match="at byte 0 there is no header"):
+        bring(MemoryStore(), tar)
+
+
 def test_something_behind_the_end_mark_is_refused(tar):
     path = tar.with_name("bad.tar")
     path.write_bytes(tar.read_bytes() + b"more")

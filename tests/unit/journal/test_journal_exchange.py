@@ -208,7 +208,7 @@ def test_the_owner_before_the_import_is_fenced(host, origin, tar, tmp_path, writ
     chain.note(on="b")
     chain.release()
     exchange.export_run(there, RUN, tmp_path / "back.tar")
-    old = writer(origin, RUN)
+    old, old_child = writer(origin, RUN), writer(origin, CHILD)
     second = host.open()
     with pytest.raises(Locked, match="held by a living process"):
         bring(second, tmp_path / "back.tar")
@@ -217,6 +217,8 @@ def test_the_owner_before_the_import_is_fenced(host, origin, tar, tmp_path, writ
     bring(second, tmp_path / "back.tar")
     with pytest.raises(Fenced):
         origin.append(old.lease, second.head(RUN), [draft()])
+    with pytest.raises(Fenced):
+        origin.append(old_child.lease, second.head(CHILD), [draft()])
 
 
 def test_what_is_here_already_is_not_imported_again(origin, tar):
