@@ -208,10 +208,10 @@ def _in_doubt(case: _Case, step: Step, st: StepState) -> _Next:
             return _Next((Append(step.id, R.OUTCOME_UNKNOWN, _unknown(step, st, spec)),))
         body = {"step": step.id, "looks": st.looks, "why": "absent after the quiet period, twice"}
         return _Next((Append(step.id, R.DOUBT_CLEARED, body),))
-    since = st.in_doubt_since_ms or st.entered_ms
+    since = st.entered_ms if st.in_doubt_since_ms is None else st.in_doubt_since_ms
     if case.now_ms - since > spec.timeout_ms:
         return _Next((Append(step.id, R.OUTCOME_UNKNOWN, _unknown(step, st, spec)),))
-    quiet = (st.intent_at_ms or since) + spec.quiet_ms
+    quiet = (since if st.intent_at_ms is None else st.intent_at_ms) + spec.quiet_ms
     at = max(quiet, st.not_before_ms)
     return _Next((Probe(step.id),)) if at <= case.now_ms else _Next(wake_at_ms=at)
 

@@ -16,7 +16,7 @@ HsmName = NewType("HsmName", str)
 Sha256 = NewType("Sha256", str)
 
 STEP_ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
-HSM_NAME = re.compile(r"[A-Za-z](?:-?[A-Za-z0-9]){2,23}")
+HSM_NAME = re.compile(r"(?=.{3,24}\Z)[A-Za-z](?:-?[A-Za-z0-9])+")
 """3 to 24 letters, digits and single hyphens; starts with a letter, ends with neither hyphen."""
 
 LAB_HSM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]")

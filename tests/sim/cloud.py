@@ -6,12 +6,15 @@ after it) and may lose its answer, its request, or show its effect late.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
+from drengine.actions.names import host_of
 from drengine.errors import AzureError, NotAuthorized, UnknownOutcome
 from drengine.model.cloud import (
     BlobItem,
@@ -34,8 +37,6 @@ CREATE_MS, UPLOAD_MS, BACKUP_MS, RESTORE_MS = 900_000, 130_000, 10_000, 40_000
 
 def x5t_of(text: str) -> str:
     """Return something shaped like an x5t#S256."""
-    import base64
-
     raw = hashlib.sha256(text.encode()).digest()
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
@@ -83,7 +84,7 @@ class SimCloud:
         self.operations = SimOperations(self)
 
     def hsm(self, uri: str) -> SimData:
-        return SimData(self, uri.split("//")[1].split(".")[0])
+        return SimData(self, host_of(uri).partition(".")[0])
 
     def change(self, name: str, effect: Callable[[], Operation | None]) -> Operation | None:
         """Perform one changing call under the seed's fate."""
@@ -306,7 +307,12 @@ class SimStorage:
     async def list_blobs(self, target: Any, prefix: str) -> list[BlobItem]:
         del target
         self._cloud.read("list_blobs")
-        return [b for f, blobs in sorted(self._seen().items()) for b in blobs if b.name.startswith(prefix)]
+        return [
+            b
+            for f, blobs in sorted(self._seen().items())
+            for b in blobs
+            if b.name.startswith(prefix)
+        ]
 
     async def list_folders(self, target: Any, prefix: str) -> list[str]:
         del target
@@ -332,7 +338,5 @@ class SimOperations:
 
 
 def _stamp(now_ms: int) -> str:
-    from datetime import UTC, datetime
-
     moment = datetime.fromtimestamp(now_ms / 1000, UTC)
     return moment.strftime("%Y%m%d%H%M%S") + f"{now_ms % 1000 // 10:02d}"

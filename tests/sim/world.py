@@ -21,7 +21,7 @@ from drengine.journal.memory import MemoryDisk, MemoryStore
 from drengine.model.canonical import digest, sha256_hex
 from drengine.model.cloud import BlobItem, KeyVersion, RoleAssignment
 from drengine.model.plan import CloudIdentity, Plan
-from drengine.model.records import RecordType, Signal
+from drengine.model.records import Record, RecordType, Signal
 from drengine.model.run import RunState, StepStatus
 from drengine.model.runbook import Runbook, RunClass
 from drengine.model.secret import Secret
@@ -224,7 +224,7 @@ def simulate(seed: int, fate: Fate | None = None, *, points: int = 420) -> Story
     fate = fate or Fate.of(seed, points)
     disk, elapsed = MemoryDisk(), 0.0
     times = {"now": EPOCH_MS}
-    cloud = SimCloud(fate, lambda: times["clock"].now_ms(), ME, source_keys(), source_roles())
+    cloud = SimCloud(fate, lambda: int(times["clock"].now_ms()), ME, source_keys(), source_roles())
     cloud.folders[FOLDER] = [BlobItem(f"{FOLDER}/b", 10, "e")]
     run = plan().run_id
     rests: list[str] = []
@@ -250,6 +250,10 @@ def simulate(seed: int, fate: Fate | None = None, *, points: int = 420) -> Story
     return Story(seed, fate, cloud, state, MAX_PROCESSES, rests, resolved)
 
 
+def _listen_to_nothing(state: RunState, record: Record) -> None:
+    del state, record
+
+
 def _world(store: MemoryStore, cloud: SimCloud, clock: VirtualClock) -> World:
     return World(
         plan=plan(),
@@ -259,9 +263,9 @@ def _world(store: MemoryStore, cloud: SimCloud, clock: VirtualClock) -> World:
         kit=KIT,
         load=runbook_of,
         collect=no_exchanges,
-        secret=lambda text: Secret(text),
+        secret=Secret,
         owner="sim",
-        listener=lambda state, record: None,
+        listener=_listen_to_nothing,
         inbox_ms=600_000,
     )
 

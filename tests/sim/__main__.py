@@ -1,0 +1,67 @@
+"""Run many seeds: `python -m sim --seeds 100000 --jobs 2`, or one: `python -m sim --seed 7`."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import concurrent.futures
+import sys
+import time
+
+from sim.verdict import judge
+from sim.world import simulate
+
+CHUNK = 200
+
+
+def chunk(first: int) -> tuple[collections.Counter[str], list[str]]:
+    counts: collections.Counter[str] = collections.Counter()
+    problems: list[str] = []
+    for seed in range(first, first + CHUNK):
+        story = simulate(seed)
+        found = judge(story)
+        problems += [f"{text}   replay: python -m sim --seed {seed}" for text in found]
+        counts["runs"] += 1
+        counts["processes"] += story.processes
+        counts["crashes"] += len(story.fate.names)
+        counts["unknown outcomes"] += story.resolved
+        counts["doubled"] += any(story.count(n) > 1 for n in ("create", "upload", "restore"))
+        counts["not finished"] += story.rests[-1] != "done"
+    return counts, problems
+
+
+def one(seed: int) -> int:
+    story = simulate(seed)
+    print(f"crashes at {story.fate.names}\nrests {story.rests}\nledger {story.cloud.ledger}")
+    problems = judge(story)
+    print("\n".join(problems) or "nothing is wrong")
+    return 1 if problems else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m sim")
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seed", type=int)
+    asked = parser.parse_args()
+    if asked.seed is not None:
+        return one(asked.seed)
+    started = time.monotonic()
+    total: collections.Counter[str] = collections.Counter()
+    problems: list[str] = []
+    firsts = range(asked.first, asked.first + asked.seeds, CHUNK)
+    with concurrent.futures.ProcessPoolExecutor(asked.jobs) as pool:
+        for counts, found in pool.map(chunk, firsts):
+            total += counts
+            problems += found
+            print(f"\r{total['runs']} runs, {len(problems)} problems", end="", file=sys.stderr)
+    seconds = time.monotonic() - started
+    print(file=sys.stderr)
+    print(", ".join(f"{total[name]} {name}" for name in sorted(total)) + f", {seconds:.0f} s")
+    print("\n".join(problems[:20]))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
