@@ -281,6 +281,7 @@ def purge(tx: Tx, name: str) -> None:
     """Destroy a soft-deleted HSM with all its keys; its name is free afterwards."""
     tx.delete(DELETED, name)
     tx.delete(state.HSM, name)
+    tx.delete(state.DOMAIN, name)
     for kind in (
         keystore.KEY,
         keystore.DELETED_KEY,

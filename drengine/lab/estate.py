@@ -80,7 +80,7 @@ def build(lab: Lab, spec: EstateSpec) -> None:
     with lab.store.transaction() as tx:
         principal = _build_storage(tx, identity, spec)
         hsm = _build_hsm(tx, identity, spec)
-        state.set_domain(hsm, domain)
+        state.set_domain(tx, hsm, domain)
         state.store(tx, hsm)
         _build_keys(lab, tx, spec)
         _assign_roles(tx, identity, spec, principal)

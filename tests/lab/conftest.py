@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import tempfile
@@ -85,12 +86,24 @@ class RunningLab:
         return int(rows[-1]["seq"]) if rows else 0
 
 
+def forget_challenges() -> None:
+    """Empty the SDKs' caches of challenges: per host and process, with the last lab's tenant."""
+    for module in (
+        "azure.keyvault.administration._internal",
+        "azure.keyvault.keys._shared",
+        "azure.keyvault.securitydomain._internal",
+    ):
+        importlib.import_module(f"{module}.http_challenge_cache").clear()
+
+
 def start_lab(**options: Any) -> Iterator[RunningLab]:
+    forget_challenges()
     home = Path(tempfile.mkdtemp(prefix="lab-"))
     try:
         commands.up(home, **{"fast": True, **options})
         yield RunningLab(home)
     finally:
+        forget_challenges()
         commands.down(home)
         shutil.rmtree(home, ignore_errors=True)
 

@@ -273,7 +273,7 @@ def _backup(call: Call) -> Response:
     hsm = _load(call, "/keys/backup/action")
     document, _ = keystore.find(call.tx, hsm["name"], _name(call))
     # bound to the security domain, not to the HSM: any HSM of the same domain restores it
-    cek = protection_key(state.domain_of(hsm), BACKUP_KID)
+    cek = protection_key(state.domain_of(call.tx, hsm), BACKUP_KID)
     compact = seal_direct(cek, json.dumps(document).encode(), BACKUP_KID)
     return state.answer(call, 200, {"value": b64(compact.encode())})
 
@@ -282,7 +282,7 @@ def _restore(call: Call) -> Response:
     hsm = _load(call, "/keys/restore/action")
     try:
         compact = unb64(str(call.request.json_object().get("value"))).decode()
-        cek = protection_key(state.domain_of(hsm), BACKUP_KID)
+        cek = protection_key(state.domain_of(call.tx, hsm), BACKUP_KID)
         document = json.loads(open_direct(compact, cek))
     except (JoseError, ValueError):
         raise LabFault(

@@ -261,7 +261,7 @@ def _do_backup(
     storage, folder = payload["storage"], payload["folder"]
     blobs = vault.seal(
         snapshot(tx, hsm["name"]),
-        state.domain_of(hsm),
+        state.domain_of(tx, hsm),
         hsm=hsm["display_name"],
         created_ms=tx.now_ms,
     )
@@ -294,7 +294,7 @@ def _read_backup(tx: Tx, hsm: dict[str, Any], payload: dict[str, Any]) -> vault.
     def read(name: str) -> bytes | None:
         return blob.read_blob(tx, storage["account"], storage["container"], f"{folder}/{name}")
 
-    return vault.unseal(read, state.domain_of(hsm))
+    return vault.unseal(read, state.domain_of(tx, hsm))
 
 
 def _do_restore(

@@ -49,13 +49,13 @@ def _download(call: Call) -> Response:
         raise LabFault(409, "Conflict", "A security domain is being restored to this HSM.")
     certificates, required = _custodians(call.request.json_object())
     if phase == state.NOT_ACTIVATED:
-        state.set_domain(hsm, new_domain())
+        state.set_domain(call.tx, hsm, new_domain())
         hsm["phase"] = state.CONFIRMING
         hsm["pending"] = {"status": "InProgress", "status_details": _CONFIRMING_TEXT}
         due = call.tx.now_ms + int(call.lab.settings.sd_download * 1000)
         call.tx.schedule(JOB, {"hsm": hsm["name"], "expect": state.CONFIRMING}, due)
         state.store(call.tx, hsm)
-    value = wrap_domain(state.domain_of(hsm), certificates, required)
+    value = wrap_domain(state.domain_of(call.tx, hsm), certificates, required)
     call.effect, call.target = "hsm.domain.download", hsm["name"]
     headers = state.polling_headers(call, _pending_url(call, "download"))
     return state.answer(call, 202, {"value": value}, headers)
@@ -126,7 +126,8 @@ def _upload(call: Call) -> Response:
     if hsm.get("exchange") is None:
         raise LabFault(400, "BadParameter", "The exchange key of this HSM was never read.")
     try:
-        state.set_domain(hsm, open_upload(value, *open_exchange(hsm["exchange"])))
+        domain = open_upload(value, *open_exchange(hsm["exchange"]))
+        state.set_domain(call.tx, hsm, domain)
     except UploadError as error:
         if error.malformed:
             raise LabFault(400, "BadParameter", str(error)) from None

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from drengine.lab.store import Tx
 
 HSM: Final = "hsm"
+DOMAIN: Final = "hsm.domain"
+"""The security domain lies apart: every request reads the HSM's document, few read this."""
 HOST: Final = "(?P<hsm>[a-z0-9][a-z0-9-]{0,62})\\.managedhsm\\.azure\\.net"
 ZONE: Final = "managedhsm.azure.net"
-RETENTION_OF_DOCS: Final = 90
+DEFAULT_RETENTION_DAYS: Final = 90
 
 PROVISIONING: Final = "provisioning"
 NOT_ACTIVATED: Final = "not-activated"
@@ -98,14 +100,16 @@ def store(tx: Tx, hsm: dict[str, Any]) -> None:
     tx.put(HSM, hsm["name"], hsm)
 
 
-def domain_of(hsm: dict[str, Any]) -> dict[str, bytes]:
+def domain_of(tx: Tx, hsm: dict[str, Any]) -> dict[str, bytes]:
     """Return the plaintexts of the HSM's security domain."""
-    return {tag: base64.b64decode(hsm["domain"][tag]) for tag in TAGS}
+    found = tx.get(DOMAIN, hsm["name"]) or {}
+    return {tag: base64.b64decode(found[tag]) for tag in TAGS}
 
 
-def set_domain(hsm: dict[str, Any], domain: Mapping[str, bytes]) -> None:
-    """Give the HSM a security domain (not written until `store`)."""
-    hsm["domain"] = {tag: base64.b64encode(domain[tag]).decode() for tag in TAGS}
+def set_domain(tx: Tx, hsm: dict[str, Any], domain: Mapping[str, bytes]) -> None:
+    """Give the HSM a security domain; its fingerprint is not written until `store`."""
+    plain = {tag: base64.b64encode(domain[tag]).decode() for tag in TAGS}
+    tx.put(DOMAIN, hsm["name"], plain)
     hsm["fingerprint"] = fingerprint(domain)
 
 
@@ -113,7 +117,7 @@ def deletion_policy(tx: Tx, hsm: dict[str, Any]) -> tuple[int, bool]:
     """Return retention in days and whether purge protection is on."""
     resource = tx.get("arm.hsm", hsm["arm_id"].lower())
     if resource is None:
-        return RETENTION_OF_DOCS, False
+        return DEFAULT_RETENTION_DAYS, False
     properties = resource["resource"]["properties"]
     return int(properties["softDeleteRetentionInDays"]), bool(properties["enablePurgeProtection"])
 
