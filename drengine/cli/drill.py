@@ -26,7 +26,9 @@ from drengine.model.run import RunState
 )
 @click.option("--keep", is_flag=True, help="Leave the lab running, and say where it is.")
 @click.option(
-    "--speed", type=click.FloatRange(min=1), help="Virtual seconds per second; 300 by default."
+    "--speed",
+    type=click.FloatRange(min=1),
+    help="Virtual seconds per second while only the cloud works; 900 by default.",
 )
 @output.output_option
 def drill_command(

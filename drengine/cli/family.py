@@ -5,11 +5,10 @@ Built from the journal alone, in one go or following it while it grows.
 
 from __future__ import annotations
 
-import calendar
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from drengine.cli.times import utc_ms
 from drengine.engine.fold import apply, begin
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject
@@ -110,15 +109,3 @@ def read_family(store: JournalStore, run: RunId) -> Family:
     follower = Follower(store, run)
     follower.advance()
     return follower.family
-
-
-def utc_ms(value: object) -> int | None:
-    """Return the epoch milliseconds of a UTC text, None where it is not one."""
-    if not isinstance(value, str):
-        return None
-    seconds, _, rest = value.removesuffix("Z").partition(".")
-    try:
-        at = calendar.timegm(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S"))
-    except ValueError:
-        return None
-    return at * 1000 + int((rest + "000")[:3])

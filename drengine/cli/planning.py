@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,10 @@ from drengine.cli import output
 from drengine.cli.library import Library, catalogue, find_document
 from drengine.cli.places import open_clock
 from drengine.cli.secrets import SecretResolver
-from drengine.cli.session import keep_file, signed_in
+from drengine.cli.session import keep_file
+from drengine.cli.signin import signed_in
 from drengine.cli.stores import open_store
+from drengine.cli.times import utc_text
 from drengine.cli.writing import read_bounded, write_private
 from drengine.engine.genesis import targets_of
 from drengine.errors import InputError, InputFileError
@@ -122,11 +123,6 @@ async def _discover(
             allow_lab_names=session.where.lab,
             catalogue=catalogue(),
         )
-
-
-def utc_text(ms: int) -> str:
-    """Return epoch milliseconds as UTC text with `Z`."""
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(ms / 1000))}.{ms % 1000:03}Z"
 
 
 def _facts(plan: Plan, out: Path) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from drengine.cli import output
 from drengine.cli.board import render
-from drengine.cli.family import Family, utc_ms
+from drengine.cli.family import Family
 from drengine.cli.places import open_clock
+from drengine.cli.times import utc_ms
 from drengine.clock import Clock
 from drengine.model.plan import Plan
 from drengine.model.records import Record

@@ -27,11 +27,10 @@ from drengine.cli.progress import Progress, progress_for
 from drengine.cli.secrets import SecretResolver
 from drengine.cli.session import (
     check_files,
-    check_identity,
     check_secrets,
     make_world,
-    signed_in,
 )
+from drengine.cli.signin import check_identity, signed_in
 from drengine.cli.stores import find_run, open_store, user_name
 from drengine.cli.writing import read_bounded
 from drengine.engine.commands import Rest

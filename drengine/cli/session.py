@@ -3,82 +3,30 @@
 Everything here loads Azure's libraries; only commands that go there import it.
 
 Rules:
-- Who is signed in, and where, is compared with the plan before the first other request.
 - Input files are read once more and must have the digest of the plan; their bytes go
   beside the journal, from where every step takes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from drengine.actions.registry import KIT
-from drengine.azure.auth import AuthKind, open_session
 from drengine.azure.cloud import AzureCloud
 from drengine.azure.exchanges import collect_exchanges
 from drengine.cli.library import Library
-from drengine.cli.places import lab_folder, open_clock
+from drengine.cli.places import open_clock
 from drengine.cli.secrets import SecretResolver, secrets_of
 from drengine.cli.stores import owner_name
 from drengine.cli.writing import read_bounded
 from drengine.engine.world import Listener, World
-from drengine.errors import GuardError, InputFileError, LabMismatch, PlanStale
+from drengine.errors import InputFileError, PlanStale
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject, sha256_hex
-from drengine.model.plan import CloudIdentity, Plan, PlanPart
+from drengine.model.plan import Plan, PlanPart
 
 MAX_INPUT_BYTES: Final = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class SignedIn:
-    """A cloud with somebody signed in to it."""
-
-    cloud: AzureCloud
-    where: CloudIdentity
-
-
-@asynccontextmanager
-async def signed_in(auth: AuthKind) -> AsyncIterator[SignedIn]:
-    """Open a session and ask who it is.
-
-    Raises:
-        NotAuthorized: nobody is signed in that way.
-        LabMismatch: lab and cloud would be mixed up.
-    """
-    session = open_session(auth, lab_folder() is not None)
-    async with AzureCloud(session) as cloud:
-        yield SignedIn(cloud, await cloud.identity.whoami())
-
-
-def check_identity(plan: CloudIdentity, found: CloudIdentity) -> None:
-    """Refuse to act elsewhere, or as somebody else, than the plan says.
-
-    Raises:
-        LabMismatch: one is a lab, the other is not.
-        GuardError: names everything that differs.
-    """
-    if plan.lab != found.lab:
-        planned, here = ("a lab", "Azure") if plan.lab else ("Azure", "a lab")
-        raise LabMismatch(
-            f"the plan was made for {planned}, this session is in {here}; nothing was sent",
-            hint="drengine lab exec -- drengine run PLAN" if plan.lab else "unset DRENGINE_LAB",
-        )
-    wanted, have = plan.to_json(), found.to_json()
-    wrong = [
-        f"{name}: the plan says {wanted[name]}, this session {have[name] or 'does not tell'}"
-        for name in wanted
-        if wanted[name] and wanted[name] != have[name]
-    ]
-    if wrong:
-        raise GuardError(
-            f"this session is not the plan's; nothing was sent. {'; '.join(wrong)}",
-            hint="'az account set --subscription …' or 'az login' as the plan says, or plan again",
-        )
 
 
 def keep_file(store: JournalStore, path: str) -> JsonObject:

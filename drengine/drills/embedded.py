@@ -16,28 +16,29 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from drengine.cli.family import Family, Follower
-from drengine.drills.children import Child
+from drengine.drills.children import Engine
+from drengine.drills.pace import WORKING_SPEED, Pace
 from drengine.drills.people import PlayedPeople
 from drengine.errors import StepFailed, UsageError, VerificationError
 from drengine.journal.sqlite import SqliteStore
 from drengine.lab import commands
 from drengine.lab.client import LoopbackClient
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, run_id_of
 from drengine.model.records import Record
 from drengine.model.run import RunState
 
 RUNBOOKS: Final = ("mhsm-full-recovery",)
-DEFAULT_SPEED: Final = 300.0
+DEFAULT_SPEED: Final = 900.0
 TARGET: Final = "contoso--hsm-new"
 _CHILD_SECONDS: Final = 60.0
 _LONGEST_SECONDS: Final = 300.0
-_LOOK_SECONDS: Final = 0.1
+_LOOK_SECONDS: Final = 0.05
 _CYCLE_SECONDS: Final = 150.0
 _LOOKS: Final = 200
 
@@ -52,7 +53,7 @@ class DrillRequest:
     Attributes:
         out: the folder of the evidence; it must be new.
         keep: whether the lab stays, running, when the drill has ended.
-        speed: virtual seconds per second.
+        speed: virtual seconds per second while only the cloud works.
     """
 
     out: Path
@@ -109,12 +110,19 @@ def hold(request: DrillRequest, watching: Watching) -> DrillResult:
         raise UsageError(f"{request.out} exists already", hint="Choose another --out.")
     began = time.monotonic()
     with _lab_folder(keep=request.keep) as folder:
-        stage = _Stage(request, watching, folder)
-        stage.prepare()
-        run, code = stage.recover()
-        verdict, problems = stage.seal(run)
-    lab = folder if request.keep else None
-    return DrillResult(run, code, verdict, problems, request.out, lab, time.monotonic() - began)
+        lab = _open_lab(folder / "lab", watching.say)
+        with closing(Engine(commands.env(folder / "lab"), folder / "engine.log")) as engine:
+            stage = _Stage(request, watching, folder, lab, engine)
+            stage.prepare()
+            run = stage.recover()
+            # The journal is complete: sealing it need not wait for the engine's last words.
+            verdict, problems = stage.seal(run)
+            code = engine.code(_CHILD_SECONDS)
+        if code is None:
+            raise engine.failure("did not end")
+    kept = folder if request.keep else None
+    seconds = time.monotonic() - began
+    return DrillResult(run, code, verdict, problems, request.out, kept, seconds)
 
 
 @contextmanager
@@ -133,55 +141,64 @@ def _take_down(home: Path) -> None:
         commands.down(home)
 
 
+def _open_lab(home: Path, say: Say) -> Mapping[str, Any]:
+    say("Building a lab: one HSM, three instances, a backup, a quorum of 2 of 3 …")
+    # The inventory waits for nothing that takes virtual time: real time keeps it exact.
+    return commands.up(home, speed=1.0)
+
+
 class _Stage:
     """The drill while it is held."""
 
-    def __init__(self, request: DrillRequest, watching: Watching, folder: Path) -> None:
+    def __init__(
+        self,
+        request: DrillRequest,
+        watching: Watching,
+        folder: Path,
+        lab: Mapping[str, Any],
+        engine: Engine,
+    ) -> None:
         self._request = request
-        self._say = watching.say
         self._watching = watching
         self._folder = folder
         self._home = folder / "lab"
-        self._lab: Mapping[str, Any] = {}
-        self._environment: Mapping[str, str] = {}
+        self._lab = lab
+        self._engine = engine
 
     def prepare(self) -> None:
-        """Build the estate, take the inventory, and lose the HSM."""
-        self._say("Building a lab: one HSM, three instances, a backup, a quorum of 2 of 3 …")
-        # The inventory reads nothing that takes virtual time: real time keeps it exact.
-        self._lab = commands.up(self._home, speed=1.0)
-        self._environment = commands.env(self._home)
-        source = str(self._lab["source_hsm"]["name"])
-        self._say(f"Taking the inventory of {source} …")
-        self._child("inventory", "--hsm", source, "--out", str(self._inventory), *self._domain())
+        """Take the inventory, and lose the HSM."""
+        say, source = self._watching.say, str(self._lab["source_hsm"]["name"])
+        say(f"Taking the inventory of {source} …")
+        self._engine.do(
+            *("inventory", "--hsm", source, "--out", str(self._inventory)),
+            *("--sd-file", str(self._lab["security_domain"]["file"])),
+            seconds=_CHILD_SECONDS,
+        )
         commands.disaster(self._home, "purge")
-        commands.set_clock(self._home, speed=self._request.speed)
-        self._say(f"Disaster: {source} is deleted and purged. Waiting for the databases …")
+        commands.set_clock(self._home, speed=WORKING_SPEED)
+        say(f"Disaster: {source} is deleted and purged. Waiting for the databases …")
         self._await_inaccessible()
 
-    def recover(self) -> tuple[RunId, int]:
-        """Plan and run, playing the people; return the run and its exit code."""
+    def recover(self) -> RunId:
+        """Plan and run, playing the people, until the run's journal or its command ends."""
         plan = self._folder / "plan.json"
-        self._say("Planning the recovery …")
-        self._child("plan", self._request.runbook, "--class", "drill", "--inputs", self._inputs(),
-                    "--out", str(plan))  # fmt: skip
-        run = RunId(str(_run_of(plan)))
-        self._say(f"Run {run}:")
-        engine = Child(
-            ["run", str(plan), "--wait", "--initiator", "simulated:operator:drill"],
-            self._environment,
-            self._folder / "run.log",
+        self._watching.say("Planning the recovery …")
+        self._engine.do(
+            *("plan", self._request.runbook, "--class", "drill"),
+            *("--inputs", self._inputs(), "--out", str(plan)),
+            seconds=_CHILD_SECONDS,
         )
+        run = run_id_of(str(json.loads(plan.read_bytes())["digest"]))
+        self._watching.say(f"Run {run}:")
+        self._engine.begin("run", str(plan), "--wait", "--initiator", "simulated:operator:drill")
         with SqliteStore(self._home / "drengine") as store:
-            people = PlayedPeople(store, self._lab, self._environment, self._folder)
-            try:
-                code = self._follow(Follower(store, run), people, engine)
-            finally:
-                people.leave()
-                engine.end()
-            if not store.exists(run):
-                raise StepFailed(f"the run did not begin: {engine.last_words()}")
-        return run, code
+            environment = commands.env(self._home)
+            with closing(PlayedPeople(store, self._lab, environment, self._folder)) as people:
+                self._follow(Follower(store, run), people)
+            begun = store.exists(run)
+        if not begun:
+            raise self._engine.failure("did not begin")
+        return run
 
     def seal(self, run: RunId) -> tuple[str, tuple[str, ...]]:
         """Write the evidence and verify it as a stranger would; return verdict and problems."""
@@ -200,13 +217,6 @@ class _Stage:
     @property
     def _inventory(self) -> Path:
         return self._folder / "inventory.json"
-
-    def _domain(self) -> tuple[str, str]:
-        return "--sd-file", str(self._lab["security_domain"]["file"])
-
-    def _child(self, *arguments: str) -> None:
-        log = self._folder / f"{arguments[0]}.log"
-        Child(list(arguments), self._environment, log).must_end_well(_CHILD_SECONDS)
 
     def _inputs(self) -> str:
         """Write the inputs of the plan and return their path."""
@@ -245,25 +255,28 @@ class _Stage:
         listed = ", ".join(f"{host}/{name}" for host, name in places)
         raise StepFailed(f"the lab's databases still answer without their HSM: {listed}")
 
-    def _follow(self, follower: Follower, people: PlayedPeople, engine: Child) -> int:
+    def _follow(self, follower: Follower, people: PlayedPeople) -> None:
+        """Follow the run until its journal or its process ends."""
+        from drengine.evidence import folder, verify  # noqa: F401, PLC0415 - warmed up meanwhile
+
         until = time.monotonic() + _LONGEST_SECONDS
+        pace = Pace(self._home, self._request.speed)
         with self._watching.follow(follower.family) as listen:
             while True:
-                code = engine.code()
+                ended = self._engine.code() is not None
                 for state, record in follower.advance():
                     listen(state, record)
-                if code is not None:
-                    return code
+                if ended or _is_over(follower.family):
+                    return
+                pace.follow(follower.family)
                 people.answer(follower.family)
                 if time.monotonic() > until:
                     raise StepFailed(f"the run did not end within {_LONGEST_SECONDS:.0f} s")
                 time.sleep(_LOOK_SECONDS)
 
 
-def _run_of(plan: Path) -> str:
-    from drengine.model.ids import run_id_of  # noqa: PLC0415 - one line of a large module
-
-    return run_id_of(str(json.loads(plan.read_bytes())["digest"]))
+def _is_over(family: Family) -> bool:
+    return family.root_run in family.states and family.root.status.is_over
 
 
 def _port(lab: Mapping[str, Any]) -> int:
