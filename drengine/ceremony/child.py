@@ -14,50 +14,37 @@ Rules:
 from __future__ import annotations
 
 import os
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from drengine.ceremony.certificates import subject_of, thumbprint_of
 from drengine.ceremony.domain import parse_security_domain
-from drengine.ceremony.hardening import Hardening, harden
 from drengine.ceremony.keyfile import CustodianKey, open_key_file
 from drengine.ceremony.messages import (
     ChildReport,
     Combined,
     CombineRequest,
     CustodianUsed,
-    write_refusal,
 )
 from drengine.ceremony.rewrap import load_exchange_certificate, make_restore_blob
+from drengine.ceremony.serving import serve_once
 from drengine.ceremony.unseal import open_domain, open_share, require_quorum
-from drengine.errors import DrError, InternalError, QuorumError, ShareError
+from drengine.errors import QuorumError, ShareError
 
 if TYPE_CHECKING:
     from drengine.ceremony.domain import SecurityDomain
+    from drengine.ceremony.hardening import Hardening
     from drengine.ceremony.shamir import Share
 
 
 def main() -> NoReturn:
-    """Serve one request and end; the exit status is 0 when an answer was written."""
-    answer = _answer()
-    sys.stdout.buffer.write(answer)
-    sys.stdout.buffer.flush()
-    # No finalizers: nothing may run, log or write after the answer.
-    os._exit(0)
+    """Serve one request and end."""
+    serve_once(_perform)
 
 
-def _answer() -> bytes:
-    try:
-        hardening = harden()
-        request = CombineRequest.from_bytes(sys.stdin.buffer.read())
-        return perform(request, hardening).to_bytes()
-    except DrError as error:
-        return write_refusal(error)
-    except Exception as error:  # noqa: BLE001 - its text may quote a secret and stays here
-        return write_refusal(_unforeseen(error))
+def _perform(request: bytes, hardening: Hardening) -> bytes:
+    return perform(CombineRequest.from_bytes(request), hardening).to_bytes()
 
 
 def perform(request: CombineRequest, hardening: Hardening) -> Combined:
@@ -133,20 +120,6 @@ def _custodian(key: CustodianKey, share: Share) -> CustodianUsed:
         holder="pem",
         key_encrypted=key.encrypted,
         matched_by="certificate" if named else "trial",
-    )
-
-
-def _unforeseen(error: Exception) -> InternalError:
-    place = "an unknown place"
-    step = error.__traceback__
-    while step is not None:
-        place = f"{Path(step.tb_frame.f_code.co_filename).name}:{step.tb_lineno}"
-        step = step.tb_next
-    return InternalError(
-        f"combining: the process that opens keys failed with {type(error).__name__} at {place}; "
-        "no blob was made, and its text is withheld because it could quote a secret",
-        hint="Report this place; the same ceremony can be done with "
-        "'az keyvault security-domain restore-blob'.",
     )
 
 

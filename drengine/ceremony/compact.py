@@ -3,8 +3,8 @@
 Not here: cryptography. `jose` opens and seals what this module has checked.
 
 Rules (RFC 7516 §7.1, and what Managed HSM writes):
-- The header has exactly `alg`, `enc`, `kid` and what the caller names. Only `dir` and `RSA-OAEP-256` with
-  `A256CBC-HS512` exist here, and a caller says which of the two it expects.
+- The header has exactly `alg`, `enc`, `kid` and what the caller names. Only `dir` and
+  `RSA-OAEP-256` with `A256CBC-HS512` exist here, and a caller says which it expects.
 - The initialisation vector has 16 bytes and the tag has 32, no more and no less: a
   reader that takes a shorter tag takes unauthenticated bytes.
 - The order of the header's members is free, since the tag covers the header's text.
@@ -62,9 +62,7 @@ class CompactJwe:
         return ".".join((self.header_text, *map(strict.encode_base64url, rest)))
 
 
-def write_header(
-    agreement: KeyAgreement, kid: str, extra: Mapping[str, str] | None = None
-) -> str:
+def write_header(agreement: KeyAgreement, kid: str, extra: Mapping[str, str] | None = None) -> str:
     """Return the first segment, with its members in the order that Azure writes."""
     header = {"alg": agreement.value, "enc": CONTENT_ENCRYPTION, "kid": kid, **(extra or {})}
     written = json.dumps(header, separators=(",", ":"))

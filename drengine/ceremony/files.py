@@ -1,4 +1,4 @@
-"""The ceremony's files that are not secret: read inputs, write the blob.
+"""The ceremony's files that are not secret: read inputs, write results.
 
 Not here: key files (`keyfile`, and only in the child).
 
@@ -55,7 +55,7 @@ def read_up_to(descriptor: int, most: int) -> bytes:
     return content
 
 
-def require_new(path: Path) -> None:
+def require_new(path: Path, what: str = "the restore blob") -> None:
     """Refuse an output path at which something stands, or whose folder is not there.
 
     Raises:
@@ -63,17 +63,17 @@ def require_new(path: Path) -> None:
     """
     if os.path.lexists(path):
         raise InputFileError(
-            f"writing the restore blob: {path} exists already and is not written over",
+            f"writing {what}: {path} exists already and is not written over",
             hint="Choose another --out, or move that file away.",
         )
     if not path.parent.is_dir():
         raise InputFileError(
-            f"writing the restore blob: the folder {path.parent} does not exist",
+            f"writing {what}: the folder {path.parent} does not exist",
             hint="Make the folder first, or choose another --out.",
         )
 
 
-def write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path, content: bytes, what: str = "the restore blob") -> None:
     """Write a new file with mode 0600, durable and whole before it has its name.
 
     Raises:
@@ -85,12 +85,32 @@ def write_new(path: Path, content: bytes) -> None:
         _give_name(draft, path)
         _sync_folder(path.parent)
     except FileExistsError:
-        require_new(path)
+        require_new(path, what)
         raise
     except OSError as error:
         raise InputFileError(
-            f"writing the restore blob {path}: {error.strerror}",
-            hint="Choose another --out; the blob was not kept.",
+            f"writing {what} {path}: {error.strerror}",
+            hint="Choose another --out; it was not kept.",
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Write a file with mode 0600 in place of what has the name: whole, or not at all.
+
+    Raises:
+        InputFileError: the disk refuses; what stood there is untouched.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.draft")
+    try:
+        _write_draft(draft, content)
+        draft.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise InputFileError(
+            f"writing {path}: {error.strerror}", hint="Make room there, or use another folder."
         ) from None
     finally:
         with contextlib.suppress(OSError):

@@ -40,8 +40,11 @@ class Hardening:
     swap_active: bool
 
 
-def harden() -> Hardening:
+def harden(*, may_write_files: bool = False) -> Hardening:
     """Switch off core dumps, tracing by others, file writes, and lock the memory.
+
+    Parameters:
+        may_write_files: for token modules, which keep lock or state files of their own.
 
     Raises:
         CeremonyError: core dumps or the dumpable flag could not be switched off.
@@ -49,7 +52,8 @@ def harden() -> Hardening:
     faulthandler.disable()
     sys.settrace(None)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    if not may_write_files:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     achieved = Hardening(
         core_dumps_off=resource.getrlimit(resource.RLIMIT_CORE) == (0, 0),
         not_dumpable=_clear_dumpable(),

@@ -21,19 +21,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from drengine.ceremony.certificates import load_certificate
 from drengine.ceremony.files import read_input, read_up_to
+from drengine.ceremony.messages import KeySource
 from drengine.errors import CeremonyError, InputFileError, ShareError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from cryptography.x509 import Certificate
-
-    from drengine.ceremony.messages import KeySource
 
 MAX_KEY_BYTES: Final = 64 * 1024
 _CERTIFICATE_SUFFIXES: Final = (".cer", ".crt", ".pem")
@@ -59,13 +60,36 @@ def open_key_file(source: KeySource, *, accept_open_permissions: bool) -> Custod
     """
     content, identity = _read_guarded(source.path, accept_open_permissions=accept_open_permissions)
     encrypted = any(mark in content for mark in _ENCRYPTED_MARKS)
+    key = _load_key(content, source, encrypted=encrypted)
+    if not isinstance(key, RSAPrivateKey):
+        raise ShareError(
+            f"{source.path}: it is not an RSA key; security domains are shared to RSA keys"
+        )
     return CustodianKey(
         path=source.path,
-        private_key=_load_key(content, source, encrypted=encrypted),
-        certificate=_find_certificate(source),
+        private_key=key,
+        certificate=find_certificate(source),
         encrypted=encrypted,
         identity=identity,
     )
+
+
+def open_signing_key(source: KeySource, *, accept_open_permissions: bool) -> Ed25519PrivateKey:
+    """Read a custodian's signing key, under the same rules as a key that opens shares.
+
+    Raises:
+        ShareError: names the file and says what is wrong with it.
+    """
+    content, _ = _read_guarded(source.path, accept_open_permissions=accept_open_permissions)
+    encrypted = any(mark in content for mark in _ENCRYPTED_MARKS)
+    key = _load_key(content, source, encrypted=encrypted)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ShareError(
+            f"{source.path}: it is not an Ed25519 key; attestations are signed by a key of their "
+            "own, never by the one that opens shares",
+            hint="'drengine ceremony enroll' makes one.",
+        )
+    return key
 
 
 def _read_guarded(path: Path, *, accept_open_permissions: bool) -> tuple[bytes, tuple[int, int]]:
@@ -117,7 +141,7 @@ def _require_private(path: Path, status: os.stat_result, *, accept_open_permissi
         )
 
 
-def _load_key(content: bytes, source: KeySource, *, encrypted: bool) -> RSAPrivateKey:
+def _load_key(content: bytes, source: KeySource, *, encrypted: bool) -> PrivateKeyTypes:
     path = source.path
     if encrypted and not source.passphrase:
         raise ShareError(
@@ -126,7 +150,7 @@ def _load_key(content: bytes, source: KeySource, *, encrypted: bool) -> RSAPriva
         )
     try:
         # A passphrase for a key without encryption is not an error: the report tells.
-        key = load_pem_private_key(content, source.passphrase if encrypted else None)
+        return load_pem_private_key(content, source.passphrase if encrypted else None)
     except (ValueError, TypeError):
         raise _unloadable(path, encrypted=encrypted) from None
     except UnsupportedAlgorithm:
@@ -134,9 +158,6 @@ def _load_key(content: bytes, source: KeySource, *, encrypted: bool) -> RSAPriva
             f"{path}: the key uses an algorithm or encryption that is not supported here",
             hint=f"Write it anew: 'openssl pkcs8 -topk8 -v2 aes-256-cbc -in {path} -out NEW'.",
         ) from None
-    if not isinstance(key, RSAPrivateKey):
-        raise ShareError(f"{path}: it is not an RSA key; security domains are shared to RSA keys")
-    return key
 
 
 def _unloadable(path: Path, *, encrypted: bool) -> ShareError:
@@ -151,7 +172,12 @@ def _unloadable(path: Path, *, encrypted: bool) -> ShareError:
     )
 
 
-def _find_certificate(source: KeySource) -> Certificate | None:
+def find_certificate(source: KeySource) -> Certificate | None:
+    """Return the certificate given with a key, or the one beside it; opens no key.
+
+    Raises:
+        ShareError: it cannot be read.
+    """
     if source.certificate is not None:
         return _read_certificate(source.path, source.certificate)
     for suffix in _CERTIFICATE_SUFFIXES:

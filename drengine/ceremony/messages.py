@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +46,18 @@ class KeySource:
     path: Path
     certificate: Path | None = None
     passphrase: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSource:
+    """One custodian's key in a PKCS#11 token; `key_label` may be empty: all keys are looked at."""
+
+    module: Path
+    token_label: str
+    certificate: Path
+    key_label: str = ""
+    token_serial: str = ""
+    pin: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +180,79 @@ class Combined:
         return json.dumps(answer).encode("ascii")
 
 
+def encode_source(source: KeySource | TokenSource) -> dict[str, Any]:
+    """Return a source as the JSON that crosses a pipe, with its passphrase or PIN."""
+    if isinstance(source, KeySource):
+        return {
+            "kind": "pem",
+            "path": str(source.path),
+            "certificate": None if source.certificate is None else str(source.certificate),
+            "passphrase": None if source.passphrase is None else _encode(source.passphrase),
+        }
+    return {
+        "kind": "pkcs11",
+        "module": str(source.module),
+        "token_label": source.token_label,
+        "certificate": str(source.certificate),
+        "key_label": source.key_label,
+        "token_serial": source.token_serial,
+        "pin": _encode(source.pin),
+    }
+
+
+def decode_source(found: dict[str, Any]) -> KeySource | TokenSource:
+    """Read what `encode_source` wrote in the parent process."""
+    if found["kind"] == "pem":
+        certificate, passphrase = found["certificate"], found["passphrase"]
+        return KeySource(
+            Path(found["path"]),
+            None if certificate is None else Path(certificate),
+            None if passphrase is None else _decode(passphrase),
+        )
+    return TokenSource(
+        module=Path(found["module"]),
+        token_label=found["token_label"],
+        certificate=Path(found["certificate"]),
+        key_label=found["key_label"],
+        token_serial=found["token_serial"],
+        pin=_decode(found["pin"]),
+    )
+
+
+def absolute_source(source: KeySource | TokenSource) -> KeySource | TokenSource:
+    """Return a source with absolute paths, not resolved: links must be seen and refused."""
+    if isinstance(source, TokenSource):
+        return replace(source, certificate=source.certificate.absolute())
+    certificate = None if source.certificate is None else source.certificate.absolute()
+    return replace(source, path=source.path.absolute(), certificate=certificate)
+
+
+def read_result(data: bytes) -> dict[str, Any]:
+    """Read what a child answered: an object, or a refusal.
+
+    Raises:
+        DrError: the child's refusal, as the same kind of error.
+        ValueError, KeyError, TypeError: this is no answer; the child broke off.
+    """
+    answer = json.loads(data)
+    if "error" in answer:
+        refusal = answer["error"]
+        raise _CROSSING.get(refusal["kind"], InternalError)(
+            refusal["message"], hint=refusal["hint"]
+        )
+    return dict(answer)
+
+
+def encode_bytes(data: bytes) -> str:
+    """Return bytes as they stand in the JSON of a pipe."""
+    return _encode(data)
+
+
+def decode_bytes(text: str) -> bytes:
+    """Read what `encode_bytes` wrote."""
+    return _decode(text)
+
+
 def write_refusal(error: DrError) -> bytes:
     """Return the child's other answer: an error by name, with its text."""
     refusal = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
@@ -181,12 +266,7 @@ def read_answer(data: bytes) -> Combined:
         DrError: the child's refusal, as the same kind of error.
         ValueError, KeyError, TypeError: this is no answer; the child broke off.
     """
-    answer = json.loads(data)
-    if "error" in answer:
-        refusal = answer["error"]
-        raise _CROSSING.get(refusal["kind"], InternalError)(
-            refusal["message"], hint=refusal["hint"]
-        )
+    answer = read_result(data)
     report = answer["report"]
     custodians = tuple(CustodianUsed(**used) for used in report.pop("custodians"))
     return Combined(_decode(answer["blob"]), ChildReport(custodians=custodians, **report))

@@ -1,0 +1,154 @@
+"""The process that keeps the combiner's one-time key, and the handle on it.
+
+`open` starts it; it makes the key in its memory, says the public half, and waits. For
+each attempt to combine it starts a fresh child (`joining`) that gets the key by a pipe
+and ends. The key is on no disk, and gone when this process ends, with its parent.
+
+Not here: contributions, files, sockets (`session`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from drengine.ceremony.messages import decode_bytes, encode_bytes, read_result, write_refusal
+from drengine.ceremony.spawn import (
+    ask_child,
+    child_environment,
+    command_of,
+    how_it_ended,
+    no_answer,
+    start_line,
+)
+from drengine.errors import DrError
+
+if TYPE_CHECKING:
+    from drengine.ceremony.joining import JoinOrder
+
+ONE_TIME_KEY_BITS: Final = 3072
+_START: Final = start_line("drengine.ceremony.keeper")
+_JOINING: Final = start_line("drengine.ceremony.joining")
+
+
+def main() -> NoReturn:
+    """Keep one key until the parent lets go."""
+    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - the child's only
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - the child's only
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+    )
+
+    from drengine.ceremony.hardening import harden  # noqa: PLC0415 - the child's only
+
+    try:
+        hardening = harden()
+    except DrError as error:
+        _say(write_refusal(error))
+        os._exit(0)
+    key = rsa.generate_private_key(65537, ONE_TIME_KEY_BITS)
+    private = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    opened = {
+        "key": encode_bytes(public),
+        "memory_locked": hardening.memory_locked,
+        "swap_active": hardening.swap_active,
+    }
+    _say(json.dumps(opened).encode("ascii"))
+    while order := sys.stdin.buffer.readline():
+        _say(_attempt(order, private))
+    os._exit(0)
+
+
+def _say(answer: bytes) -> None:
+    sys.stdout.buffer.write(answer + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _attempt(order: bytes, private: bytes) -> bytes:
+    try:
+        complete = {**json.loads(order), "key": encode_bytes(private)}
+        answer, gone_ns = ask_child(_JOINING, json.dumps(complete).encode("ascii"))
+        found = json.loads(answer)
+    except DrError as error:
+        return write_refusal(error)
+    except ValueError:
+        return write_refusal(no_answer("combining", "broke off in the middle of its answer"))
+    if "error" not in found:
+        found["gone_ns"] = gone_ns
+    return json.dumps(found).encode("ascii")
+
+
+class Keeper:
+    """The handle on a running keeper.
+
+    Attributes:
+        public_key: the one-time key's public half, as SubjectPublicKeyInfo.
+    """
+
+    def __init__(self) -> None:
+        self._running = subprocess.Popen(  # noqa: S603 - own interpreter, fixed words, no shell
+            command_of(_START),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=child_environment(),
+            # A Ctrl-C at the session's terminal is the session's to answer.
+            start_new_session=True,
+        )
+        try:
+            found = self._read()
+            self.public_key = decode_bytes(found["key"])
+            self.memory_locked = bool(found["memory_locked"])
+            self.swap_active = bool(found["swap_active"])
+        except BaseException:
+            self.close()
+            raise
+
+    def combine(self, order: JoinOrder) -> tuple[bytes, dict[str, Any]]:
+        """Let a fresh child make the blob; return it with what the child says of itself.
+
+        Raises:
+            DrError: whatever is wrong with a share, the domain or the quorum.
+        """
+        if self._running.stdin is None:
+            raise no_answer("combining", "is not there")
+        try:
+            self._running.stdin.write(json.dumps(order.to_json()).encode("ascii") + b"\n")
+            self._running.stdin.flush()
+        except OSError:
+            raise self._gone() from None
+        found = self._read()
+        blob = decode_bytes(found.pop("blob"))
+        found["plain_ms"] = max(1, (int(found["gone_ns"]) - int(found["since_ns"])) // 1_000_000)
+        return blob, found
+
+    def close(self) -> None:
+        """End the keeper: the one-time key is gone with it."""
+        self._running.kill()
+        self._running.communicate()
+
+    @property
+    def pid(self) -> int:
+        """The keeper's process id."""
+        return self._running.pid
+
+    def _read(self) -> dict[str, Any]:
+        line = b"" if self._running.stdout is None else self._running.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise self._gone()
+        return read_result(line)
+
+    def _gone(self) -> DrError:
+        ended = self._running.poll()
+        how = "ended" if ended is None else how_it_ended(ended)
+        return no_answer("combining", f"that keeps the one-time key {how}")
+
+
+if __name__ == "__main__":
+    main()

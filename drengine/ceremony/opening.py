@@ -1,0 +1,97 @@
+"""Open a ceremony: make the request for one domain, one target and one quorum.
+
+Not here: holding it (`session`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from drengine.ceremony.certificates import subject_of, thumbprint_of
+from drengine.ceremony.domain import parse_security_domain
+from drengine.ceremony.fields import require_text
+from drengine.ceremony.request import CeremonyRequest, Invited, check_request
+from drengine.ceremony.rewrap import load_exchange_certificate
+from drengine.errors import QuorumError
+
+if TYPE_CHECKING:
+    from drengine.ceremony.register import Register
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """Why a ceremony is held, and by whom; the operator says so."""
+
+    run_class: str
+    purpose: str
+    target: str
+    combiner: str
+    witnesses: tuple[str, ...]
+    valid_ms: int
+    run: str = ""
+    step: str = ""
+
+
+def make_request(
+    occasion: Occasion,
+    *,
+    domain: bytes,
+    exchange_certificate: bytes,
+    register: Register,
+    combiner_key: bytes,
+    host: str,
+    now_ms: int,
+    tool: dict[str, str],
+) -> CeremonyRequest:
+    """Return the request.
+
+    Raises:
+        DomainError, InputFileError: the domain or the certificate is not one.
+        CeremonyError: a rule of dual control is broken.
+    """
+    for name in (occasion.target, occasion.purpose, occasion.combiner, *occasion.witnesses):
+        require_text(name, "target, purpose or a name")
+    found = parse_security_domain(domain)
+    exchange = load_exchange_certificate(exchange_certificate)
+    request = CeremonyRequest(
+        ceremony=f"c-{secrets.token_hex(8)}",
+        run_class=occasion.run_class,
+        purpose=occasion.purpose,
+        run=occasion.run,
+        step=occasion.step,
+        target=occasion.target,
+        exchange_x5t_256=thumbprint_of(exchange),
+        exchange_subject=subject_of(exchange)[:200],
+        domain_sha256=found.sha256,
+        required=found.required,
+        custodians=tuple(_invited(x5t_256, register) for x5t_256 in found.custodians),
+        combiner=occasion.combiner,
+        combiner_host=host,
+        combiner_key=combiner_key,
+        witnesses=occasion.witnesses,
+        opened_ms=now_ms,
+        expires_ms=now_ms + occasion.valid_ms,
+        tool_version=tool["version"],
+        tool_sha256=tool["files_sha256"],
+    )
+    check_request(request)
+    _require_enrolled(request, register)
+    return request
+
+
+def _invited(x5t_256: str, register: Register) -> Invited:
+    enrolment = register.of(x5t_256)
+    return (
+        Invited(x5t_256) if enrolment is None else Invited(x5t_256, enrolment.name, enrolment.key)
+    )
+
+
+def _require_enrolled(request: CeremonyRequest, register: Register) -> None:
+    """A register that knows nobody of this domain is another domain's."""
+    if register.enrolments and not any(one.name for one in request.custodians):
+        raise QuorumError(
+            "none of the domain's custodians is in the register: it is another domain's",
+            hint="Give the right --register, or the right --sd-file.",
+        )

@@ -1,0 +1,227 @@
+"""Prove a transcript: chain, roles, quorum, signatures, and the blob it speaks of.
+
+Needs no key and no share: anybody can do it, years later.
+
+Not here: that what people did in the room is what the transcript says. Signatures show
+who stated it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from drengine.ceremony.blob import inspect_restore_blob
+from drengine.ceremony.checking import check_attestation
+from drengine.ceremony.contribution import Attestation, parse_attestation
+from drengine.ceremony.request import CeremonyRequest, parse_request, same_person
+from drengine.ceremony.transcript import Entry, Transcript, read_transcript
+from drengine.errors import DrError, VerificationError
+from drengine.model.canonical import canonical, sha256_hex
+
+if TYPE_CHECKING:
+    from drengine.ceremony.register import Enrolment
+
+_HINT: Final = "Compare the transcript with the paper script and with the combiner's copy."
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """What a proven transcript says.
+
+    Attributes:
+        form: `contribute`, or `combine` where all keys met on one machine.
+        outcome: `combined`, `cancelled`, `expired`, `interrupted` or `open`.
+        signed, unsigned: names of those whose attestation carries a good signature, or none.
+        remarks: deviations, in the words of those who noted them.
+    """
+
+    form: str
+    run_class: str
+    outcome: str
+    head: str
+    request: CeremonyRequest | None
+    attestations: tuple[Attestation, ...]
+    signed: tuple[str, ...]
+    unsigned: tuple[str, ...]
+    remarks: tuple[str, ...]
+    blob_sha256: str
+    exchange_x5t_256: str
+    required: int
+    plain_ms: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts as the JSON object that `verify` prints."""
+        return {
+            "form": self.form,
+            "class": self.run_class,
+            "outcome": self.outcome,
+            "head": self.head,
+            "ceremony": self.request.ceremony if self.request else "",
+            "request_code": self.request.code if self.request else "",
+            "target": self.request.target if self.request else "",
+            "exchange_x5t_256": self.exchange_x5t_256,
+            "required": self.required,
+            "contributed": [one.statement.x5t_256 for one in self.attestations],
+            "signed": list(self.signed),
+            "unsigned": list(self.unsigned),
+            "deviations": list(self.remarks),
+            "blob_sha256": self.blob_sha256,
+            "plain_ms": self.plain_ms,
+        }
+
+
+def prove(data: bytes, *, blob: bytes | None = None, register: Sequence[Enrolment] = ()) -> Proven:
+    """Prove a transcript and return what it says.
+
+    Parameters:
+        blob: the restore blob, to be the one that the transcript names.
+        register: enrolments, to be those that signed.
+
+    Raises:
+        VerificationError: names the entry and what does not hold.
+    """
+    transcript = read_transcript(data)
+    try:
+        proven = _prove(transcript)
+        if blob is not None:
+            _check_blob(proven, blob)
+        _check_register(proven, register)
+    except VerificationError:
+        raise
+    except DrError as error:
+        raise _wrong(error.message) from None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _wrong("an entry lacks what its kind must have") from None
+    return proven
+
+
+def _wrong(what: str) -> VerificationError:
+    return VerificationError(f"proving the ceremony transcript: {what}", hint=_HINT)
+
+
+def _prove(transcript: Transcript) -> Proven:
+    entries = transcript.entries
+    if entries[0].kind == "combined_on_one_machine":
+        return _one_machine(transcript)
+    if entries[0].kind != "opened":
+        raise _wrong("its first entry does not open a ceremony")
+    request = parse_request(canonical(entries[0].body["request"]))
+    if entries[0].body["digest"] != request.digest:
+        raise _wrong("the request is not the one whose digest entry 0 names")
+    attestations = _attestations(entries, request)
+    combined = [entry for entry in entries if entry.kind == "combined"]
+    outcome, body = _outcome(entries, combined)
+    if combined:
+        _check_combined(combined[0], request, attestations)
+    return Proven(
+        form="contribute",
+        run_class=request.run_class,
+        outcome=outcome,
+        head=transcript.head,
+        request=request,
+        attestations=tuple(attestations),
+        signed=tuple(a.statement.custodian for a in attestations if a.is_signed),
+        unsigned=tuple(a.statement.custodian for a in attestations if not a.is_signed),
+        remarks=_remarks(entries),
+        blob_sha256=str(body.get("blob_sha256", "")),
+        exchange_x5t_256=request.exchange_x5t_256,
+        required=request.required,
+        plain_ms=int(body.get("plain_ms", 0)),
+    )
+
+
+def _one_machine(transcript: Transcript) -> Proven:
+    first = transcript.entries[0]
+    if any(entry.kind != "deviation" for entry in transcript.entries[1:]):
+        raise _wrong("it mixes a combination on one machine with a ceremony")
+    body = first.body
+    return Proven(
+        form="combine",
+        run_class=str(body["class"]),
+        outcome="combined",
+        head=transcript.head,
+        request=None,
+        attestations=(),
+        signed=(),
+        unsigned=(),
+        remarks=_remarks(transcript.entries),
+        blob_sha256=str(body["blob_sha256"]),
+        exchange_x5t_256=str(body["exchange_x5t_256"]),
+        required=int(body["required"]),
+        plain_ms=int(body["plain_ms"]),
+    )
+
+
+def _attestations(entries: Sequence[Entry], request: CeremonyRequest) -> list[Attestation]:
+    found: list[Attestation] = []
+    for entry in entries:
+        if entry.kind != "contributed":
+            continue
+        attestation = parse_attestation(canonical(entry.body["attestation"]))
+        check_attestation(attestation, request)
+        statement = attestation.statement
+        for earlier in found:
+            if earlier.statement.x5t_256 == statement.x5t_256 or same_person(
+                earlier.statement.custodian
+            ) == same_person(statement.custodian):
+                raise _wrong(f"entry {entry.seq} counts {statement.custodian} twice")
+        if entry.at_ms >= request.expires_ms:
+            raise _wrong(f"entry {entry.seq} is a contribution after the request expired")
+        found.append(attestation)
+    return found
+
+
+def _outcome(entries: Sequence[Entry], combined: Sequence[Entry]) -> tuple[str, Mapping[str, Any]]:
+    closed = [entry for entry in entries if entry.kind == "closed"]
+    if len(combined) > 1 or len(closed) > 1:
+        raise _wrong("it combines or closes more than once")
+    if closed:
+        after = [entry for entry in entries[closed[0].seq + 1 :] if entry.kind != "deviation"]
+        if after:
+            raise _wrong(f"entry {after[0].seq} comes after the ceremony was closed")
+    if combined:
+        return "combined", combined[0].body
+    return (str(closed[0].body["why"]) if closed else "open"), {}
+
+
+def _check_combined(
+    entry: Entry, request: CeremonyRequest, attestations: Sequence[Attestation]
+) -> None:
+    known = {one.statement.x5t_256 for one in attestations}
+    used = list(entry.body["custodians"])
+    if len(set(used)) != len(used) or not set(used) <= known:
+        raise _wrong("the blob was combined from shares that nobody is recorded to have given")
+    if len(used) < request.required:
+        raise _wrong(f"{len(used)} custodians gave a share; {request.required} are needed")
+    if entry.at_ms >= request.expires_ms:
+        raise _wrong("the blob was combined after the request had expired")
+
+
+def _check_blob(proven: Proven, blob: bytes) -> None:
+    looked = inspect_restore_blob(blob)
+    if sha256_hex(blob) != proven.blob_sha256:
+        raise _wrong(
+            f"the blob has SHA-256 {sha256_hex(blob)}, the transcript names "
+            f"{proven.blob_sha256 or 'none'}"
+        )
+    if looked.exchange_x5t_256 != proven.exchange_x5t_256:
+        raise _wrong("the blob was made for another exchange certificate")
+
+
+def _check_register(proven: Proven, register: Sequence[Enrolment]) -> None:
+    keys = {one.x5t_256: one.key for one in register}
+    for attestation in proven.attestations:
+        statement = attestation.statement
+        enrolled = keys.get(statement.x5t_256)
+        if register and enrolled is None:
+            raise _wrong(f"{statement.custodian} ({statement.x5t_256}) is not in the register")
+        if enrolled is not None and statement.key != enrolled:
+            raise _wrong(f"{statement.custodian} signed with a key that is not the enrolled one")
+
+
+def _remarks(entries: Sequence[Entry]) -> tuple[str, ...]:
+    return tuple(
+        f"{entry.actor}: {entry.body['text']}" for entry in entries if entry.kind == "deviation"
+    )

@@ -1,0 +1,122 @@
+"""The socket between an open ceremony and the commands that speak to it.
+
+One message a connection: a line of JSON there, a line of JSON back. Nothing secret
+crosses it: contributions are sealed, the blob is for the new HSM only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from drengine.ceremony.messages import read_result
+from drengine.errors import CeremonyError
+
+SOCKET_NAME: Final = "session.socket"
+MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+_PIECE: Final = 65536
+_SECONDS: Final = 330.0
+_NEXT: Final = (
+    "The one-time key is gone when its session ends: open a new ceremony with "
+    "'drengine ceremony open'. Contributions to the old request open nothing any more."
+)
+
+
+@contextmanager
+def bind_in(folder: Path) -> Iterator[socket.socket]:
+    """Listen in a folder, for this user only.
+
+    Raises:
+        CeremonyError: a session is open there already, or the folder takes no socket.
+    """
+    if _answers(folder):
+        raise CeremonyError(f"a ceremony is open in {folder} already", hint="Use a new folder.")
+    (folder / SOCKET_NAME).unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        with _short_path(folder) as path:
+            listening.bind(path)
+    except OSError as error:
+        listening.close()
+        raise CeremonyError(
+            f"listening in {folder}: {error.strerror}", hint="Use a folder on a local disk."
+        ) from None
+    finally:
+        os.umask(before)
+    with listening:
+        listening.listen(8)
+        yield listening
+
+
+@contextmanager
+def _short_path(folder: Path) -> Iterator[str]:
+    """A socket's path may have 107 bytes only; through a descriptor, folders may be longer."""
+    direct = str(folder / SOCKET_NAME)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        through = Path(f"/proc/self/fd/{descriptor}")
+        yield f"{through}/{SOCKET_NAME}" if through.exists() else direct
+    finally:
+        os.close(descriptor)
+
+
+def _answers(folder: Path) -> bool:
+    try:
+        ask_session(folder, {"do": "status"})
+    except CeremonyError as error:
+        return "closed" in error.message
+    return True
+
+
+def ask_session(folder: Path, message: dict[str, Any]) -> dict[str, Any]:
+    """Ask the session of a folder; return its answer.
+
+    Raises:
+        DrError: its refusal, as the same kind of error.
+        CeremonyError: no session is open there.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_SECONDS)
+            with _short_path(folder) as path:
+                connection.connect(path)
+            reply(connection, message)
+            connection.shutdown(socket.SHUT_WR)
+            answer = _read_all(connection)
+    except OSError as error:
+        raise CeremonyError(
+            f"no ceremony is open in {folder} ({error.strerror or 'it does not answer'})",
+            hint=_NEXT,
+        ) from None
+    try:
+        return read_result(answer)
+    except (ValueError, KeyError, TypeError):
+        raise CeremonyError(f"the session in {folder} broke off", hint=_NEXT) from None
+
+
+def receive(connection: socket.socket) -> dict[str, Any]:
+    """Read one message."""
+    found = json.loads(_read_all(connection))
+    if not isinstance(found, dict):
+        raise TypeError("a message is an object")
+    return found
+
+
+def reply(connection: socket.socket, message: dict[str, Any]) -> None:
+    """Send one message."""
+    connection.sendall(json.dumps(message).encode("ascii") + b"\n")
+
+
+def _read_all(connection: socket.socket) -> bytes:
+    content = b""
+    while not content.endswith(b"\n") and (piece := connection.recv(_PIECE)):
+        content += piece
+        if len(content) > MAX_MESSAGE_BYTES:
+            raise ValueError("a message is too long")
+    return content
