@@ -134,11 +134,17 @@ def _add_run(
 ) -> None:
     for step in run.steps:
         rows.append(_step_row(facts, run, step, scale, len(rows), depth))
-        children = [r for r in facts.runs if r.parent == run.run and r.parent_step == step.id]
+        children = [r for r in facts.runs if _is_child(r, run, step)]
         for child in children:
             rows.append(_run_row(child, scale, len(rows), depth + 1))
             if len(children) <= _MANY_CHILDREN:
                 _add_run(facts, child, scale, rows, depth + 2)
+
+
+def _is_child(child: RunFacts, run: RunFacts, step: StepFacts) -> bool:
+    # A child's id is longer than its parent's, so that no forged parent makes a circle.
+    is_below = child.run.startswith(f"{run.run}/")
+    return is_below and child.parent == run.run and child.parent_step == step.id
 
 
 def _step_row(

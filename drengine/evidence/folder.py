@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from drengine.errors import InputError
-from drengine.evidence.collect import collect, read_plan
+from drengine.evidence.collect import collect
 from drengine.evidence.render import render_html
 from drengine.evidence.sums import SUMS, is_safe_name, write_sums
 from drengine.journal.codec import records_of
@@ -124,7 +124,6 @@ def write_evidence(
         InputError: `out` is not free, or an extra file's name cannot be used.
         JournalDamaged: a chain of the run does not verify.
     """
-    read_plan(store.get_document(run, PLAN_DOCUMENT))
     sources = read_sources(store, run)
     files = files_of(sources, sources.facts())
     for name, content in (extra_files or {}).items():

@@ -28,18 +28,17 @@ def numbers_of(facts: EvidenceFacts, version: str) -> dict[str, str]:
         "verdict": str(facts.verdict),
         "head-seq": str(top.head_seq),
         "head-sha256": top.head_sha256,
-        **_objective(facts.rto),
-        **_objective(facts.rpo),
+        **_objective("rto", facts.rto),
+        **_objective("rpo", facts.rpo),
         "keys": str(len(facts.keys)),
         "databases": str(len(facts.databases)),
         "databases-online": str(sum(d.status == "Online" for d in facts.databases)),
         "deviations": str(len(facts.deviations)),
-        **{f"criterion-{c.id.lower()}": str(c.holds) for c in facts.criteria},
+        "criteria": "; ".join(f"{c.id} {c.holds}" for c in facts.criteria),
     }
 
 
-def _objective(objective: ObjectiveFacts) -> dict[str, str]:
-    name = objective.name.lower()
+def _objective(name: str, objective: ObjectiveFacts) -> dict[str, str]:
     return {
         f"{name}-target-ms": str(objective.target_ms),
         f"{name}-actual-ms": str(objective.actual_ms),

@@ -79,6 +79,7 @@ class Trace:
         self._last: Record | None = None
         self._finished: Moment | None = None
         self._outline: Outline | None = None
+        self._path: tuple[str, ...] = ()
         self._people: PeopleLog | None = None
         self.deviations = DeviationLog()
         self.steps: dict[str, StepTrace] = {}
@@ -106,14 +107,15 @@ class Trace:
         self._clock(record)
 
     def _begin(self, record: Record) -> None:
-        path = record.body.get("path")
-        steps = [str(step) for step in path] if isinstance(path, list) else []
+        if not isinstance(record.body.get("inputs"), Mapping):
+            raise JournalDamaged(f"run {record.run}: record 0 has no inputs")
         self._first = record
-        self._outline = outline_of(self._plan, steps)
+        self._path = texts(record.body.get("path"))
+        self._outline = outline_of(self._plan, self._path)
         self._people = PeopleLog(self._outline)
         known = {step.id for step in self._outline.runbook.steps}
         if known != set(self.state.steps):
-            odd = ", ".join(sorted(known ^ set(self.state.steps)))
+            odd = ", ".join(sorted(map(str, known ^ set(self.state.steps))))
             raise JournalDamaged(
                 f"run {record.run}: record 0 and the plan's runbook differ in steps: {odd}"
             )
@@ -169,12 +171,11 @@ class Trace:
         if first is None or last is None:
             raise JournalDamaged("the journal has no record 0")
         genesis = state.genesis
-        path = genesis.get("path") or ()
         runbook = self.outline.runbook
         return RunFacts(
             run=str(state.run),
             parent=text(genesis.get("parent")),
-            parent_step=text(path[-1]) if path else "",
+            parent_step=self._path[-1] if self._path else "",
             item=text(mapping(genesis.get("item")).get("name")),
             title=text(genesis.get("title")),
             runbook=runbook.name,

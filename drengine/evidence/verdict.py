@@ -64,7 +64,7 @@ def utc_ms(value: object) -> int | None:
 def recovery_time(root: Trace, traces: Sequence[Trace]) -> ObjectiveFacts:
     """Return the RTO as it was reached."""
     genesis, facts = root.state.genesis, root.facts()
-    incident = utc_ms(genesis.get("inputs", {}).get("incident_at"))
+    incident = utc_ms(mapping(genesis.get("inputs")).get("incident_at"))
     start = facts.created.at_ms if incident is None else incident
     to_what, end = _service_back(root, traces)
     actual = None if end is None else end.at_ms - start
@@ -99,7 +99,7 @@ def _service_back(root: Trace, traces: Sequence[Trace]) -> tuple[str, Moment | N
 def data_age(root: Trace, plan: Plan) -> ObjectiveFacts:
     """Return the RPO as it was reached."""
     genesis, created = root.state.genesis, root.facts().created
-    incident = utc_ms(genesis.get("inputs", {}).get("incident_at"))
+    incident = utc_ms(mapping(genesis.get("inputs")).get("incident_at"))
     end = created.at_ms if incident is None else incident
     taken = utc_ms(mapping(plan.root.discovery.get("backup")).get("taken_at"))
     actual = None if taken is None else end - taken

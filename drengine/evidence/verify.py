@@ -42,6 +42,9 @@ MAX_DOCUMENT_BYTES: Final = 64 << 20
 MAX_FILES: Final = 100_000
 _BLOCK: Final = 1 << 20
 
+_UNFORESEEN: Final = (KeyError, TypeError, ValueError, AttributeError)
+"""An edited body that no check foresaw is a problem to be listed, not a traceback."""
+
 _UNSIGNED: Final = (
     "There is no signature: this check shows that the folder agrees with itself, not who made it."
 )
@@ -189,7 +192,9 @@ class _Verification:
             return gathering.facts()
         except DrError as error:
             self._problem(JOURNALS, error.message)
-            return None
+        except _UNFORESEEN as error:
+            self._problem(JOURNALS, f"no facts can be made of them: {type(error).__name__} {error}")
+        return None
 
     def _follow(self, name: str, plan: Plan, gathering: Gathering) -> bool:
         """Take one journal into the facts; False where it breaks off."""
@@ -206,6 +211,9 @@ class _Verification:
             return False
         except DrError as error:
             self._problem(run, error.message)
+            return False
+        except _UNFORESEEN as error:
+            self._problem(run, f"record {len(seen) - 1}: {type(error).__name__} {error}")
             return False
         self.problems += [Problem(run, reason) for reason in chain_problems(seen, plan)]
         return True

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from drengine.evidence.collect import collect
 from drengine.journal.memory import MemoryStore
 
 HERE = Path(__file__).parent
@@ -53,3 +54,13 @@ def plain_run(tell, store):
 def troubled_run(tell, store):
     """A drill in which everything went wrong that may, and that recovered."""
     return tell.troubled(tell.Story(store, tell.make_plan()))
+
+
+@pytest.fixture
+def facts(journals, store):
+    """Collect the facts of a story told to `store`."""
+
+    def collected(story):
+        return collect(story.plan, journals(store))
+
+    return collected

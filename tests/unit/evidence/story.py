@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from drengine.engine.fold import apply, fold
 from drengine.model.canonical import digest, sha256_hex
-from drengine.model.ids import RunId, child_id
+from drengine.model.ids import child_id
 from drengine.model.plan import CloudIdentity, Plan, PlanPart
 from drengine.model.records import Draft
 from drengine.model.records import RecordType as R
@@ -182,7 +182,11 @@ class Story:
         for step in path:
             here = here.children[step]
         given = dict(here.inputs) if inputs is None else inputs
-        ids = [line.split("id: ", 1)[1].split(",")[0].strip() for line in text.splitlines() if line.startswith(("  - id: ", "  - {id: "))]
+        ids = [
+            line.split("id: ", 1)[1].split(",")[0].strip()
+            for line in text.splitlines()
+            if line.startswith(("  - id: ", "  - {id: "))
+        ]
         body = {
             "class": str(self.plan.run_class),
             "title": text.split("title: ", 1)[1].split("\n", 1)[0],
@@ -190,7 +194,9 @@ class Story:
             "runbook": {"name": here.runbook_name, "sha256": here.runbook_sha256},
             "inputs": given,
             "inputs_digest": digest(given),
-            "objectives": {"rto_ms": 240 * MINUTE, "rpo_ms": 1440 * MINUTE} if not path else {"rto_ms": None, "rpo_ms": None},
+            "objectives": {"rto_ms": 240 * MINUTE, "rpo_ms": 1440 * MINUTE}
+            if not path
+            else {"rto_ms": None, "rpo_ms": None},
             "steps": ids,
             "path": list(path),
             "item": item,
@@ -199,7 +205,9 @@ class Story:
             "initiator": self.initiator,
             "tool": {"version": "0.1.0", "files_sha256": "ab" * 32},
         }
-        self.store.create(run, body["title"], body["class"], self.draft(R.RUN_CREATED, body, self.initiator))
+        self.store.create(
+            run, body["title"], body["class"], self.draft(R.RUN_CREATED, body, self.initiator)
+        )
         self.open(run)
         return self
 
@@ -209,7 +217,9 @@ class Story:
             self.store.release(self.leases[run])
         self.leases[run] = self.store.acquire(run, "host-1")
         self.states[run] = fold(self.store.read(run))
-        return self.say(R.RUN_OPENED, chain=run, owner="host-1", token=self.leases[run].token, tool="0.1.0")
+        return self.say(
+            R.RUN_OPENED, chain=run, owner="host-1", token=self.leases[run].token, tool="0.1.0"
+        )
 
     def say(self, kind, step=None, /, *, chain=None, actor="engine", **body):
         run = chain or self.run
@@ -229,10 +239,18 @@ class Story:
 
     def begin(self, step, run=None):
         st = self.states[run or self.run].steps[step]
-        return self.say(R.STEP_BEGUN, step, chain=run, attempt=st.attempt + 1, generation=st.generation)
+        return self.say(
+            R.STEP_BEGUN, step, chain=run, attempt=st.attempt + 1, generation=st.generation
+        )
 
     def cleared(self, step, run=None, *, findings=()):
-        self.begin(step, run).say(R.PROBE_ABSENT, step, chain=run, why="not there", exchanges=[self.call("GET", f"/{step}", 404)])
+        self.begin(step, run).say(
+            R.PROBE_ABSENT,
+            step,
+            chain=run,
+            why="not there",
+            exchanges=[self.call("GET", f"/{step}", 404)],
+        )
         return self.say(R.GUARDS_HELD, step, chain=run, findings=list(findings))
 
     def intent(self, step, run=None):
@@ -240,28 +258,58 @@ class Story:
 
     def running(self, step, run=None, *, findings=()):
         self.cleared(step, run, findings=findings).intent(step, run)
-        operation = {"kind": "arm", "url": "https://x/op/1", "job": "9c1", "resource": "", "request_id": ""}
-        return self.say(R.ANSWER_OPERATION, step, chain=run, operation=operation, exchanges=[self.call("PUT", f"/{step}", 202, sent=True)])
+        operation = {
+            "kind": "arm",
+            "url": "https://x/op/1",
+            "job": "9c1",
+            "resource": "",
+            "request_id": "",
+        }
+        return self.say(
+            R.ANSWER_OPERATION,
+            step,
+            chain=run,
+            operation=operation,
+            exchanges=[self.call("PUT", f"/{step}", 202, sent=True)],
+        )
 
     def followed(self, step, minutes, run=None):
         for polls in (1, 2):
-            self.wait(minutes / 2).say(R.OPERATION_POLLED, step, chain=run, polls=polls, detail="InProgress", exchanges=[self.call("GET", "/op/1")])
+            self.wait(minutes / 2).say(
+                R.OPERATION_POLLED,
+                step,
+                chain=run,
+                polls=polls,
+                detail="InProgress",
+                exchanges=[self.call("GET", "/op/1")],
+            )
         return self.say(R.OPERATION_SUCCEEDED, step, chain=run, detail="", outputs={})
 
     def proved(self, step, run=None, *, findings=(), evidence=None, outputs=None):
         more = {} if evidence is None else {"evidence": evidence}
         self.wait(0.2)
-        return self.say(R.STEP_SUCCEEDED, step, chain=run, findings=list(findings), outputs=outputs or {}, **more)
+        return self.say(
+            R.STEP_SUCCEEDED,
+            step,
+            chain=run,
+            findings=list(findings),
+            outputs=outputs or {},
+            **more,
+        )
 
     def does(self, step, minutes=1.0, run=None, *, findings=(), **more):
         """A step that changes something and goes well."""
         self.running(step, run).followed(step, minutes, run)
-        return self.proved(step, run, findings=findings or [finding(f"{step}-read-back", "as it must be")], **more)
+        return self.proved(
+            step, run, findings=findings or [finding(f"{step}-read-back", "as it must be")], **more
+        )
 
     def reads(self, step, run=None, *, minutes=0.2, **more):
         """A step that only reads."""
         self.begin(step, run).say(R.GUARDS_HELD, step, chain=run, findings=[])
-        self.wait(minutes).say(R.ANSWER_DONE, step, chain=run, outputs={}, exchanges=[self.call("GET", f"/{step}")])
+        self.wait(minutes).say(
+            R.ANSWER_DONE, step, chain=run, outputs={}, exchanges=[self.call("GET", f"/{step}")]
+        )
         return self.proved(step, run, **more)
 
     def ask(self, step, approvals=1, facts=None, findings=()):
@@ -269,7 +317,8 @@ class Story:
         shown = {
             "step": step,
             "ask": f"{step}?",
-            "facts": facts or {"target": {"name": "contoso-dr", "uri": "https://contoso-dr.managedhsm.azure.net"}},
+            "facts": facts
+            or {"target": {"name": "contoso-dr", "uri": "https://contoso-dr.managedhsm.azure.net"}},
             "findings": list(findings),
             "generation": st.generation,
             "approvals": approvals,
@@ -278,16 +327,31 @@ class Story:
         shown["digest"] = digest(shown)
         return self.say(R.GATE_REQUESTED, **shown)
 
-    def approve(self, step, actor="simulated:approver:alice", reason="checked", said=R.GATE_APPROVED):
+    def approve(
+        self, step, actor="simulated:approver:alice", reason="checked", said=R.GATE_APPROVED
+    ):
         gate = self.states[self.run].steps[step].gate
         more = {} if said is R.GATE_APPROVED else {"error": error("rejected", code="DR-G020")}
-        return self.say(said, step, actor=actor, request_seq=gate.seq, digest=gate.digest, reason=reason, role="", sent_at=self.now, signal=f"s-{self.now}-{actor}", **more)
+        return self.say(
+            said,
+            step,
+            actor=actor,
+            request_seq=gate.seq,
+            digest=gate.digest,
+            reason=reason,
+            role="",
+            sent_at=self.now,
+            signal=f"s-{self.now}-{actor}",
+            **more,
+        )
 
     def passed(self, step):
         approvers = list(self.states[self.run].steps[step].gate.approvers)
         return self.say(R.STEP_SUCCEEDED, step, outputs={"approvers": approvers})
 
-    def gate(self, step, minutes=7.0, facts=None, approvers=("simulated:approver:alice",), findings=()):
+    def gate(
+        self, step, minutes=7.0, facts=None, approvers=("simulated:approver:alice",), findings=()
+    ):
         self.ask(step, len(approvers), facts, findings)
         for actor in approvers:
             self.wait(minutes / len(approvers)).approve(step, actor)
@@ -295,29 +359,85 @@ class Story:
 
     def deliver(self, step, minutes=9.0, **outputs):
         st = self.states[self.run].steps[step]
-        self.say(R.DELIVERY_REQUESTED, step, kind="restore_blob", ask="Combine the quorum's shares for this exchange key.", expects={"exchange": "Zm9v" * 8}, generation=st.generation)
+        self.say(
+            R.DELIVERY_REQUESTED,
+            step,
+            kind="restore_blob",
+            ask="Combine the quorum's shares for this exchange key.",
+            expects={"exchange": "Zm9v" * 8},
+            generation=st.generation,
+        )
         given = {"sha256": sha256_hex(b"blob"), "size": 8123, **outputs}
-        return self.wait(minutes).say(R.DELIVERY_ACCEPTED, step, actor="simulated:custodian:erin", outputs=given, findings=[finding("blob-fits", "made for this exchange key")], signal=f"d-{self.now}")
+        return self.wait(minutes).say(
+            R.DELIVERY_ACCEPTED,
+            step,
+            actor="simulated:custodian:erin",
+            outputs=given,
+            findings=[finding("blob-fits", "made for this exchange key")],
+            signal=f"d-{self.now}",
+        )
 
     def child(self, step, item, minutes=14.0):
         run = child_id(child_id(self.run, step), item["name"])
         self.say(R.CHILD_STARTED, step, name=item["name"], run=run, item=item)
         self.create(run, text=CHILD, path=(step,), item=item, parent=self.run, inputs={})
-        self.does("add-key", 2, run).does("set-protector", minutes - 6, run).reads("wait-online", run, minutes=4)
+        self.does("add-key", 2, run).does("set-protector", minutes - 6, run).reads(
+            "wait-online", run, minutes=4
+        )
         return self.end_child(step, item, run)
 
     def end_child(self, step, item, run):
         self.say(R.RUN_FINISHED, chain=run, why="done")
         head = self.states[run].head
-        return self.say(R.CHILD_FINISHED, step, name=item["name"], run=run, status="finished", seq=head.seq, sha256=head.sha256)
+        return self.say(
+            R.CHILD_FINISHED,
+            step,
+            name=item["name"],
+            run=run,
+            status="finished",
+            seq=head.seq,
+            sha256=head.sha256,
+        )
 
 
 KEYS = {
     "keys": [
-        {"name": "tde-weu", "version": "0a1b2c3d4e5f60718293a4b5c6d7e8f9", "kty": "RSA-HSM", "status": "present", "public_key_equal": True, "canary": "unwrapped", "why": ""},
-        {"name": "tde-neu", "version": "1b2c3d4e5f60718293a4b5c6d7e8f90a", "kty": "RSA-HSM", "status": "present", "public_key_equal": True, "canary": "unwrapped", "why": ""},
-        {"name": "signing", "version": "2c3d4e5f60718293a4b5c6d7e8f90a1b", "kty": "EC-HSM", "status": "present", "public_key_equal": True, "canary": "signature verified", "why": ""},
-        {"name": "wrapping", "version": "3d4e5f60718293a4b5c6d7e8f90a1b2c", "kty": "oct-HSM", "status": "present", "public_key_equal": None, "canary": "unprovable", "why": "a symmetric key shows no public part"},
+        {
+            "name": "tde-weu",
+            "version": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+            "kty": "RSA-HSM",
+            "status": "present",
+            "public_key_equal": True,
+            "canary": "unwrapped",
+            "why": "",
+        },
+        {
+            "name": "tde-neu",
+            "version": "1b2c3d4e5f60718293a4b5c6d7e8f90a",
+            "kty": "RSA-HSM",
+            "status": "present",
+            "public_key_equal": True,
+            "canary": "unwrapped",
+            "why": "",
+        },
+        {
+            "name": "signing",
+            "version": "2c3d4e5f60718293a4b5c6d7e8f90a1b",
+            "kty": "EC-HSM",
+            "status": "present",
+            "public_key_equal": True,
+            "canary": "signature verified",
+            "why": "",
+        },
+        {
+            "name": "wrapping",
+            "version": "3d4e5f60718293a4b5c6d7e8f90a1b2c",
+            "kty": "oct-HSM",
+            "status": "present",
+            "public_key_equal": None,
+            "canary": "unprovable",
+            "why": "a symmetric key shows no public part",
+        },
     ],
     "inventory": {"sha256": "c0" * 32, "taken_at": "2026-11-20T23:00:00Z"},
 }
@@ -351,8 +471,12 @@ BACKUP = {"backup": {"folder": "mhsm-contoso-2026112202", "blobs_sha256": "7f" *
 def recover(story, *, keys=KEYS, roles=ROLES, databases=DATABASES, until="end"):
     """A plain recovery without a hitch: 15 steps, two child runs."""
     say = story.create()
-    say.reads("preflight", findings=[finding("R01", "12 of 12 things are at hand")]).gate("approve-create")
-    say.does("create-hsm", 25).does("exchange-key", 0.5).deliver("blob", ceremony="combine").does("upload", 3)
+    say.reads("preflight", findings=[finding("R01", "12 of 12 things are at hand")]).gate(
+        "approve-create"
+    )
+    say.does("create-hsm", 25).does("exchange-key", 0.5).deliver("blob", ceremony="combine").does(
+        "upload", 3
+    )
     if until == "upload":
         return say.say(R.RUN_WAITING, why="waiting", **{"for": ["backup-target: later"]})
     say.does("backup-target", 4).gate("approve-restore", 9, BACKUP, TWO).does("restore", 18)
@@ -377,40 +501,103 @@ def finish(story, keys=KEYS, roles=ROLES, databases=DATABASES):
 def troubled(story):
     """The same recovery with everything that may go wrong and still end well."""
     say = story.create()
-    say.reads("preflight", findings=[finding("R07", "the last backup is 7 h old", "warn", "Take backups more often.")])
+    say.reads(
+        "preflight",
+        findings=[finding("R07", "the last backup is 7 h old", "warn", "Take backups more often.")],
+    )
     say.gate("approve-create")
     # a retry
     say.cleared("create-hsm").intent("create-hsm")
     refused = story.call("PUT", "/create-hsm", 429, sent=True)
-    say.say(R.ANSWER_REFUSED, "create-hsm", error=error("429 TooManyRequests", code="DR-A020", transient=True), exchanges=[refused])
+    say.say(
+        R.ANSWER_REFUSED,
+        "create-hsm",
+        error=error("429 TooManyRequests", code="DR-A020", transient=True),
+        exchanges=[refused],
+    )
     say.wait(1.5).does("create-hsm", 24)
     # a generation that went stale
     say.does("exchange-key", 0.5).deliver("blob", 11)
-    say.begin("upload").say(R.GENERATION_ENDED, steps=["exchange-key", "blob", "upload"], group="security-domain", why="the exchange key changed after the blob was made")
+    say.begin("upload").say(
+        R.GENERATION_ENDED,
+        steps=["exchange-key", "blob", "upload"],
+        group="security-domain",
+        why="the exchange key changed after the blob was made",
+    )
     say.does("exchange-key", 0.5)
-    say.say(R.NOTE, ignored="deliver", why="the delivered file does not fit", said={"step": "blob"}, findings=[finding("blob-fits", "made for another exchange key", "block")], actor="simulated:custodian:erin", signal="d-bad")
+    say.say(
+        R.NOTE,
+        ignored="deliver",
+        why="the delivered file does not fit",
+        said={"step": "blob"},
+        findings=[finding("blob-fits", "made for another exchange key", "block")],
+        actor="simulated:custodian:erin",
+        signal="d-bad",
+    )
     say.deliver("blob", 8, ceremony="combine")
     # an answer that was lost, and found
-    say.cleared("upload").intent("upload").say(R.ANSWER_LOST, "upload", why="connection reset after 31 s", exchanges=[story.call("POST", "/securitydomain/upload", 0, sent=True)])
-    say.wait(1).say(R.PROBE_PRESENT, "upload", why="the HSM is activated", outputs={}).proved("upload")
+    say.cleared("upload").intent("upload").say(
+        R.ANSWER_LOST,
+        "upload",
+        why="connection reset after 31 s",
+        exchanges=[story.call("POST", "/securitydomain/upload", 0, sent=True)],
+    )
+    say.wait(1).say(R.PROBE_PRESENT, "upload", why="the HSM is activated", outputs={}).proved(
+        "upload"
+    )
     # a guard, and a process that stops
     say.begin("backup-target").say(R.PROBE_ABSENT, "backup-target", why="none")
-    say.say(R.GUARDS_REFUSED, "backup-target", findings=[finding("G04", "the storage account denies the HSM", "block", "Grant Storage Blob Data Contributor.")], error=error("G04: the storage account denies the HSM", code="DR-G001"))
+    say.say(
+        R.GUARDS_REFUSED,
+        "backup-target",
+        findings=[
+            finding(
+                "G04",
+                "the storage account denies the HSM",
+                "block",
+                "Grant Storage Blob Data Contributor.",
+            )
+        ],
+        error=error("G04: the storage account denies the HSM", code="DR-G001"),
+    )
     say.say(R.RUN_STOPPED, why="refused", **{"for": ["backup-target: G04"]})
     say.wait(6).open().does("backup-target", 4)
     # an approval whose facts changed
     say.gate("approve-restore", 9, BACKUP, TWO)
     say.cleared("restore").say(R.STEP_HELD, "restore", why="changed since the approval: backup")
     say.say(R.GATE_VOIDED, "approve-restore", why="changed since the approval: backup")
-    say.ask("approve-restore", 2, BACKUP).wait(2).approve("approve-restore", "simulated:approver:carol", "not the folder we agreed on", R.GATE_REJECTED)
-    say.say(R.RUN_STOPPED, why="refused", **{"for": ["approve-restore was rejected"]}).wait(3).open()
+    say.ask("approve-restore", 2, BACKUP).wait(2).approve(
+        "approve-restore",
+        "simulated:approver:carol",
+        "not the folder we agreed on",
+        R.GATE_REJECTED,
+    )
+    say.say(R.RUN_STOPPED, why="refused", **{"for": ["approve-restore was rejected"]}).wait(
+        3
+    ).open()
     say.gate("approve-restore", 6, BACKUP, TWO)
     # an outcome that a person had to tell
-    say.cleared("restore").intent("restore").say(R.ANSWER_LOST, "restore", why="the process ended before an answer was recorded")
-    say.wait(2).say(R.PROBE_ABSENT, "restore", why="no job is listed").wait(1).say(R.PROBE_ABSENT, "restore", why="no job is listed")
-    say.say(R.OUTCOME_UNKNOWN, "restore", intent_at=story.now, looks=2, error=error("the request was sent, its answer was lost", code="DR-O001"))
+    say.cleared("restore").intent("restore").say(
+        R.ANSWER_LOST, "restore", why="the process ended before an answer was recorded"
+    )
+    say.wait(2).say(R.PROBE_ABSENT, "restore", why="no job is listed").wait(1).say(
+        R.PROBE_ABSENT, "restore", why="no job is listed"
+    )
+    say.say(
+        R.OUTCOME_UNKNOWN,
+        "restore",
+        intent_at=story.now,
+        looks=2,
+        error=error("the request was sent, its answer was lost", code="DR-O001"),
+    )
     say.say(R.RUN_STOPPED, why="unknown outcome", **{"for": ["restore"]}).wait(8).open()
-    say.say(R.OUTCOME_FOUND, "restore", actor="operator:dana", reason="keys are listed in the new HSM", outputs={}).wait(1).proved("restore", findings=[finding("restored", "4 keys listed")])
+    say.say(
+        R.OUTCOME_FOUND,
+        "restore",
+        actor="operator:dana",
+        reason="keys are listed in the new HSM",
+        outputs={},
+    ).wait(1).proved("restore", findings=[finding("restored", "4 keys listed")])
     # the process dies without a word
     say.wait(2).open()
     return finish(story)

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from enum import StrEnum
+from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from drengine.evidence.collect import collect
+from drengine.evidence.numbers import numbers_of, read_numbers
+from drengine.evidence.render import render_html, timeline_svg
+from drengine.journal.memory import MemoryStore
+from drengine.model.runbook import RunClass
+
+HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}\u202e\u0000</style>"
+
+
+class Page(HTMLParser):
+    """Counts elements, attributes and visible text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.texts = set(), set(), []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+def poisoned(value):
+    """Put hostile text into every field that holds text, however deep."""
+    if isinstance(value, StrEnum):
+        return value
+    if isinstance(value, str):
+        return HOSTILE
+    if isinstance(value, dict):
+        return {f"{key}{HOSTILE}": poisoned(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(poisoned(item) for item in value)
+    if is_dataclass(value):
+        return replace(value, **{f.name: poisoned(getattr(value, f.name)) for f in fields(value)})
+    return value
+
+
+def test_hostile_text_in_every_field_stays_text(troubled_run, facts):
+    honest, page = render_html(facts(troubled_run)), render_html(poisoned(facts(troubled_run)))
+    good, bad = Page(honest), Page(page)
+    assert bad.tags <= good.tags
+    assert bad.attributes <= good.attributes
+    assert "script" not in bad.tags
+    assert "<script" not in page
+    assert "onerror=alert(1)>" not in page
+    assert "49" not in page.split("{{7*7}}")[1][:10]
+    assert "\u202e" not in page
+    assert "\u0000" not in page
+    assert "⟦U+202E⟧" in page
+
+
+def test_hostile_text_cannot_leave_the_style_element(troubled_run, facts):
+    page = render_html(poisoned(facts(troubled_run)))
+    assert page.count("</style>") == 1
+    assert page.count("<style>") == 1
+
+
+def test_the_page_is_self_contained_and_has_no_script(troubled_run, facts):
+    page = render_html(facts(troubled_run))
+    parsed = Page(page)
+    assert parsed.tags.isdisjoint({"script", "iframe", "object", "embed", "link", "form", "img"})
+    assert not any(name.startswith("on") for name in parsed.attributes)
+    assert "src" not in parsed.attributes
+    assert "default-src 'none'" in page
+    assert "url(http" not in page
+    assert page.lstrip().startswith("<!DOCTYPE html>")
+
+
+def test_the_same_facts_give_the_same_bytes(troubled_run, facts):
+    assert render_html(facts(troubled_run)) == render_html(facts(troubled_run))
+
+
+def test_the_timeline_is_well_formed_alone(troubled_run, facts):
+    root = ET.fromstring(timeline_svg(facts(troubled_run)))  # noqa: S314 - our own text
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+
+
+@pytest.mark.parametrize(
+    ("run_class", "lab", "word", "other"),
+    [
+        (RunClass.DRILL, True, "DRILL", "INCIDENT"),
+        (RunClass.INCIDENT, False, "INCIDENT", "DRILL"),
+        (RunClass.TABLETOP, False, "TABLETOP", "INCIDENT"),
+    ],
+)
+def test_class_and_lab_stand_on_the_page_in_words(tell, run_class, lab, word, other):
+    store = MemoryStore()
+    story = tell.recover(tell.Story(store, tell.make_plan(run_class, lab=lab)))
+    page = render_html(
+        collect(story.plan, {row.run: list(store.read(row.run)) for row in store.runs()})
+    )
+    text = Page(page).text.split("Evidence of run")[0]
+    assert word in text
+    assert other not in text.split("}")[-1]
+    assert ("REAL AZURE" in Page(page).text.split("Criteria")[0].split("}")[-1]) is not lab
+    assert (f'class="banner {run_class}"') in page
+
+
+def test_no_deviation_is_said_plainly(tell, store, facts):
+    story = tell.Story(store, tell.make_plan()).create().reads("preflight")
+    assert "No guard refused, no step was tried twice" in render_html(facts(story))
+
+
+def test_an_empty_run_renders(tell, store, facts):
+    page = render_html(facts(tell.Story(store, tell.make_plan()).create()))
+    assert "Not finished" in page
+
+
+def test_many_children_are_one_row_each(tell, store, facts):
+    groups = [{"name": f"g{n:02}", "id": f"/g{n}"} for n in range(12)]
+    story = tell.Story(store, tell.make_plan(groups=groups)).create()
+    story.begin("repoint").say(tell.R.GUARDS_HELD, "repoint", findings=[]).say(
+        tell.R.FANOUT_BEGUN, "repoint"
+    )
+    for item in groups:
+        story.child("repoint", item)
+    drawing = timeline_svg(facts(story))
+    assert drawing.count("(child run)") >= 12
+    assert "Set the TDE protector" not in drawing
+
+
+def test_numbers_are_read_back_from_the_page(troubled_run, facts):
+    found = facts(troubled_run)
+    page = render_html(found)
+    said = read_numbers(page)
+    assert said == numbers_of(found, said["version"])
+
+
+def test_numbers_that_stand_twice_are_not_believed(troubled_run, facts):
+    page = render_html(facts(troubled_run))
+    assert read_numbers(page + '<div id="drengine-numbers" data-run="x">') is None
+    assert read_numbers("<p>nothing</p>") is None
