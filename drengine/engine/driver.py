@@ -106,7 +106,7 @@ class _Driver:
     async def _loop(self) -> Outcome:
         while True:
             self._collect()
-            self._pass_on(absorb(self._world, self._chain))
+            self._pass_on(absorb(self._world, self._chain, self._bench.runbook))
             decision = self._decide()
             if decision.rest is not None:
                 if self._keeps_waiting(decision):

@@ -190,6 +190,15 @@ def _gate_approved(step: StepState, body: Mapping[str, Any], record: Record) -> 
     return {"gate": replace(gate, approvers=(*gate.approvers, record.actor))}
 
 
+def _marked(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    return {
+        "marked_by": record.actor,
+        "marked_evidence": str(body["evidence"]),
+        "began_ms": _first_began(step, record),
+        "reopened": False,
+    }
+
+
 def _why(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     del step, record
     return {"detail": str(body.get("why", ""))}
@@ -246,6 +255,8 @@ def _generation_ended(step: StepState, body: Mapping[str, Any], record: Record) 
         "last_code": "",
         "gate": None,
         "request_seq": -1,
+        "marked_by": "",
+        "marked_evidence": "",
         "expects": _BLANK.expects,
         "children": _BLANK.children,
     }
@@ -278,6 +289,8 @@ _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
     R.GATE_APPROVED: _gate_approved,
     R.GATE_VOIDED: _gate_voided,
     R.STEP_HELD: _why,
+    R.STEP_MARKED: _marked,
+    R.STEP_ATTESTED: _succeeded,
     R.PROBE_BUSY: _why,
     R.DELIVERY_REQUESTED: _delivery_requested,
     R.CHILD_STARTED: _child_started,

@@ -8,6 +8,7 @@ recorded as a note: nothing that a person sent is lost without a trace.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from drengine.engine.chain import Chain
@@ -18,15 +19,16 @@ from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
 from drengine.model.run import StepState
 from drengine.model.run import StepStatus as S
+from drengine.model.runbook import Runbook, Step, StepKind
 
 
-def absorb(world: World, chain: Chain) -> tuple[R, ...]:
+def absorb(world: World, chain: Chain, runbook: Runbook) -> tuple[R, ...]:
     """Record every waiting signal; return the types of the records made."""
     done: list[str] = []
     taken: list[R] = []
     for signal in world.store.peek_signals(chain.run):
         if signal.id not in chain.state.signals:
-            kind, body = _record_of(world, chain, signal)
+            kind, body = _record_of(world, chain, runbook, signal)
             chain.append(kind, {**body, "signal": signal.id}, actor=signal.actor)
             taken.append(kind)
         done.append(signal.id)
@@ -37,16 +39,32 @@ def absorb(world: World, chain: Chain) -> tuple[R, ...]:
 Outcome = tuple[R, dict[str, Any]]
 
 
-def _record_of(world: World, chain: Chain, signal: Signal) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    """A signal to one step, with what decides about it."""
+
+    world: World
+    step: Step
+    st: StepState
+    signal: Signal
+
+    def refused(self, why: str, **more: object) -> Outcome:
+        return _ignored(self.signal, why, **more)
+
+    def in_status(self) -> str:
+        return f"step {self.step.id} is {self.st.status}"
+
+
+def _record_of(world: World, chain: Chain, runbook: Runbook, signal: Signal) -> Outcome:
     if chain.state.status.is_over:
         return _ignored(signal, f"the run is {chain.state.status}")
     if signal.kind in _RUN_SIGNALS:
         return _RUN_SIGNALS[signal.kind], {"reason": signal.body.get("reason", "")}
-    step = chain.state.steps.get(str(signal.body.get("step")))
+    st = chain.state.steps.get(str(signal.body.get("step")))
     take = _STEP_SIGNALS.get(signal.kind)
-    if step is None or take is None:
+    if st is None or take is None:
         return _ignored(signal, "no such step or kind of signal")
-    return take(world, step, signal)
+    return take(_Letter(world, runbook.step(st.id), st, signal))
 
 
 def _ignored(signal: Signal, why: str, **more: object) -> Outcome:
@@ -54,15 +72,14 @@ def _ignored(signal: Signal, why: str, **more: object) -> Outcome:
     return R.NOTE, body
 
 
-def _decision(world: World, step: StepState, signal: Signal) -> Outcome:
-    del world
-    gate = step.gate
-    if step.status is not S.AWAITING_APPROVAL or gate is None:
-        return _ignored(signal, f"step {step.id} is {step.status}")
+def _decision(letter: _Letter) -> Outcome:
+    gate, signal = letter.st.gate, letter.signal
+    if letter.st.status is not S.AWAITING_APPROVAL or gate is None:
+        return letter.refused(letter.in_status())
     if signal.body.get("request_seq") != gate.seq or signal.body.get("digest") != gate.digest:
-        return _ignored(signal, f"it decides on another request than record {gate.seq}")
+        return letter.refused(f"it decides on another request than record {gate.seq}")
     body: dict[str, Any] = {
-        "step": step.id,
+        "step": letter.step.id,
         "request_seq": gate.seq,
         "digest": gate.digest,
         "reason": signal.body.get("reason", ""),
@@ -75,37 +92,79 @@ def _decision(world: World, step: StepState, signal: Signal) -> Outcome:
     body["error"] = {
         "kind": "GuardError",
         "code": "DR-G020",
-        "message": f"gate {step.id} was rejected by {signal.actor}: {why}",
+        "message": f"gate {letter.step.id} was rejected by {signal.actor}: {why}",
         "hint": "Resume the run to ask again.",
         "exit_code": 8,
     }
     return R.GATE_REJECTED, body
 
 
-def _delivery(world: World, step: StepState, signal: Signal) -> Outcome:
-    if step.status is not S.AWAITING_DELIVERY:
-        return _ignored(signal, f"step {step.id} is {step.status}")
+def _delivery(letter: _Letter) -> Outcome:
+    body = letter.signal.body
+    if letter.st.status is not S.AWAITING_DELIVERY or letter.step.delivery is None:
+        return letter.refused(letter.in_status())
     try:
-        data = world.store.get_object(str(signal.body.get("sha256")))
+        data = letter.world.store.get_object(str(body.get("sha256")))
     except JournalDamaged as error:
-        return _ignored(signal, error.message)
-    check = world.kit.deliveries[str(signal.body.get("kind"))]
-    findings = check(data, step.expects)
+        return letter.refused(error.message)
+    check = letter.world.kit.deliveries[letter.step.delivery.kind]
+    findings = check(data, letter.st.expects)
     listed = [finding.to_json() for finding in findings]
     if not all_hold(findings):
-        return _ignored(signal, "the delivered file does not fit", findings=listed)
-    outputs = {"sha256": signal.body["sha256"], "size": len(data)}
-    return R.DELIVERY_ACCEPTED, {"step": step.id, "outputs": outputs, "findings": listed}
+        return letter.refused("the delivered file does not fit", findings=listed)
+    accepted: dict[str, Any] = {
+        "step": letter.step.id,
+        "outputs": {"sha256": body["sha256"], "size": len(data)},
+        "findings": listed,
+    }
+    if ceremony := body.get("ceremony"):
+        accepted["ceremony"] = ceremony
+    return R.DELIVERY_ACCEPTED, accepted
 
 
-def _resolution(world: World, step: StepState, signal: Signal) -> Outcome:
-    del world
-    if step.status is not S.UNKNOWN:
-        return _ignored(signal, f"step {step.id} is {step.status}")
-    body: dict[str, Any] = {"step": step.id, "reason": signal.body.get("reason", "")}
-    if signal.body.get("found"):
-        return R.OUTCOME_FOUND, {**body, "outputs": signal.body.get("outputs", {})}
+def _resolution(letter: _Letter) -> Outcome:
+    said = letter.signal.body
+    if letter.st.status is not S.UNKNOWN:
+        return letter.refused(letter.in_status())
+    body: dict[str, Any] = {"step": letter.step.id, "reason": said.get("reason", "")}
+    if said.get("found"):
+        return R.OUTCOME_FOUND, {**body, "outputs": said.get("outputs", {})}
     return R.OUTCOME_ABSENT, body
+
+
+_NOT_BY_HAND: Final = "a decision or a delivery is neither skipped nor done by hand"
+_PEOPLE: Final = (StepKind.GATE, StepKind.DELIVERY)
+
+
+def _skip(letter: _Letter) -> Outcome:
+    """Leave a step out: never a person's, never one that may be taking effect."""
+    if letter.step.kind in _PEOPLE:
+        return letter.refused(_NOT_BY_HAND)
+    if letter.st.status not in (S.PENDING, S.FAILED, S.REFUSED):
+        return letter.refused(letter.in_status())
+    body = {"step": letter.step.id, "reason": letter.signal.body["reason"]}
+    return R.STEP_SKIPPED, {**body, "by": letter.signal.actor}
+
+
+def _mark(letter: _Letter) -> Outcome:
+    """Take a person's word, and read it back; a second person's where that cannot be read."""
+    st, signal = letter.st, letter.signal
+    evidence = str(signal.body["evidence"])
+    if letter.step.kind in _PEOPLE:
+        return letter.refused(_NOT_BY_HAND)
+    if not letter.world.store.has_object(evidence):
+        return letter.refused("the evidence is not beside the journal")
+    body = {
+        "step": letter.step.id,
+        "evidence": evidence,
+        "reason": signal.body.get("reason", ""),
+    }
+    second = st.marked_by not in ("", signal.actor) and st.marked_evidence == evidence
+    if second and st.status in (S.FAILED, S.REFUSED):
+        return R.STEP_ATTESTED, {**body, "first": st.marked_by}
+    if st.status not in (S.PENDING, S.FAILED, S.REFUSED, S.UNKNOWN):
+        return letter.refused(letter.in_status())
+    return R.STEP_MARKED, body
 
 
 _RUN_SIGNALS: Final[Mapping[str, R]] = {
@@ -114,9 +173,11 @@ _RUN_SIGNALS: Final[Mapping[str, R]] = {
     "continue": R.RUN_CONTINUED,
 }
 
-_STEP_SIGNALS: Final[Mapping[str, Callable[[World, StepState, Signal], Outcome]]] = {
+_STEP_SIGNALS: Final[Mapping[str, Callable[[_Letter], Outcome]]] = {
     "approve": _decision,
     "reject": _decision,
     "deliver": _delivery,
     "resolve": _resolution,
+    "skip": _skip,
+    "mark": _mark,
 }

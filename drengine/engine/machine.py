@@ -34,6 +34,9 @@ ROWS: Final[tuple[tuple[R, tuple[S, ...], S], ...]] = (
     (R.GUARDS_HELD, (S.PROBING, S.CHECKING), S.CLEARED),
     (R.GUARDS_REFUSED, (S.PROBING, S.CHECKING), S.REFUSED),
     (R.STEP_HELD, (S.CLEARED,), S.PENDING),
+    # by hand: what the engine can read back it does; the rest takes two people
+    (R.STEP_MARKED, (S.PENDING, *_STUCK, S.UNKNOWN), S.VERIFYING),
+    (R.STEP_ATTESTED, _STUCK, S.SUCCEEDED),
     # INVARIANT J1: the intent is durable before the request leaves
     (R.INTENT, (S.CLEARED,), S.SENDING),
     (R.ANSWER_OPERATION, (S.SENDING,), S.RUNNING),

@@ -32,6 +32,8 @@ class RecordType(StrEnum):
     # one step; the value of `body["step"]` names it
     STEP_BEGUN = "step.begun"
     STEP_SKIPPED = "step.skipped"
+    STEP_MARKED = "step.marked"  # a person says that it was done by hand, with evidence
+    STEP_ATTESTED = "step.attested"  # a second person says so of the same evidence
     STEP_HELD = "step.held"  # an approved fact changed before the send
     GUARDS_HELD = "guards.held"
     GUARDS_REFUSED = "guards.refused"
@@ -142,7 +144,7 @@ class Signal:
 
     Attributes:
         id: unique; the fold ignores a signal id it has already seen.
-        kind: approve, reject, deliver, cancel, pause, continue, resolve.
+        kind: approve, reject, deliver, cancel, pause, continue, resolve, skip, mark.
         actor: who sent it (see `Draft.actor`).
         body: what it says.
         at_ms: when it was sent, by the sender's clock.

@@ -106,6 +106,8 @@ class StepState:
         entered_ms: when the present status was entered.
         began_ms, ended_ms: first begin and last checkpoint, for times in reports.
         error: the last error as `DrError.to_json` gives it, plus `transient`.
+        marked_by, marked_evidence: who said last that it was done by hand, and the SHA-256 of
+            what they showed.
         last_code: the service's code of the last failure; survives the next attempt's begin.
     """
 
@@ -131,6 +133,8 @@ class StepState:
     last_code: str = ""
     gate: GateState | None = None
     request_seq: int = -1
+    marked_by: str = ""
+    marked_evidence: str = ""
     expects: JsonObject = field(default_factory=dict)
     children: Mapping[str, ChildState] = field(default_factory=dict)
 

@@ -32,14 +32,14 @@ def test_a_send_is_only_reached_through_an_intent_and_left_only_by_an_answer():
 
 def test_success_is_only_reached_by_a_verification_an_approval_or_a_delivery():
     into = {trigger for (trigger, _), dest in TABLE.items() if dest is S.SUCCEEDED}
-    assert into == {R.STEP_SUCCEEDED, R.DELIVERY_ACCEPTED}
+    assert into == {R.STEP_SUCCEEDED, R.DELIVERY_ACCEPTED, R.STEP_ATTESTED}
     sources = {source for (trigger, source) in TABLE if trigger is R.STEP_SUCCEEDED}
     assert sources == {S.VERIFYING, S.AWAITING_APPROVAL}
 
 
 def test_an_unknown_outcome_is_left_only_by_a_person_or_a_new_generation():
     out = {trigger for (trigger, source) in TABLE if source is S.UNKNOWN}
-    assert out == {R.OUTCOME_FOUND, R.OUTCOME_ABSENT, R.GENERATION_ENDED}
+    assert out == {R.OUTCOME_FOUND, R.OUTCOME_ABSENT, R.STEP_MARKED, R.GENERATION_ENDED}
 
 
 def test_a_group_cannot_end_while_one_of_its_steps_is_sending():
