@@ -1,0 +1,27 @@
+"""The commands of the quorum ceremony, by who runs them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from drengine.cli.quorum.combining import combine_command
+from drengine.cli.quorum.custody import contribute_command
+from drengine.cli.quorum.hold import (
+    add_command,
+    cancel_command,
+    deviation_command,
+    open_command,
+    show_command,
+)
+
+COMMANDS: Final[tuple[click.Command, ...]] = (
+    open_command,
+    contribute_command,
+    add_command,
+    combine_command,
+    deviation_command,
+    cancel_command,
+    show_command,
+)

@@ -1,0 +1,149 @@
+"""What the ceremony's commands ask a person: passphrases, PINs, the request code.
+
+Rules:
+- Secrets come from a prompt or a descriptor, never from arguments or environment.
+- A file named `-` is standard input or output.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from drengine.errors import UsageError
+
+MAX_SECRET_BYTES: Final = 64 * 1024
+STANDARD: Final = Path("-")
+FILE: Final = click.Path(path_type=Path)
+
+
+def options(*wanted: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Put several options on a command, in the order in which they are shown."""
+
+    def put(command: Any) -> Any:
+        for option in reversed(wanted):
+            command = option(command)
+        return command
+
+    return put
+
+
+holder_options = options(
+    click.option("--key", type=FILE, help="Your private key (PEM)."),
+    click.option("--cert", type=FILE, help="Your certificate; by default the one beside the key."),
+    click.option("--module", type=FILE, help="A PKCS#11 module, for a key in a token."),
+    click.option("--token-label", default="", help="The token's label."),
+    click.option("--token-serial", default="", help="The token's serial, where labels repeat."),
+    click.option("--key-label", default="", help="The key's label in the token."),
+    click.option("--signing-key", type=FILE, help="Your Ed25519 signing key (PEM)."),
+    click.option(
+        "--passphrase-fd",
+        type=click.IntRange(min=0),
+        help="Read passphrases from this descriptor: a line for --key, a line for --signing-key.",
+    ),
+    click.option("--pin-fd", type=click.IntRange(min=0), help="Read the PIN from this descriptor."),
+    click.option(
+        "--accept-open-permissions",
+        is_flag=True,
+        help="Read key files that belong to others or that others may read.",
+    ),
+)
+
+
+def read_lines(descriptor: int, expected: int, what: str) -> list[bytes | None]:
+    """Read secrets from a descriptor, a line each; an empty line is none.
+
+    Raises:
+        UsageError: it cannot be read, or gives another number of lines.
+    """
+    try:
+        with os.fdopen(descriptor, "rb") as stream:
+            content = stream.read(MAX_SECRET_BYTES + 1)
+    except OSError as error:
+        raise UsageError(
+            f"reading {what} from descriptor {descriptor}: {error.strerror}",
+            hint="Open it in the shell: '--passphrase-fd 3 3<FILE'.",
+        ) from None
+    lines = content.removesuffix(b"\n").split(b"\n")
+    if len(content) > MAX_SECRET_BYTES or len(lines) != expected:
+        raise UsageError(
+            f"descriptor {descriptor} gave {len(lines)} lines of {what}, not {expected}"
+        )
+    return [line.removesuffix(b"\r") or None for line in lines]
+
+
+def ask_secret(words: str) -> bytes | None:
+    """Ask on the terminal, without showing it; None where there is no terminal."""
+    if not sys.stdin.isatty():
+        return None
+    answer: str = click.prompt(words, hide_input=True, default="", show_default=False, err=True)
+    return os.fsencode(answer) or None
+
+
+def ask_code(given: str | None) -> str:
+    """Return the request code as it was typed.
+
+    Raises:
+        UsageError: it was neither given nor can it be asked for.
+    """
+    if given is not None:
+        return given
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "the request code must be typed, and there is no terminal",
+            hint="Give what the combiner read aloud with --code.",
+        )
+    words = "Type the code that the combiner reads aloud (digits or words)"
+    answer: str = click.prompt(words, err=True)
+    return answer
+
+
+def read_message(path: Path, what: str, most: int) -> bytes:
+    """Read a message from a file, or from standard input where it is `-`.
+
+    Raises:
+        InputFileError: it cannot be read, or is too large.
+    """
+    from drengine.ceremony.files import read_input  # noqa: PLC0415 - lazy for --help
+    from drengine.errors import InputFileError  # noqa: PLC0415 - lazy for --help
+
+    if path != STANDARD:
+        return read_input(path, what, max_bytes=most)
+    content = sys.stdin.buffer.read(most + 1)
+    if len(content) > most:
+        raise InputFileError(f"reading {what} from standard input: more than {most} bytes")
+    return content
+
+
+def write_message(path: Path, content: bytes, what: str) -> None:
+    """Write a message to a new file, or to standard output where it is `-`.
+
+    Raises:
+        InputFileError: the name is taken, or the disk refuses.
+    """
+    from drengine.ceremony.files import write_new  # noqa: PLC0415 - lazy for --help
+
+    if path == STANDARD:
+        sys.stdout.buffer.write(content + b"\n")
+        sys.stdout.buffer.flush()
+        return
+    write_new(path, content, what)
+
+
+def print_code(content: bytes, picture: Path | None, *, terminal: bool) -> None:
+    """Show a message as a QR code, on the terminal (stderr) or as a PNG."""
+    if not terminal and picture is None:
+        return
+    from drengine.ceremony import qr  # noqa: PLC0415 - lazy for --help
+
+    if terminal:
+        click.echo(qr.terminal_code(content), err=True)
+    if picture is not None:
+        from drengine.ceremony.files import write_new  # noqa: PLC0415 - lazy for --help
+
+        write_new(picture, qr.png_code(content), "the QR code")

@@ -1,0 +1,140 @@
+"""What the command line refuses, against a real lab: nothing of it reaches the target."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from drengine.model.canonical import digest
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_changed(place):
+    before = len(place.changes())
+    yield
+    assert place.changes()[before:] == []
+
+
+def replanned(path, **cloud):
+    """A plan whose digest agrees, but which was made for another cloud."""
+    doc = json.loads(path.read_bytes())
+    doc["cloud"].update(cloud)
+    del doc["digest"]
+    doc["digest"] = digest(doc)
+    out = path.with_suffix(".changed.json")
+    out.write_text(json.dumps(doc))
+    return out
+
+
+def test_missing_and_mistyped_inputs_are_told_at_once(place):
+    code, said, out = place.plan(target_hsm="no good name!", location=None, sd_flie="x")
+    assert code == 3
+    assert "target_hsm" in said
+    assert "location" in said
+    assert "sd_file" in said
+    assert not out.exists()
+
+
+def test_an_input_file_that_is_not_there_is_named(place):
+    code, said, _ = place.plan(sd_file="/nowhere/sd.json")
+    assert code == 3
+    assert "/nowhere/sd.json" in said
+
+
+def test_the_inventory_of_another_hsm_is_refused(place):
+    code, said, _ = place.plan(source_hsm="contoso--other")
+    assert code == 3
+    assert "contoso--other" in said
+
+
+def test_a_security_domain_that_is_none_is_refused(place):
+    bad = place.folder / "bad-sd.json"
+    bad.write_text("{}")
+    code, said, _ = place.plan(sd_file=str(bad))
+    assert code == 15
+    assert "bad-sd.json" in said or "security" in said
+
+
+def test_a_folder_of_another_hsm_is_refused(place):
+    code, said, _ = place.plan(backup="mhsm-contoso--other-2026010100000000")
+    assert code == 3
+    assert "mhsm-contoso--hsm-" in said
+
+
+def test_a_secret_that_is_not_set_is_a_wait(place):
+    code, said, _ = place.plan(storage_identity=None, storage_sas="env:NO_SUCH_SAS")
+    assert code == 5
+    assert "NO_SUCH_SAS" in said
+
+
+def test_a_secret_itself_is_refused_and_not_repeated(place):
+    code, said, _ = place.plan(storage_identity=None, storage_sas="sv=1&sig=verysecret")
+    assert code == 3
+    assert "verysecret" not in said
+
+
+def test_a_plan_for_another_subscription_is_refused(place):
+    code, _, path = place.plan()
+    assert code == 0
+    other = replanned(path, subscription="00000000-0000-0000-0000-000000000001")
+    code, said = place.run("run", other)
+    assert code == 8
+    assert "subscription" in said
+    assert "nothing was sent" in said
+
+
+def test_a_plan_for_azure_is_refused_in_a_lab(place):
+    _, _, path = place.plan()
+    code, said = place.run("run", replanned(path, lab=False))
+    assert code == 8
+    assert "DRENGINE_LAB" in said
+
+
+def test_a_file_that_changed_since_the_plan_makes_it_stale(place):
+    copy = place.folder / "sd-copy.json"
+    copy.write_bytes(Path(place.lab["security_domain"]["file"]).read_bytes())
+    code, _, path = place.plan(sd_file=str(copy))
+    assert code == 0
+    copy.write_bytes(copy.read_bytes() + b" ")
+    code, said = place.run("run", path)
+    assert code == 6
+    assert "sd-copy.json" in said
+
+
+def test_a_run_waits_cleanly_and_its_target_is_its_own(place):
+    code, _, path = place.plan(target_hsm="contoso--mine")
+    assert code == 0
+    run = json.loads(path.read_bytes())["digest"][:12]
+    code, said = place.run("run", path)
+    assert code == 5
+    assert f"drengine approve r-{run} declare" in said
+    assert said.rstrip().splitlines()[-1].startswith("Next: drengine resume r-")
+
+    code, said = place.run("approve", run, "declare", "--role", "janitor", "--yes")
+    assert code == 8
+    assert "incident-commander" in said
+
+    _, _, second = place.plan(target_hsm="contoso--mine", soft_delete_days=7)
+    code, said = place.run("run", second)
+    assert code == 7
+    assert f"r-{run}" in said
+
+    code, said = place.run("deliver", run, "declare", path)
+    assert code == 3
+    code, said = place.run("status", run, "-o", "json")
+    status = json.loads(said)
+    assert status["schema"] == "drengine/status/v1"
+    assert status["lab"] is True
+    assert status["runs"][0]["steps"][0]["status"] == "awaiting approval"
+
+    code, said = place.run("cancel", run, "--reason", "only a test")
+    assert code == 0
+    code, said = place.run("resume", run)
+    assert code == 4
+    code, said = place.run("resume", run)
+    assert "has ended" in said
+    code, said = place.run("run", second)
+    assert code == 5, "a cancelled run gives its target up"
+    place.run("cancel", json.loads(second.read_bytes())["digest"][:12], "--reason", "test")
