@@ -35,6 +35,7 @@ from drengine.journal.liveness import LockFolder, RunLock
 from drengine.journal.objects import ObjectFolder
 from drengine.journal.places import prepare_home
 from drengine.journal.port import ArrivingChain, RunRow
+from drengine.journal.takeover import end_owner
 from drengine.model.canonical import JsonObject, sha256_hex
 from drengine.model.ids import RunId
 from drengine.model.records import Draft, Head, Lease, Record, Signal
@@ -127,6 +128,18 @@ class SqliteStore:
         """Name the process that holds the run now, None where nobody does."""
         owner = self._locks.living_owner(run)
         return str(owner) if owner else None
+
+    def end_owner(self, run: RunId) -> str | None:
+        """End the process that holds the run; return what was ended and how, None for nobody.
+
+        Raises:
+            Locked: it cannot be ended from here.
+        """
+        owner = self._locks.living_owner(run)
+        if owner is None:
+            return None
+        how = end_owner(owner, lambda: self._locks.living_owner(run) is not None)
+        return f"{owner}, {how}"
 
     # the chain
 

@@ -1,0 +1,149 @@
+"""What an operator does beside the engine: skip, mark-done, take-over.
+
+Rules:
+- A gate or a delivery is never skipped and never done by hand.
+- What was done by hand is read back like everything else; where it cannot be read, a
+  second person says so of the same evidence.
+- Taking a run over ends the old process first, and says why in the journal.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from drengine.cli import output
+from drengine.cli.family import read_family
+from drengine.cli.people import send
+from drengine.cli.places import open_clock
+from drengine.cli.stores import find_run, open_store, owner_name, run_argument, user_name
+from drengine.errors import InputError, InputFileError, LimitExceeded
+from drengine.journal.sqlite import SqliteStore
+from drengine.model.canonical import JsonObject
+from drengine.model.ids import RunId
+from drengine.model.records import Draft, RecordType
+from drengine.model.run import StepState
+from drengine.model.run import StepStatus as S
+
+_MAX_EVIDENCE_BYTES = 64 * 1024 * 1024
+_name = click.option("--as", "name", help="Who says so; by default the user here.")
+
+
+def _step_of(store: SqliteStore, run: RunId, step: str, allowed: tuple[S, ...]) -> StepState:
+    family = read_family(store, RunId(run.partition("/")[0]))
+    found = family.states[run].steps.get(step)
+    if found is None:
+        raise InputError(f"run {run} has no step '{step}'", hint=f"drengine status {run}")
+    if found.status not in allowed:
+        listed = ", ".join(allowed)
+        raise InputError(f"step {step} of {run} is '{found.status}', expected one of: {listed}")
+    return found
+
+
+def _tell(kind: str, run: RunId, step: str, output_format: str) -> None:
+    root = run.partition("/")[0]
+    if output_format == "json":
+        output.emit("drengine/signal/v1", {"run": run, "step": step, "kind": kind})
+        return
+    output.say(f"✓ {kind} of {run} {step} sent")
+    output.say(f"Next: drengine resume {root}   (unless it runs)")
+
+
+@click.command("skip")
+@run_argument
+@click.argument("step")
+@click.option("--reason", required=True, help="Why; it stands in the report as a deviation.")
+@_name
+@output.output_option
+def skip_command(*, run: str, step: str, reason: str, name: str | None, output_format: str) -> int:
+    """Leave STEP of RUN out: one that has not begun, failed or was refused.
+
+    Steps that need it go on as if it were done. Gates and deliveries cannot be skipped,
+    nor a step whose request may have taken effect.
+    """
+    with open_store() as store:
+        found = find_run(store, run)
+        _step_of(store, found, step, (S.PENDING, S.FAILED, S.REFUSED))
+        actor = f"operator:{name or user_name()}"
+        send(store, found, "skip", actor, {"step": step, "reason": reason})
+    _tell("skip", found, step, output_format)
+    return 0
+
+
+@click.command("mark-done")
+@run_argument
+@click.argument("step")
+@click.option(
+    "--evidence",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="What shows it (a transcript, a screenshot); kept by its SHA-256.",
+)
+@click.option("--reason", default="", help="Why it was done by hand.")
+@_name
+@output.output_option
+def mark_done_command(
+    *, run: str, step: str, evidence: Path, reason: str, name: str | None, output_format: str
+) -> int:
+    """Say that STEP of RUN was done by hand.
+
+    The engine reads the truth back, as after a step of its own. Where it cannot, the step
+    fails; then a second person gives the same command with the same evidence, and the
+    step counts as attested by two.
+    """
+    data = _evidence(evidence)
+    with open_store() as store:
+        found = find_run(store, run)
+        _step_of(store, found, step, (S.PENDING, S.FAILED, S.REFUSED, S.UNKNOWN))
+        actor = f"operator:{name or user_name()}"
+        body: JsonObject = {"step": step, "evidence": store.put_object(data), "reason": reason}
+        send(store, found, "mark", actor, body)
+    _tell("mark-done", found, step, output_format)
+    return 0
+
+
+def _evidence(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputFileError(f"reading the evidence {path}: {error.strerror}") from None
+    if not data:
+        raise InputFileError(f"the evidence {path} is empty")
+    if len(data) > _MAX_EVIDENCE_BYTES:
+        raise LimitExceeded(f"the evidence {path} is larger than {_MAX_EVIDENCE_BYTES} bytes")
+    return data
+
+
+@click.command("take-over")
+@run_argument
+@click.option("--reason", required=True, help="Why; it stands in the report.")
+@output.output_option
+def take_over_command(*, run: str, reason: str, output_format: str) -> int:
+    """End the process that holds RUN, so that it can be resumed here.
+
+    A request of the old process may still take effect: the resume looks before it sends,
+    and what cannot be told becomes an unknown outcome.
+    """
+    with open_store() as store:
+        found = find_run(store, run)
+        ended = store.end_owner(RunId(found.partition("/")[0]))
+        clock = open_clock()
+        lease = store.acquire(found, owner_name())
+        body = {"take_over": ended or "nobody held it", "reason": reason, "token": lease.token}
+        note = Draft(
+            RecordType.NOTE,
+            f"operator:{user_name()}",
+            body,
+            clock.now_ms(),
+            clock.mono_ms(),
+            clock.wall_ms(),
+        )
+        store.append(lease, store.head(found), [note])
+        store.release(lease)
+    if output_format == "json":
+        output.emit("drengine/take-over/v1", {"run": found, "ended": ended})
+    else:
+        output.say(f"✓ {found}: {'ended ' + ended if ended else 'nobody held it'}")
+        output.say(f"Next: drengine resume {found.partition('/')[0]}")
+    return 0
