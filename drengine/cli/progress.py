@@ -67,6 +67,8 @@ _WORDS: Final[Mapping[R, tuple[str, str]]] = {
     R.STEP_FAILED: ("✗", "failed"),
     R.OUTCOME_UNKNOWN: ("⚠", "unknown outcome"),
     R.OUTCOME_FOUND: ("●", "a person says: it happened"),
+    R.STEP_MARKED: ("●", "done by hand; reading back"),
+    R.STEP_ATTESTED: ("✓", "attested by a second person"),
     R.OUTCOME_ABSENT: ("●", "a person says: it did not"),
     R.GATE_REQUESTED: ("⏸", "approval asked"),
     R.GATE_APPROVED: ("✓", "approved"),
