@@ -98,15 +98,16 @@ def check_distinct(contributions: Sequence[Contribution]) -> None:
     Raises:
         QuorumError: names who does.
     """
-    for members in (
+    columns = (
         [one.statement.x5t_256 for one in contributions],
         [same_person(one.statement.custodian) for one in contributions],
-        [one.statement.key for one in contributions if one.statement.key],
-    ):
-        for member in members:
-            if members.count(member) > 1:
-                shown = member if isinstance(member, str) else "one signing key"
+        [one.statement.key.hex() for one in contributions if one.statement.key],
+    )
+    for column in columns:
+        for member in column:
+            if column.count(member) > 1:
                 raise QuorumError(
-                    f"two contributions are of the same custodian: {shown}",
+                    "two contributions are of the same custodian, or signed by the same key: "
+                    f"{member}",
                     hint="Each custodian counts once: give contributions of different ones.",
                 )

@@ -151,8 +151,7 @@ def read_statement(found: Fields) -> Statement:
     Raises:
         CeremonyError: says which member is wrong.
     """
-    if found.text("text") != STATEMENT_TEXT:
-        raise CeremonyError("'statement.text' is not the statement that drengine makes")
+    found.same("text", STATEMENT_TEXT)
     return Statement(
         ceremony=found.text("ceremony"),
         run_class=found.choice("class", CLASSES),
@@ -238,12 +237,9 @@ def parse_contribution(data: bytes) -> Contribution:
     try:
         names = ("share", "signature", "statement")
         found = read_canonical(data, SHARE_TYPE, names, max_bytes=MAX_SHARE_BYTES)
-        share = found.raw("share")
-        if not isinstance(share, str) or not share.isascii():
-            raise CeremonyError("'share' is not a compact JWE")
         return Contribution(
             read_statement(found.inner("statement", _STATEMENT)),
-            share,
+            found.ascii("share"),
             found.binary("signature", sizes=(0, 64)),
         )
     except CeremonyError as error:

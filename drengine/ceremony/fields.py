@@ -111,6 +111,18 @@ class Fields:
             raise CeremonyError(f"{self._name(name)} has {len(found)} bytes")
         return found
 
+    def ascii(self, name: str) -> str:
+        """Return a text of ASCII letters, of any length."""
+        value = strict.text(self._found[name], self._name(name))
+        if not value.isascii():
+            raise CeremonyError(f"{self._name(name)} is not ASCII text")
+        return value
+
+    def same(self, name: str, expected: str) -> None:
+        """Require one certain text."""
+        if strict.text(self._found[name], self._name(name)) != expected:
+            raise CeremonyError(f"{self._name(name)} is not the text that drengine writes there")
+
     def raw(self, name: str) -> object:
         """Return a member unread."""
         return self._found[name]

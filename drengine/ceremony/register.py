@@ -12,7 +12,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,11 +19,12 @@ from drengine.ceremony.contribution import HOLDER_NAMES, HolderFacts
 from drengine.ceremony.fields import Fields, read_canonical
 from drengine.ceremony.strict import encode_base64url
 from drengine.errors import CeremonyError, InputFileError
-from drengine.model.canonical import canonical
+from drengine.model.canonical import canonical, sha256_hex
 
 ENROLMENT_TYPE: Final = "drengine/ceremony-enrolment/v1"
 PROOF_TYPE: Final = "drengine/ceremony-proof/v1"
 MAX_DOCUMENT_BYTES: Final = 16 * 1024
+NONCE_BYTES: Final = 32
 ACKNOWLEDGEMENT: Final = (
     "I hold a key of a security domain. I keep it and its passphrase or PIN to myself, use it "
     "only in a ceremony whose request code I have compared, and report its loss at once."
@@ -42,7 +42,8 @@ _ENROLMENT: Final = (
     "signature",
     "x5t_256",
 )
-_PROOF: Final = ("at_ms", "challenge", "challenger", "holder", "key", "signature", "x5t_256")
+CHALLENGE_TYPE: Final = "drengine/ceremony-challenge/v1"
+_PROOF: Final = ("at_ms", "challenger", "holder", "key", "nonce", "signature", "x5t_256")
 _CHALLENGERS: Final = ("self", "register")
 
 
@@ -90,13 +91,13 @@ class Proof:
     """A custodian opened a challenge: they hold the key, and nothing else was opened.
 
     Attributes:
-        challenge: SHA-256 of the nonce that only the key could show.
+        nonce: what stood in the challenge, and only the key could show.
         challenger: `self` where the custodian's own machine drew the nonce, `register` where
             somebody else did.
     """
 
     x5t_256: str
-    challenge: str
+    nonce: bytes
     challenger: str
     holder: HolderFacts
     key: bytes
@@ -112,7 +113,7 @@ class Proof:
         return {
             "type": PROOF_TYPE,
             "x5t_256": self.x5t_256,
-            "challenge": self.challenge,
+            "nonce": encode_base64url(self.nonce),
             "challenger": self.challenger,
             "holder": self.holder.to_json(),
             "key": encode_base64url(self.key),
@@ -123,6 +124,47 @@ class Proof:
     def to_bytes(self) -> bytes:
         """Return the canonical bytes."""
         return canonical(self.to_json())
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A nonce sealed to one custodian's certificate, with its digest in the open."""
+
+    x5t_256: str
+    sealed: str
+    commit: str
+    at_ms: int
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical bytes."""
+        return canonical(
+            {
+                "type": CHALLENGE_TYPE,
+                "x5t_256": self.x5t_256,
+                "sealed": self.sealed,
+                "commit": self.commit,
+                "at_ms": self.at_ms,
+            }
+        )
+
+
+def parse_challenge(data: bytes) -> Challenge:
+    """Read a challenge.
+
+    Raises:
+        InputFileError: not a challenge; says what is wrong with it.
+    """
+    try:
+        names = ("at_ms", "commit", "sealed", "x5t_256")
+        found = read_canonical(data, CHALLENGE_TYPE, names, max_bytes=MAX_DOCUMENT_BYTES)
+        return Challenge(
+            found.thumbprint("x5t_256"),
+            found.ascii("sealed"),
+            found.digest("commit"),
+            found.time("at_ms"),
+        )
+    except CeremonyError as error:
+        raise InputFileError(f"reading a challenge: {error.message}") from None
 
 
 def _covered(document: dict[str, Any]) -> bytes:
@@ -138,8 +180,7 @@ def parse_enrolment(data: bytes) -> Enrolment:
     """
     try:
         found = read_canonical(data, ENROLMENT_TYPE, _ENROLMENT, max_bytes=MAX_DOCUMENT_BYTES)
-        if found.raw("acknowledgement") != ACKNOWLEDGEMENT:
-            raise CeremonyError("its acknowledgement is not the one that drengine asks for")
+        found.same("acknowledgement", ACKNOWLEDGEMENT)
         return Enrolment(
             name=found.text("name"),
             x5t_256=found.thumbprint("x5t_256"),
@@ -165,7 +206,7 @@ def parse_proof(data: bytes) -> Proof:
         found = read_canonical(data, PROOF_TYPE, _PROOF, max_bytes=MAX_DOCUMENT_BYTES)
         return Proof(
             x5t_256=found.thumbprint("x5t_256"),
-            challenge=found.digest("challenge"),
+            nonce=found.binary("nonce", sizes=(NONCE_BYTES,)),
             challenger=found.choice("challenger", _CHALLENGERS),
             holder=_holder(found),
             key=found.binary("key", sizes=(32,)),
@@ -186,6 +227,11 @@ class Register:
 
     enrolments: tuple[Enrolment, ...] = ()
     proofs: tuple[Proof, ...] = ()
+    commits: frozenset[str] = frozenset()
+
+    def was_challenged(self, proof: Proof) -> bool:
+        """Tell whether somebody else drew the nonce: its challenge is in the register."""
+        return proof.challenger == "register" and sha256_hex(proof.nonce) in self.commits
 
     def of(self, x5t_256: str) -> Enrolment | None:
         """Return the newest enrolment of a certificate."""
@@ -200,8 +246,3 @@ class Register:
             if one.x5t_256 == enrolment.x5t_256 and one.key == enrolment.key
         ]
         return max(found, key=lambda one: one.at_ms, default=None)
-
-
-def shown(names: Sequence[str]) -> str:
-    """Return names for a message."""
-    return ", ".join(names) or "nobody"

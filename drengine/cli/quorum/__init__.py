@@ -8,6 +8,7 @@ import click
 
 from drengine.cli.quorum.combining import combine_command
 from drengine.cli.quorum.custody import contribute_command
+from drengine.cli.quorum.enrol import challenge_command, check_command, enroll_command
 from drengine.cli.quorum.hold import (
     add_command,
     cancel_command,
@@ -17,6 +18,9 @@ from drengine.cli.quorum.hold import (
 )
 
 COMMANDS: Final[tuple[click.Command, ...]] = (
+    enroll_command,
+    check_command,
+    challenge_command,
     open_command,
     contribute_command,
     add_command,

@@ -1,0 +1,181 @@
+"""`ceremony enroll`, `ceremony check`, `ceremony challenge`: the custodian register's commands."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from drengine.cli import output
+from drengine.cli.places import open_clock
+from drengine.cli.quorum.asking import FILE, ask_secret, holder_options, options, read_lines
+from drengine.cli.quorum.custody import sources_of
+from drengine.errors import InputFileError, UsageError
+
+if TYPE_CHECKING:
+    from drengine.ceremony.enrolling import Keys
+
+_person = options(
+    click.option("--name", required=True, help="Your name."),
+    click.option("--location", required=True, help="Where the key is kept."),
+    click.option("--contact", required=True, help="How you are reached, at night too."),
+    click.option("--register", type=FILE, required=True, help="The register's folder."),
+    click.option("--acknowledge", is_flag=True, help="You accept the duty that is shown."),
+)
+
+
+@click.command("enroll")
+@_person
+@click.option("--new-keys", type=FILE, help="Make a key, certificate and signing key in here.")
+@click.option("--new-signing-key", type=FILE, help="Make only a signing key, for a token's key.")
+@click.option("--without-passphrase", is_flag=True, help="Make keys without one (drills).")
+@holder_options
+def enroll_command(
+    *,
+    name: str,
+    location: str,
+    contact: str,
+    register: Path,
+    acknowledge: bool,
+    new_keys: Path | None,
+    new_signing_key: Path | None,
+    without_passphrase: bool,
+    **holder: Any,
+) -> int:
+    """Enrol a custodian: certificate, holder, place, contact and acknowledged duty, signed.
+
+    With --new-keys, keys are made first; otherwise give your own (--key or --module, and
+    --signing-key). The key that opens shares is tried on a challenge, never on a share.
+    """
+    from drengine.ceremony.enrolling import enroll  # noqa: PLC0415 - lazy for --help
+    from drengine.ceremony.register import ACKNOWLEDGEMENT  # noqa: PLC0415 - lazy for --help
+    from drengine.ceremony.registry import add_to_register  # noqa: PLC0415 - lazy for --help
+
+    output.talk(ACKNOWLEDGEMENT)
+    if not acknowledge:
+        raise UsageError("the duty above was not acknowledged", hint="Add --acknowledge.")
+    if new_keys is not None or new_signing_key is not None:
+        holder = _make(name, new_keys, new_signing_key, holder, without=without_passphrase)
+    keys = keys_of(holder)
+    now_ms = open_clock().now_ms()
+    enrolment, proof = enroll(keys, name=name, location=location, contact=contact, at_ms=now_ms)
+    path = add_to_register(register, enrolment)
+    add_to_register(register, proof)
+    output.say(f"✓ {name} is enrolled: {path}")
+    output.say(f"  certificate x5t#S256  {enrolment.x5t_256}")
+    output.say(f"  holder                {enrolment.holder.kind} {enrolment.holder.token_serial}")
+    return 0
+
+
+def _make(
+    name: str,
+    folder: Path | None,
+    signing_path: Path | None,
+    holder: dict[str, Any],
+    *,
+    without: bool,
+) -> dict[str, Any]:
+    """Make keys and return the options that name them, with one passphrase asked for once."""
+    from drengine.ceremony.enrolling import NewKeys, make_keys  # noqa: PLC0415 - lazy
+
+    if folder is not None:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputFileError(f"making {folder}: {error.strerror}") from None
+        paths = NewKeys(folder / "signing.key", folder / "custodian.key", folder / "custodian.cer")
+    elif signing_path is not None:
+        paths = NewKeys(signing_path)
+    else:
+        raise UsageError("give --new-keys or --new-signing-key")
+    phrases = _new_passphrases(holder["passphrase_fd"], paths.key is not None, without=without)
+    make_keys(name, paths, phrases[0], phrases[-1])
+    made = {**holder, "signing_key": paths.signing, "passphrase_fd": _as_descriptor(phrases)}
+    if paths.key is not None:
+        made |= {"key": paths.key, "cert": paths.certificate}
+    return made
+
+
+def _new_passphrases(
+    descriptor: int | None, wrapping: bool, *, without: bool
+) -> list[bytes | None]:
+    count = 2 if wrapping else 1
+    if without:
+        return [None] * count
+    if descriptor is not None:
+        found = read_lines(descriptor, count, "passphrases")
+    else:
+        found = [ask_secret("New passphrase for the key")] if wrapping else []
+        found.append(ask_secret("New passphrase for the signing key"))
+    if not all(found):
+        raise UsageError(
+            "a new key needs a passphrase",
+            hint="Type one, give --passphrase-fd, or --without-passphrase for a drill.",
+        )
+    return found
+
+
+def _as_descriptor(phrases: list[bytes | None]) -> int:
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "wb") as stream:
+        stream.write(b"\n".join(phrase or b"" for phrase in phrases) + b"\n")
+    return read_end
+
+
+def keys_of(holder: dict[str, Any]) -> Keys:
+    """Return a custodian's keys from the command line.
+
+    Raises:
+        UsageError: the options do not name a holder and a signing key.
+    """
+    from drengine.ceremony.enrolling import Keys  # noqa: PLC0415 - lazy for --help
+
+    if holder["signing_key"] is None:
+        raise UsageError("the register is signed: give --signing-key")
+    opener, signing = sources_of(holder)
+    if signing is None:
+        raise UsageError("the register is signed: give --signing-key")
+    return Keys(opener, signing, holder["accept_open_permissions"])
+
+
+@click.command("check")
+@click.option("--register", type=FILE, required=True, help="The register's folder.")
+@click.option("--challenge", type=FILE, help="A challenge that the register's keeper made.")
+@holder_options
+def check_command(*, register: Path, challenge: Path | None, **holder: Any) -> int:
+    """Prove that you still hold your key, without opening anything of the domain."""
+    from drengine.ceremony.enrolling import check  # noqa: PLC0415 - lazy for --help
+    from drengine.ceremony.files import read_input  # noqa: PLC0415 - lazy for --help
+    from drengine.ceremony.register import MAX_DOCUMENT_BYTES  # noqa: PLC0415 - lazy
+    from drengine.ceremony.registry import add_to_register  # noqa: PLC0415 - lazy for --help
+
+    given = None
+    if challenge is not None:
+        given = read_input(challenge, "the challenge", max_bytes=MAX_DOCUMENT_BYTES)
+    proof = check(keys_of(holder), at_ms=open_clock().now_ms(), challenge=given)
+    output.say(f"✓ the key of {proof.x5t_256} is held: {add_to_register(register, proof)}")
+    return 0
+
+
+@click.command("challenge")
+@click.option("--register", type=FILE, required=True, help="The register's folder.")
+@click.option("--custodian", required=True, help="Name or x5t#S256 of an enrolled custodian.")
+def challenge_command(*, register: Path, custodian: str) -> int:
+    """Draw a challenge for one custodian: a proof of it shows that they hold the key now."""
+    from drengine.ceremony.certificates import load_certificate  # noqa: PLC0415 - lazy
+    from drengine.ceremony.challenges import seal_challenge  # noqa: PLC0415 - lazy for --help
+    from drengine.ceremony.registry import add_to_register, read_register  # noqa: PLC0415
+
+    known = read_register(register).enrolments
+    found = [one for one in known if custodian in (one.name, one.x5t_256)]
+    if not found:
+        raise InputFileError(f"no custodian {custodian!r} is in the register {register}")
+    newest = max(found, key=lambda one: one.at_ms)
+    made = seal_challenge(
+        load_certificate(newest.certificate), os.urandom, at_ms=open_clock().now_ms()
+    )
+    output.say(f"Wrote {add_to_register(register, made)}")
+    output.say(f"Next, by {newest.name}: drengine ceremony check --challenge FILE …")
+    return 0
