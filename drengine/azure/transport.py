@@ -39,6 +39,7 @@ from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
 from azure.core.rest import HttpRequest
 
+from drengine import failpoints
 from drengine.azure.answers import redacted
 from drengine.azure.endpoints import Endpoints, host_of
 from drengine.azure.exchanges import (
@@ -203,6 +204,7 @@ class SharedTransport(AsyncHttpTransport[Any, Any]):
 
     async def _fly(self, request: Any, flight: Flight, config: dict[str, Any]) -> Any:
         await self.open()
+        failpoints.reach("http.before_send")
         pool = self._single_use if flight.changes else self._kept_alive
         assert pool is not None  # noqa: S101 (open() has just made it)
         response = await pool.send(
@@ -217,6 +219,7 @@ class SharedTransport(AsyncHttpTransport[Any, Any]):
         flight.headers = {k.lower(): v for k, v in response.internal_response.headers.items()}
         flight.status = response.status_code
         await response.read()
+        failpoints.reach("http.after_response")
         return response
 
     def _pool(self, *, force_close: bool) -> AioHttpTransport:

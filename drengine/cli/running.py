@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from drengine import failpoints
 from drengine.azure.auth import AuthKind
 from drengine.cli import output
 from drengine.cli.board import next_commands
@@ -112,6 +113,7 @@ class _Stop:
 
 
 def _drive(store: SqliteStore, plan: Plan, initiator: str | None, manner: Manner) -> int:
+    failpoints.refuse_for_incident(plan.run_class)
     library, secret, stop = Library(catalogue()), SecretResolver(), _Stop()
     check_files(plan, store, resuming=initiator is None)
     check_secrets(plan, library, secret)

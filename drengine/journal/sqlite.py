@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from drengine import failpoints
 from drengine.errors import JournalError
 from drengine.journal import codec, refusals, tables
 from drengine.journal.chain import (
@@ -146,11 +147,14 @@ class SqliteStore:
     def append(self, lease: Lease, expect: Head, drafts: Sequence[Draft]) -> Sequence[Record]:
         """Append in one durable commit (see `JournalStore.append`)."""
         lines, records = extend(lease.run, expect, drafts)
+        failpoints.reach("journal.before_write")
         with self._database.writing(f"appending to run {lease.run}") as db:
             self._check_lease(db, lease)
             if (found := tables.checked_head(db, lease.run)) != expect:
                 raise refusals.head_moved(lease.run, found, expect)
             tables.add_lines(db, lease.run, zip(records, lines, strict=True))
+            failpoints.reach("journal.torn")
+        failpoints.reach("journal.after_sync")
         return records
 
     def read(self, run: RunId, after: int = -1) -> Iterator[Record]:
@@ -220,6 +224,7 @@ class SqliteStore:
 
     def delete_signals(self, lease: Lease, ids: Sequence[str]) -> None:
         """Take out signals whose ids are in the chain by now."""
+        failpoints.reach("signals.before_delete")
         with self._database.writing(f"deleting signals of run {lease.run}") as db:
             self._check_lease(db, lease)
             tables.delete_signals(db, lease.run, ids)
@@ -243,6 +248,7 @@ class SqliteStore:
     def put_object(self, data: bytes) -> str:
         """Keep `data` and return its SHA-256."""
         try:
+            failpoints.reach("object.before_write")
             return self._objects.put(data)
         except OSError as error:
             self._database.fail("keeping an object", error)
