@@ -78,7 +78,9 @@ def recovery_time(root: Trace, traces: Sequence[Trace]) -> ObjectiveFacts:
         from_ms=start,
         to_what=to_what,
         to_ms=None if end is None else end.at_ms,
-        reached=_reached(target, actual),
+        reached=_not_yet(root, _reached(target, actual))
+        if end is None
+        else _reached(target, actual),
         is_simulated=_is_lab(root),
     )
 
@@ -113,9 +115,15 @@ def data_age(root: Trace, plan: Plan) -> ObjectiveFacts:
         from_ms=taken,
         to_what="the run's record 0" if incident is None else "the incident (inputs.incident_at)",
         to_ms=end,
-        reached=_reached(target, actual),
+        # Before the end nothing says that this backup is what was restored.
+        reached=_not_yet(root, _reached(target, actual)),
         is_simulated=_is_lab(root),
     )
+
+
+def _not_yet(root: Trace, reached: Reached) -> Reached:
+    is_open = not root.state.status.is_over and reached is not Reached.NO_TARGET
+    return Reached.NOT_YET if is_open else reached
 
 
 def _target(root: Trace, name: str) -> int | None:

@@ -46,6 +46,7 @@ class Reached(StrEnum):
 
     MET = "met"
     MISSED = "missed"
+    NOT_YET = "not yet"  # the run goes on
     NOT_MEASURED = "not measured"
     NO_TARGET = "no target set"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,19 +15,19 @@ from drengine.journal.memory import MemoryStore
 HERE = Path(__file__).parent
 
 
-def load_story():
-    name = "evidence_story"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, HERE / "story.py")
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+def load(name):
+    known = f"evidence_{name}"
+    if known not in sys.modules:
+        spec = importlib.util.spec_from_file_location(known, HERE / f"{name}.py")
+        sys.modules[known] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[known])
+    return sys.modules[known]
 
 
 @pytest.fixture(scope="session")
 def tell():
-    """The module that tells stories."""
-    return load_story()
+    """Everything that tells stories."""
+    return SimpleNamespace(**{**vars(load("story")), **vars(load("tales"))})
 
 
 @pytest.fixture

@@ -209,6 +209,7 @@ def test_a_run_that_waits_is_not_finished_and_says_for_what(tell, store, facts):
     assert found.verdict is Verdict.NOT_FINISHED
     assert found.verdict_reasons == ("the run is waiting", "backup-target: later")
     assert found.finished is None
+    assert (found.rto.reached, found.rpo.reached) == (Reached.NOT_YET, Reached.NOT_YET)
 
 
 def test_a_cancelled_run_is_not_recovered(tell, store, facts):

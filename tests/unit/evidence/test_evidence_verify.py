@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -26,14 +28,21 @@ from drengine.model.records import GENESIS_PREV, Draft, RecordType
 from drengine.model.runbook import RunClass
 
 
-@pytest.fixture
-def folder(store, troubled_run, tmp_path):
-    return write_evidence(store, troubled_run.run, tmp_path / "evidence")
+@pytest.fixture(scope="session")
+def sealed(tell, tmp_path_factory):
+    store = MemoryStore()
+    story = tell.troubled(tell.Story(store, tell.make_plan()))
+    return write_evidence(store, story.run, tmp_path_factory.mktemp("sealed") / "evidence")
 
 
 @pytest.fixture
-def journal(folder, troubled_run):
-    return folder / "journals" / f"{troubled_run.run}.jsonl"
+def folder(sealed, tmp_path):
+    return Path(shutil.copytree(sealed, tmp_path / "evidence"))
+
+
+@pytest.fixture
+def journal(folder):
+    return next(file for file in (folder / "journals").iterdir() if "~" not in file.name)
 
 
 def reseal(folder):
