@@ -67,27 +67,31 @@ def symbol_of(status: S) -> tuple[str, str, str]:
 
 
 def render(family: Family, now_ms: int, width: int) -> list[str]:
-    """Return the whole screen."""
-    lines = [_header(family, now_ms), ""]
-    lines += [_text(line, width) for line in board(family, now_ms)]
-    waits = [text for text in next_commands(family) if text]
-    return [*lines, "", *(f"Next: {text}" for text in waits)]
+    """Return the whole screen with the commands that come next."""
+    lines = screen(family, now_ms, width)
+    return [*lines, "", *(f"Next: {text}" for text in next_commands(family))]
 
 
-def _header(family: Family, now_ms: int) -> str:
+def screen(family: Family, now_ms: int, width: int) -> list[str]:
+    """Return the header and a line for each step."""
+    lines = [*_header(family, now_ms), ""]
+    return lines + [_text(line, width) for line in board(family, now_ms)]
+
+
+def _header(family: Family, now_ms: int) -> tuple[str, str]:
     state = family.root
     symbol, word, colour = _run_word(family)
     end = state.finished_ms or now_ms
     elapsed = end - family.started_ms()
+    words = banner(str(state.run_class), lab=family.lab)
+    virtual = " virtual" if family.lab else ""
     parts = [
-        banner(str(state.run_class), lab=family.lab),
-        str(state.run),
-        str(state.genesis["title"]),
         click.style(f"{symbol} {word}", fg=colour, bold=True),
-        clock_ms(elapsed),
+        f"{clock_ms(elapsed)}{virtual}",
         _objective(state.genesis["objectives"].get("rto_ms"), elapsed),
     ]
-    return "  ".join(part for part in parts if part)
+    head = f"{words}  {state.run}  {state.genesis['title']}"
+    return head, "  ".join(part for part in parts if part)
 
 
 def _run_word(family: Family) -> tuple[str, str, str]:
@@ -100,7 +104,7 @@ def _run_word(family: Family) -> tuple[str, str, str]:
 def _objective(rto_ms: int | None, elapsed_ms: int) -> str:
     if not rto_ms:
         return ""
-    used = elapsed_ms * 100 // rto_ms
+    used = max(elapsed_ms, 0) * 100 // rto_ms
     full = min(_BAR, max(0, used * _BAR // 100))
     bar = "▓" * full + "░" * (_BAR - full)
     over = click.style(" MISSED", fg="red", bold=True) if elapsed_ms > rto_ms else ""
@@ -140,7 +144,8 @@ def _note(step: StepState, request: Any) -> str:
             have = len(step.gate.approvers) if step.gate else 0
             return f"{have} of {request.get('approvals', 1)} approvals. {request.get('ask', '')}"
         case S.AWAITING_DELIVERY:
-            return str(request.get("ask") or request.get("kind", ""))
+            have = f"{step.progress}. " if step.progress else ""
+            return have + str(request.get("ask") or request.get("kind", ""))
         case S.FAILED | S.REFUSED | S.UNKNOWN:
             return str((step.error or {}).get("message", ""))
         case S.SUCCEEDED if step.attempt > 1:

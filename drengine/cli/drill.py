@@ -12,6 +12,7 @@ import click
 
 from drengine.cli import output
 from drengine.cli.family import Family
+from drengine.clock import Clock
 from drengine.errors import VerificationError
 from drengine.model.records import Record
 from drengine.model.run import RunState
@@ -71,26 +72,25 @@ def drill_command(
     for problem in result.problems:
         output.say(f"✗ {problem}")
     if result.lab:
-        output.say(f"Lab     {result.lab / 'lab'} (stop it: drengine lab down --home …)")
+        output.say(f"Lab     {result.lab / 'lab'} (stop it: {output.program()} lab down --home …)")
     output.say(f"Report  {result.evidence / 'report.html'}")
     output.say(f"Journal {result.evidence / 'journals'}")
-    output.say(f"Verify  drengine verify {result.evidence}")
+    output.say(f"Verify  {output.program()} verify {result.evidence}")
     return code
 
 
 @contextmanager
-def _follow(family: Family) -> Iterator[Callable[[RunState, Record], None]]:
-    from drengine.cli.places import open_clock  # noqa: PLC0415 - light, but only here
-    from drengine.cli.progress import Lines, live_board  # noqa: PLC0415 - as above
+def _follow(family: Family, clock: Clock) -> Iterator[Callable[[RunState, Record], None]]:
+    from drengine.cli.progress import Lines, live_board  # noqa: PLC0415 - only here
 
     if output.is_plain(sys.stdout):
         yield Lines().listen
         return
-    with live_board(family, open_clock()) as live:
+    with live_board(family, clock) as live:
         yield live.listen
 
 
 @contextmanager
-def _silently(family: Family) -> Iterator[Callable[[RunState, Record], None]]:
-    del family
+def _silently(family: Family, clock: Clock) -> Iterator[Callable[[RunState, Record], None]]:
+    del family, clock
     yield lambda _state, _record: None

@@ -11,8 +11,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 import click
@@ -121,6 +123,17 @@ def clock_ms(ms: int) -> str:
     """Return a duration as a clock: 00:47:12."""
     seconds = max(ms, 0) // 1000
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def program() -> str:
+    """Return how this program is called here, for commands that a person copies."""
+    if shutil.which("drengine"):
+        return "drengine"
+    called = Path(sys.argv[0])
+    if called.name != "drengine":
+        return f"{sys.executable} -m drengine"
+    here = Path.cwd()
+    return str(called.relative_to(here) if called.is_relative_to(here) else called)
 
 
 def shorten(text: str, width: int) -> str:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from drengine.cli import output
-from drengine.cli.board import render
+from drengine.cli.board import next_commands, screen
 from drengine.cli.family import Family
 from drengine.cli.places import open_clock
 from drengine.cli.times import utc_ms
@@ -20,7 +20,7 @@ from drengine.clock import Clock
 from drengine.model.plan import Plan
 from drengine.model.records import Record
 from drengine.model.records import RecordType as R
-from drengine.model.run import RunState
+from drengine.model.run import RunState, RunStatus
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -138,6 +138,7 @@ class Live:
     def __init__(self, family: Family, clock: Clock) -> None:
         self._family = family
         self._clock = clock
+        self._stream = sys.stdout  # rich puts a stand-in there while it draws
 
     def listen(self, state: RunState, record: Record) -> None:
         """Note the record; the screen redraws by itself."""
@@ -150,9 +151,11 @@ class Live:
 
         if self._family.root_run not in self._family.states:
             return Text("…")
-        size = shutil.get_terminal_size()
-        lines = render(self._family, self._clock.now_ms(), size.columns)
-        return Text.from_ansi(output.fitted("\n".join(lines), sys.stdout), no_wrap=True)
+        columns = shutil.get_terminal_size().columns
+        lines = screen(self._family, self._clock.now_ms(), columns)
+        if self._family.root.status in (RunStatus.WAITING, RunStatus.PAUSED):
+            lines += ["", *(f"Next: {text}" for text in next_commands(self._family))]
+        return Text.from_ansi(output.fitted("\n".join(lines), self._stream), no_wrap=True)
 
 
 @contextmanager

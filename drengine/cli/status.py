@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from drengine.cli import output
-from drengine.cli.board import next_commands, render
+from drengine.cli.board import next_commands, render, screen
 from drengine.cli.family import Family, Follower, read_family
 from drengine.cli.places import home_folder, open_clock
 from drengine.cli.progress import Lines, live_board
@@ -73,13 +73,16 @@ def watch_command(*, run: str, through_waits: bool, every: float) -> int:
         if output.is_plain(sys.stdout):
             return _follow_lines(follower, through_waits=through_waits, every=every)
         with live_board(follower.family, open_clock()):
-            return _follow(follower, through_waits=through_waits, every=every)
+            code = _follow(follower, through_waits=through_waits, every=every)
+        for text in next_commands(follower.family):
+            output.say(f"Next: {text}")
+        return code
 
 
 def _follow_lines(follower: Follower, *, through_waits: bool, every: float) -> int:
     family = follower.family
     lines = Lines(family.started_ms())
-    for line in render(family, open_clock().now_ms(), _WIDE):
+    for line in screen(family, open_clock().now_ms(), _WIDE):
         output.say(line)
     while (code := _resting(family, through_waits=through_waits)) is None:
         time.sleep(every)

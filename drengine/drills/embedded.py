@@ -16,12 +16,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from drengine.cli.family import Family, Follower
+from drengine.clock import Clock, LabClock
 from drengine.drills.children import Engine
 from drengine.drills.pace import WORKING_SPEED, Pace
 from drengine.drills.people import PlayedPeople
@@ -87,11 +88,11 @@ class Watching:
 
     Attributes:
         say: a line about the drill itself.
-        follow: opens what shows the run's records.
+        follow: opens what shows the run's records, by the lab's clock.
     """
 
     say: Say
-    follow: Callable[[Family], Any]
+    follow: Callable[[Family, Clock], AbstractContextManager[Listen]]
 
 
 def hold(request: DrillRequest, watching: Watching) -> DrillResult:
@@ -260,7 +261,8 @@ class _Stage:
 
         until = time.monotonic() + _LONGEST_SECONDS
         pace = Pace(self._home, self._request.speed)
-        with self._watching.follow(follower.family) as listen:
+        clock = LabClock(self._home / "clock.json")
+        with self._watching.follow(follower.family, clock) as listen:
             while True:
                 ended = self._engine.code() is not None
                 for state, record in follower.advance():

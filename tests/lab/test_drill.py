@@ -42,7 +42,8 @@ def check_output(said: str, folder: Path) -> None:
     assert "recovered in" in said
     assert lines[-3].startswith("Report")
     assert lines[-2].startswith("Journal")
-    assert lines[-1] == f"Verify  drengine verify {folder / 'evidence'}"
+    assert lines[-1].startswith("Verify")
+    assert lines[-1].endswith(f"verify {folder / 'evidence'}")
     assert (folder / "evidence" / "report.html").is_file()
 
 

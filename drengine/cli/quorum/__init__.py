@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from drengine.cli.quorum.after import attach_command, status_command, verify_command
 from drengine.cli.quorum.combining import combine_command
 from drengine.cli.quorum.custody import contribute_command
 from drengine.cli.quorum.enrol import challenge_command, check_command, enroll_command
@@ -28,4 +29,7 @@ COMMANDS: Final[tuple[click.Command, ...]] = (
     deviation_command,
     cancel_command,
     show_command,
+    status_command,
+    verify_command,
+    attach_command,
 )
