@@ -177,6 +177,35 @@ class Restore(BaseAction):
         )
 
 
+class CheckRestore(BaseAction):
+    """Let the service check the backup against this HSM; changes nothing that lasts.
+
+    Source: PUT /prerestore (7.6-preview.2 and later). Finds an incomplete folder or a
+    backup of another security domain before anything is replaced.
+    """
+
+    async def probe(self, ctx: StepContext) -> ProbeResult:
+        """Ask the recorded job."""
+        known = await known_operation(ctx, self)
+        return known or Absent("not checked yet")
+
+    async def start(self, ctx: StepContext) -> Operation | JsonObject:
+        """PUT the check."""
+        hsm = await our_target(ctx)
+        folder = str(ctx.values["folder"])
+        return await ctx.cloud.hsm(hsm.uri).start_restore_check(storage_of(ctx), folder)
+
+    async def verify(self, ctx: StepContext) -> Verified:
+        """The job's success is the answer."""
+        folder = ctx.values["folder"]
+        return Verified((ok("restore-check", f"the service would restore {folder}"),))
+
+    def manual(self, ctx: StepContext) -> str:
+        """Say that az has no verb for it."""
+        del ctx
+        return "az has no command for it; the step may be skipped"
+
+
 BACKUP = BackupTarget(
     ActionSpec(
         name="hsm.backup",
@@ -191,6 +220,21 @@ BACKUP = BackupTarget(
         settle_ms=60_000,
         expected_ms=60_000,
         expected_source="recorded: 8 to 11 s with few keys",
+    )
+)
+
+CHECK_RESTORE = CheckRestore(
+    ActionSpec(
+        name="hsm.restore_check",
+        title="Let the service check the backup",
+        parameters=(Parameter("folder", "the backup folder of the source"),),
+        outputs=(),
+        repeat=Repeat.HARMLESS,
+        rest="PUT /prerestore",
+        quiet_ms=60_000,
+        look_gap_ms=5_000,
+        poll_ms=5_000,
+        expected_ms=60_000,
     )
 )
 

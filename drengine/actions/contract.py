@@ -194,6 +194,24 @@ class DeliveryCheck(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Attached:
+    """What a document says that people attach to a step which waits for them.
+
+    Attributes:
+        findings: whether it is one and belongs to this step.
+        facts: what the fold counts: `request`, `custodian` and `required` of an attestation;
+            `blob`, `form` and `head` of a ceremony's transcript.
+    """
+
+    findings: Findings
+    facts: JsonObject = field(default_factory=dict)
+
+
+AttachmentCheck = Callable[[bytes, JsonObject, RunClass], Attached]
+"""A pure function from a document, what the step expects and the run's class."""
+
+
+@dataclass(frozen=True, slots=True)
 class Kit:
     """All that runbooks may name, with the code behind it."""
 
@@ -202,3 +220,4 @@ class Kit:
     observers: Mapping[str, Observer]
     discoverers: Mapping[str, Discoverer]
     deliveries: Mapping[str, DeliveryCheck]
+    attachments: Mapping[str, AttachmentCheck] = field(default_factory=dict)

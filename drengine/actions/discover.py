@@ -13,6 +13,7 @@ from drengine.actions.contract import Discoverer, StepContext
 from drengine.actions.documents import parse_inventory
 from drengine.actions.names import host_of, hsm_uri
 from drengine.actions.observe import folder_facts
+from drengine.actions.sas import BACKUP_RIGHTS, LIST_RIGHT, sas_facts, sas_problems
 from drengine.ceremony.domain import parse_security_domain
 from drengine.errors import InputError, InputFileError
 from drengine.model.catalogue import Parameter
@@ -30,7 +31,15 @@ async def discover_backup(ctx: StepContext) -> dict[str, Any]:
     source, folder = str(ctx.values["source_hsm"]), str(ctx.values["folder"])
     url = str(ctx.values["container_url"]).rstrip("/")
     reference = ctx.values.get("storage_sas")
-    target = StorageTarget(url, ctx.secret(str(reference)) if reference else None)
+    sas = ctx.secret(str(reference)) if reference else None
+    if sas is not None and (
+        wrong := sas_problems(sas_facts(sas), BACKUP_RIGHTS + LIST_RIGHT, ctx.now_ms, 0)
+    ):
+        raise InputError(
+            f"the SAS in {reference}: {'; '.join(wrong)}; nothing was sent",
+            hint="Make one for the container with the rights crdwl that lasts some hours.",
+        )
+    target = StorageTarget(url, sas)
     prefix = folder_prefix(source)
     folders = [f for f in await ctx.cloud.storage.list_folders(target, prefix) if folder_time_ms(f)]
     if folder == LATEST:
@@ -49,10 +58,27 @@ async def discover_backup(ctx: StepContext) -> dict[str, Any]:
     if not facts["blobs"]:
         raise InputError(f"backup folder {folder!r} in {url} is empty or does not exist")
     newer = [f for f in folders if (folder_time_ms(f) or 0) > (folder_time_ms(folder) or 0)]
+    _compare_with_inventory(ctx, facts)
     taken = folder_time_ms(folder)
     facts["taken_at"] = _utc(taken) if taken else ""
     facts["newer"] = sorted(newer)
     return facts
+
+
+def _compare_with_inventory(ctx: StepContext, found: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds something else than when the inventory was taken."""
+    given = ctx.values.get("inventory")
+    if not given:
+        return
+    inventory = parse_inventory(ctx.objects.get_object(str(given["sha256"])), str(given["path"]))
+    for known in inventory.get("backups", []):
+        if known["folder"] == found["folder"] and known["digest"] != found["digest"]:
+            raise InputError(
+                f"backup folder {found['folder']} holds {found['blobs']} blobs, {found['size']}"
+                f" bytes; when the inventory was taken it held {known['blobs']}, {known['size']}"
+                " bytes: it is incomplete or was changed",
+                hint="Name an older folder, or find out what happened to this one.",
+            )
 
 
 def _with_container(ctx: StepContext, url: str, reference: object) -> StepContext:
@@ -183,6 +209,7 @@ PARAMETERS: Final[Mapping[str, tuple[Parameter, ...]]] = {
         Parameter("container_url", "where they lie"),
         Parameter("folder", "`latest` or a folder's name"),
         Parameter("storage_sas", "reference to a SAS", required=False),
+        Parameter("inventory", "compare with what it recorded", required=False),
     ),
     "securitydomain.inspect": (Parameter("file", "the security-domain file"),),
     "inventory.inspect": (

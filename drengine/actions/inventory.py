@@ -14,15 +14,18 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from drengine.actions.backup import folder_prefix
 from drengine.actions.documents import INVENTORY_SCHEMA
 from drengine.actions.names import host_of, hsm_uri
+from drengine.actions.observe import listing_facts
 from drengine.azure.ports import Cloud, HsmData
 from drengine.errors import AzureError, InputError
-from drengine.model.cloud import Instance, KeyVersion
+from drengine.model.cloud import Instance, KeyVersion, StorageTarget
 from drengine.model.plan import CloudIdentity
 
 _AT_ONCE: Final = 16
 _CANARY_BYTES: Final = 32
+_BACKUPS_LISTED: Final = 50
 _SIGNS: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 
 
@@ -34,6 +37,7 @@ async def take_inventory(
     security_domain: Mapping[str, Any] | None,
     taken_at: str,
     entropy: Callable[[int], bytes],
+    container_url: str = "",
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Read everything that a recovery must bring back.
@@ -42,6 +46,8 @@ async def take_inventory(
         security_domain: what the security-domain file says of itself
             (`sha256`, `required`, `custodians`), None where the file is not at hand.
         taken_at: UTC text.
+        container_url: where the HSM's backups lie; they are listed so that a changed or
+            incomplete one is recognised later.
         entropy: gives so many random bytes, for canaries.
         report: called with one line for each thing that could not be read.
 
@@ -54,8 +60,11 @@ async def take_inventory(
         state = "does not exist in this subscription" if hsm is None else hsm.activation_status
         raise InputError(f"taking the inventory of {hsm_name}: it is {state}")
     data = cloud.hsm(hsm.uri)
-    keys, roles, sql = await asyncio.gather(
-        data.keys(), data.role_assignments(), _consumers(cloud, where, hsm_name, report)
+    keys, roles, sql, backups = await asyncio.gather(
+        data.keys(),
+        data.role_assignments(),
+        _consumers(cloud, where, hsm_name, report),
+        _backups(cloud, hsm_name, container_url),
     )
     return {
         "schema": INVENTORY_SCHEMA,
@@ -65,8 +74,24 @@ async def take_inventory(
         "keys": [key.to_json() for key in sorted(keys, key=lambda k: (k.name, k.version))],
         "roles": sorted((role.to_json() for role in roles), key=lambda r: str(r["name"])),
         "canaries": await _canaries(data, keys, entropy, report),
+        "backups": backups,
         **sql,
     }
+
+
+async def _backups(cloud: Cloud, hsm_name: str, container_url: str) -> list[dict[str, Any]]:
+    if not container_url:
+        return []
+    target = StorageTarget(container_url.rstrip("/"))
+    folders = await cloud.storage.list_folders(target, folder_prefix(hsm_name))
+    newest = sorted(folders)[-_BACKUPS_LISTED:]
+    listings = await asyncio.gather(
+        *(cloud.storage.list_blobs(target, f"{folder}/") for folder in newest)
+    )
+    return [
+        {"folder": folder, **listing_facts(blobs)}
+        for folder, blobs in zip(newest, listings, strict=True)
+    ]
 
 
 async def _canaries(

@@ -7,7 +7,7 @@ changed: no times of reading, no request ids, ordered lists.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from drengine.actions.backup import folder_time_ms, storage_of
@@ -15,11 +15,15 @@ from drengine.actions.base import RUN_TAG, target_hsm
 from drengine.actions.contract import Observer, StepContext
 from drengine.actions.documents import inventory_of
 from drengine.actions.names import hsm_uri
+from drengine.actions.sas import BACKUP_RIGHTS, LIST_RIGHT, sas_facts, sas_problems
 from drengine.actions.sql import roles_now, target_host
 from drengine.ceremony.blob import inspect_restore_blob
 from drengine.errors import AzureError
 from drengine.model.canonical import digest
-from drengine.model.cloud import HsmResource
+from drengine.model.cloud import BlobItem, HsmResource
+
+_RECOVERY_MS: Final = 3_600_000
+"""How long a SAS must still be valid when it is checked."""
 
 
 def _hsm_facts(hsm: HsmResource | None) -> dict[str, Any]:
@@ -118,13 +122,16 @@ async def observe_backup(ctx: StepContext) -> dict[str, Any]:
 async def folder_facts(ctx: StepContext, folder: str) -> dict[str, Any]:
     """Return what a backup folder holds, with one digest over its listing."""
     blobs = await ctx.cloud.storage.list_blobs(storage_of(ctx), f"{folder}/")
+    return {"folder": folder, **listing_facts(blobs), "taken_at_ms": folder_time_ms(folder)}
+
+
+def listing_facts(blobs: Sequence[BlobItem]) -> dict[str, Any]:
+    """Return count, size and one digest of a listing."""
     listing = [[blob.name, blob.size, blob.etag] for blob in blobs]
     return {
-        "folder": folder,
         "blobs": len(blobs),
         "size": sum(blob.size for blob in blobs),
         "digest": digest(listing),
-        "taken_at_ms": folder_time_ms(folder),
     }
 
 
@@ -135,6 +142,21 @@ async def observe_target_backup(ctx: StepContext) -> dict[str, Any]:
         if folder and folder != (ctx.plan.get("backup") or {}).get("folder"):
             return await folder_facts(ctx, folder)
     return {"folder": "", "blobs": 0}
+
+
+async def observe_storage_access(ctx: StepContext) -> dict[str, Any]:
+    """How the HSM reaches the container, and whether that will do: judged here, without I/O.
+
+    The SAS itself stays where it is; what it says of its rights and times does not.
+    """
+    target = storage_of(ctx)
+    if target.sas is None:
+        identity = ctx.inputs.get("storage_identity")
+        problems = [] if identity else ["neither storage_identity nor storage_sas was given"]
+        return {"by": "identity", "identity": identity or "", "problems": problems}
+    facts = sas_facts(target.sas)
+    problems = sas_problems(facts, BACKUP_RIGHTS + LIST_RIGHT, ctx.now_ms, _RECOVERY_MS)
+    return {"by": "sas", **facts, "problems": problems}
 
 
 async def observe_inventory(ctx: StepContext) -> dict[str, Any]:
@@ -224,6 +246,7 @@ OBSERVERS: Final[Mapping[str, Observer]] = {
     "restore-blob": observe_restore_blob,
     "backup-folder": observe_backup,
     "inventory": observe_inventory,
+    "storage-access": observe_storage_access,
     "group": observe_group,
     "group-roles": observe_group_roles,
 }

@@ -62,7 +62,8 @@ class ProveKeys(BaseAction):
             "keys": sorted(rows, key=lambda row: (row["name"], row["version"])),
             "inventory": {"sha256": ctx.inputs["inventory"]["sha256"], **_taken(inventory)},
         }
-        return Verified(_key_findings(rows), evidence=shown)
+        taken = str((ctx.plan.get("backup") or {}).get("taken_at", ""))
+        return Verified(_key_findings(rows, taken), evidence=shown)
 
     def manual(self, ctx: StepContext) -> str:
         """Return the az command."""
@@ -171,7 +172,7 @@ def verify_signature(
     return True
 
 
-def _key_findings(rows: list[dict[str, Any]]) -> tuple[Finding, ...]:
+def _key_findings(rows: list[dict[str, Any]], taken: str) -> tuple[Finding, ...]:
     def named(wanted: list[dict[str, Any]]) -> str:
         return ", ".join(f"{row['name']}/{row['version'][:8]}" for row in wanted[:8])
 
@@ -179,7 +180,8 @@ def _key_findings(rows: list[dict[str, Any]]) -> tuple[Finding, ...]:
     present = [row for row in rows if row["status"] == "present"]
     if missing := [row for row in rows if row["status"] == "missing"]:
         text = f"{len(missing)} key versions are not on the target: {named(missing)}"
-        advice = "The backup was taken before they were made: choose a later backup."
+        advice = f"What was made after the backup ({taken or 'time unknown'}) is not in it: that"
+        advice += " is the recovery point. Choose a later backup where there is one."
         findings.append(block("K06", text, advice))
     if different := [row for row in rows if row["status"] == "different"]:
         text = f"{len(different)} key versions have another public key: {named(different)}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from drengine.actions import backup, hsm, proof, security_domain, sql
+from drengine.actions.attachments import check_attestation, check_transcript
 from drengine.actions.contract import Action, Kit
 from drengine.actions.discover import DISCOVERERS, PARAMETERS
 from drengine.actions.observe import OBSERVERS
@@ -21,6 +22,7 @@ _ALL: Final[tuple[Action, ...]] = (
     security_domain.EXCHANGE_KEY,
     security_domain.UPLOAD,
     backup.BACKUP,
+    backup.CHECK_RESTORE,
     backup.RESTORE,
     proof.KEYS,
     proof.ROLES,
@@ -42,6 +44,10 @@ KIT: Final = Kit(
     observers=OBSERVERS,
     discoverers=DISCOVERERS,
     deliveries={"restore_blob": check_restore_blob},
+    attachments={
+        "ceremony_attestation": check_attestation,
+        "ceremony_transcript": check_transcript,
+    },
 )
 
 CATALOGUE: Final = Catalogue(

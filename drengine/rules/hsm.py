@@ -202,6 +202,18 @@ def backup_fits(facts: JsonObject, ctx: RuleContext) -> Findings:
     return tuple(out)
 
 
+def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
+    """H05: the way to the storage will do, before anything is created."""
+    del ctx
+    seen = facts["storage-access"]
+    if problems := seen["problems"]:
+        what = "the SAS" if seen["by"] == "sas" else "the way to the storage"
+        advice = "A SAS needs crdwl and some hours; or name a storage_identity, the usual way."
+        return (block("H05", f"{what}: {'; '.join(problems)}", advice),)
+    how = f"a SAS with {seen['rights']}" if seen["by"] == "sas" else f"identity {seen['identity']}"
+    return (ok("H05", f"storage is reached by {how}"),)
+
+
 def recovery_point(facts: JsonObject, ctx: RuleContext) -> Findings:
     """RPO: how much is lost between the backup and the incident."""
     taken = facts["backup-folder"]["taken_at_ms"]
@@ -361,6 +373,13 @@ RULES: Final[tuple[Rule, ...]] = (
         ("backup-folder",),
         "seed 004; W3",
         backup_fits,
+    ),
+    _rule(
+        "H05",
+        "The way to the storage will do",
+        ("storage-access",),
+        "seed 004; T3",
+        storage_reachable,
     ),
     _rule("RPO", "The backup's age", ("backup-folder",), "objectives", recovery_point),
     _rule(

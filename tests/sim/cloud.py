@@ -249,6 +249,17 @@ class SimData:
 
         return cloud.change("backup", effect)
 
+    async def start_restore_check(self, target: Any, folder: str) -> Operation:
+        del target, folder
+        cloud = self._cloud
+
+        def effect() -> Operation:
+            job = cloud.next_id()
+            cloud.jobs[job] = (cloud.now() + 5_000, "check", "")
+            return Operation(OperationKind.HSM_JOB, f"https://hsm/{job}", job)
+
+        return cloud.change("check", effect)
+
     async def start_restore(self, target: Any, folder: str) -> Operation:
         del target, folder
         cloud, hsm = self._cloud, self._hsm

@@ -158,6 +158,7 @@ def plan() -> Plan:
                 "inventory": "inventory.json",
                 "sd_file": "domain.json",
                 "container_url": "https://acct.blob.core.windows.net/backups",
+                "storage_identity": "/subscriptions/00000000-0000-4000-8000-0000000000cc/resourceGroups/rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i",
                 "protects_sql": False,
                 "incident_at": "2026-11-18T11:00:00Z",
             },

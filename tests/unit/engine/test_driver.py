@@ -10,7 +10,7 @@ from sim.world import simulate
 
 from drengine.model.run import RunStatus, StepStatus
 
-ONCE = ["create", "upload", "role", "backup", "restore"]
+ONCE = ["create", "upload", "role", "backup", "check", "restore"]
 
 
 def test_an_undisturbed_recovery_sends_each_request_once():
