@@ -144,8 +144,8 @@ def _note(step: StepState, request: Any) -> str:
             have = len(step.gate.approvers) if step.gate else 0
             return f"{have} of {request.get('approvals', 1)} approvals. {request.get('ask', '')}"
         case S.AWAITING_DELIVERY:
-            have = f"{step.progress}. " if step.progress else ""
-            return have + str(request.get("ask") or request.get("kind", ""))
+            so_far = f"{step.progress}. " if step.progress else ""
+            return so_far + str(request.get("ask") or request.get("kind", ""))
         case S.FAILED | S.REFUSED | S.UNKNOWN:
             return str((step.error or {}).get("message", ""))
         case S.SUCCEEDED if step.attempt > 1:

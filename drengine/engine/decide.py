@@ -342,7 +342,8 @@ def _reasons(case: _Case) -> tuple[str, ...]:
             have = len(st.gate.approvers)
             out.append(f"{step.id}: {have} of {step.gate.approvals} approvals")
         elif st.status is S.AWAITING_DELIVERY and step.delivery:
-            out.append(f"{step.id}: {step.delivery.ask or step.delivery.kind}")
+            so_far = f"{st.progress}; " if st.progress else ""
+            out.append(f"{step.id}: {so_far}{step.delivery.ask or step.delivery.kind}")
     for name, rest in case.session.parked.items():
         out.append(f"{name}: child run is {rest}")
     return tuple(out)

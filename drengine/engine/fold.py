@@ -258,8 +258,23 @@ def _generation_ended(step: StepState, body: Mapping[str, Any], record: Record) 
         "marked_by": "",
         "marked_evidence": "",
         "expects": _BLANK.expects,
+        "attested": (),
+        "attested_of": 0,
+        "transcripts": _BLANK.transcripts,
         "children": _BLANK.children,
     }
+
+
+def _attached(step: StepState, body: Mapping[str, Any]) -> Changes:
+    facts = body.get("facts", {})
+    if body["attached"] == "ceremony_attestation":
+        pair = (str(facts["request"]), str(facts["custodian"]))
+        # The newest ceremony is the last one: a repeat of an old attestation moves nothing.
+        attested = step.attested if pair in step.attested else (*step.attested, pair)
+        return {"attested": attested, "attested_of": int(facts["required"])}
+    if body["attached"] == "ceremony_transcript" and facts.get("blob"):
+        return {"transcripts": {**step.transcripts, str(facts["blob"]): str(facts["form"])}}
+    return {}
 
 
 _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
@@ -299,6 +314,14 @@ _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
 }
 
 
+def _noted(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
+    del record
+    step = state.steps.get(str(body.get("step")))
+    if step is None or "attached" not in body:
+        return {}
+    return {"steps": {**state.steps, step.id: replace(step, **_attached(step, body))}}
+
+
 def _opened(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
     del body, record
     steps = {name: _reopened(step) for name, step in state.steps.items()}
@@ -325,6 +348,7 @@ def _rests(status: RunStatus) -> RunChange:
 
 
 _RUN_CHANGES: Final[Mapping[R, RunChange]] = {
+    R.NOTE: _noted,
     R.RUN_OPENED: _opened,
     R.RUN_WAITING: _rests(RunStatus.WAITING),
     R.RUN_STOPPED: _rests(RunStatus.STOPPED),

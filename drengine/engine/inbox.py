@@ -19,7 +19,7 @@ from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
 from drengine.model.run import StepState
 from drengine.model.run import StepStatus as S
-from drengine.model.runbook import Runbook, Step, StepKind
+from drengine.model.runbook import Runbook, RunClass, Step, StepKind
 
 
 def absorb(world: World, chain: Chain, runbook: Runbook) -> tuple[R, ...]:
@@ -47,6 +47,7 @@ class _Letter:
     step: Step
     st: StepState
     signal: Signal
+    run_class: RunClass
 
     def refused(self, why: str, **more: object) -> Outcome:
         return _ignored(self.signal, why, **more)
@@ -64,7 +65,7 @@ def _record_of(world: World, chain: Chain, runbook: Runbook, signal: Signal) -> 
     take = _STEP_SIGNALS.get(signal.kind)
     if st is None or take is None:
         return _ignored(signal, "no such step or kind of signal")
-    return take(_Letter(world, runbook.step(st.id), st, signal))
+    return take(_Letter(world, runbook.step(st.id), st, signal, chain.state.run_class))
 
 
 def _ignored(signal: Signal, why: str, **more: object) -> Outcome:
@@ -117,9 +118,39 @@ def _delivery(letter: _Letter) -> Outcome:
         "outputs": {"sha256": body["sha256"], "size": len(data)},
         "findings": listed,
     }
-    if ceremony := body.get("ceremony"):
+    proven = letter.st.transcripts.get(str(body["sha256"]))
+    if ceremony := proven or body.get("ceremony"):
         accepted["ceremony"] = ceremony
     return R.DELIVERY_ACCEPTED, accepted
+
+
+def _attachment(letter: _Letter) -> Outcome:
+    """Note a document that people attach to a step: it moves nothing, and counts."""
+    body = letter.signal.body
+    if letter.step.delivery is None:
+        return letter.refused("nothing is attached to a step that waits for no delivery")
+    kind = str(body.get("kind"))
+    check = letter.world.kit.attachments.get(kind)
+    if check is None:
+        return letter.refused(f"{kind!r} is nothing that this version can attach")
+    try:
+        data = letter.world.store.get_object(str(body.get("sha256")))
+    except JournalDamaged as error:
+        return letter.refused(error.message)
+    found = check(data, letter.st.expects, letter.run_class)
+    listed = [finding.to_json() for finding in found.findings]
+    if not all_hold(found.findings):
+        return letter.refused("the attached document does not fit", findings=listed)
+    noted: dict[str, Any] = {
+        "step": letter.step.id,
+        "attached": kind,
+        "sha256": body["sha256"],
+        "size": len(data),
+        "facts": dict(found.facts),
+        "findings": listed,
+        "why": "; ".join(finding.message for finding in found.findings),
+    }
+    return R.NOTE, noted
 
 
 def _resolution(letter: _Letter) -> Outcome:
@@ -177,6 +208,7 @@ _STEP_SIGNALS: Final[Mapping[str, Callable[[_Letter], Outcome]]] = {
     "approve": _decision,
     "reject": _decision,
     "deliver": _delivery,
+    "attach": _attachment,
     "resolve": _resolution,
     "skip": _skip,
     "mark": _mark,

@@ -109,6 +109,9 @@ class StepState:
         marked_by, marked_evidence: who said last that it was done by hand, and the SHA-256 of
             what they showed.
         last_code: the service's code of the last failure; survives the next attempt's begin.
+        attested: (ceremony request, custodian) of every attestation imported for a delivery.
+        attested_of: how many custodians that ceremony needs.
+        transcripts: SHA-256 of a delivered file -> how a ceremony's transcript says it was made.
     """
 
     id: str
@@ -136,7 +139,19 @@ class StepState:
     marked_by: str = ""
     marked_evidence: str = ""
     expects: JsonObject = field(default_factory=dict)
+    attested: tuple[tuple[str, str], ...] = ()
+    attested_of: int = 0
+    transcripts: Mapping[str, str] = field(default_factory=dict)
     children: Mapping[str, ChildState] = field(default_factory=dict)
+
+    @property
+    def progress(self) -> str:
+        """How far the custodians of the newest ceremony are; empty where none is known of."""
+        if not self.attested:
+            return ""
+        newest = self.attested[-1][0]
+        have = len({custodian for request, custodian in self.attested if request == newest})
+        return f"{have} of {self.attested_of} contributed"
 
 
 @dataclass(frozen=True, slots=True)
