@@ -149,13 +149,20 @@ class Live:
         """Return the screen as it is now."""
         from rich.text import Text  # noqa: PLC0415 - only on a terminal
 
+        try:
+            lines = self._lines()
+        except Exception as error:  # noqa: BLE001 - what cannot be drawn must not stop a recovery
+            lines = [f"The screen cannot be drawn ({error!r}); see 'drengine status'."]
+        return Text.from_ansi(output.fitted("\n".join(lines), self._stream), no_wrap=True)
+
+    def _lines(self) -> list[str]:
         if self._family.root_run not in self._family.states:
-            return Text("…")
+            return ["…"]
         columns = shutil.get_terminal_size().columns
         lines = screen(self._family, self._clock.now_ms(), columns)
         if self._family.root.status in (RunStatus.WAITING, RunStatus.PAUSED):
             lines += ["", *(f"Next: {text}" for text in next_commands(self._family))]
-        return Text.from_ansi(output.fitted("\n".join(lines), self._stream), no_wrap=True)
+        return lines
 
 
 @contextmanager
