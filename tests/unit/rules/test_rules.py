@@ -1,0 +1,264 @@
+"""Every rule holds where it must and blocks where it must, on the smallest facts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from drengine.actions.observe import OBSERVERS
+from drengine.model.findings import Severity
+from drengine.model.plan import CloudIdentity
+from drengine.model.runbook import RunClass
+from drengine.rules.catalogue import RULES
+from drengine.rules.contract import RuleContext
+from drengine.rules.hsm import ADMINISTRATOR
+
+ME = "me"
+CRYPTO_USER = "21dbd100-6940-42c2-9190-5d6cb909625b"
+CTX = RuleContext(
+    run_class=RunClass.INCIDENT,
+    root="r-1",
+    step="s",
+    now_ms=1_795_000_000_000,
+    where=CloudIdentity("AzureCloud", "t", "s", ME),
+    inputs={"source_hsm": "Old", "target_hsm": "new", "protects_sql": True},
+    plan={},
+    outputs={},
+)
+
+
+def judge(rule: str, facts: dict, **more) -> list:
+    return list(RULES[rule].check(facts, dataclasses.replace(CTX, **more)))
+
+
+def worst(rule: str, facts: dict, **more) -> Severity:
+    order = list(Severity)
+    return max((f.severity for f in judge(rule, facts, **more)), key=order.index)
+
+
+def test_every_rule_needs_only_observations_that_exist_and_says_where_it_is_from():
+    for rule in RULES.values():
+        assert set(rule.needs) <= set(OBSERVERS)
+        assert rule.source
+        assert rule.title
+        assert rule.advice
+
+
+def source(**more) -> dict:
+    return {"source-hsm": {"name": "old", "exists": False, "soft_deleted": None, **more}}
+
+
+DELETED = {"scheduled_purge_date": "2027-01-01", "location": "westeurope"}
+
+
+def test_a_living_or_recoverable_source_is_not_rebuilt():
+    assert worst("source-not-recoverable", source()) is Severity.OK
+    alive = source(exists=True, provisioning="Succeeded", activation="Active")
+    assert worst("source-not-recoverable", alive) is Severity.BLOCK
+    (finding,) = judge("source-not-recoverable", source(soft_deleted=DELETED))
+    assert finding.severity is Severity.BLOCK
+    assert "az keyvault recover" in finding.advice
+
+
+def name(**more) -> dict:
+    base = {"name": "new", "live": "", "soft_deleted": None, "free": True}
+    return {"target-name": {**base, "reason": "", "message": "", **more}}
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        {"live": "/subscriptions/x"},
+        {"free": False, "reason": "AlreadyExists"},
+        {"soft_deleted": DELETED},
+        {"name": "old"},
+    ],
+)
+def test_a_taken_soft_deleted_or_source_name_is_no_target(taken):
+    assert worst("name-available", name()) is Severity.OK
+    assert worst("name-available", name(**taken)) is Severity.BLOCK
+
+
+def target(**more) -> dict:
+    base = {
+        "name": "new",
+        "exists": True,
+        "provisioning": "Succeeded",
+        "activation": "Active",
+        "run_tag": "r-1",
+        "uri": "https://new.managedhsm.azure.net/",
+        "purge_protection": True,
+        "soft_delete_days": 90,
+    }
+    return {"target-hsm": {**base, **more}}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"exists": False}, {"run_tag": ""}, {"run_tag": "r-2"}, {"name": "OLD"}]
+)
+def test_only_an_hsm_with_this_runs_tag_is_ours(wrong):
+    assert worst("target-is-ours", target()) is Severity.OK
+    assert worst("target-is-ours", target(**wrong)) is Severity.BLOCK
+
+
+def test_purge_protection_fits_what_the_target_protects():
+    assert worst("K09", target()) is Severity.OK
+    assert worst("K09", target(purge_protection=False)) is Severity.BLOCK
+    drill = {**CTX.inputs, "protects_sql": False}
+    assert worst("K09", target(), inputs=drill) is Severity.WARN
+    assert worst("K09", target(purge_protection=False), inputs=drill) is Severity.OK
+
+
+def test_provisioned_and_active_say_what_they_see():
+    assert worst("hsm-provisioned", target(provisioning="Provisioning")) is Severity.BLOCK
+    assert worst("hsm-active", target(activation="NotActivated")) is Severity.BLOCK
+    assert worst("hsm-active", target()) is Severity.OK
+
+
+DOMAIN = {"sha256": "a" * 64, "required": 2, "custodians": ["x", "y", "z"]}
+
+
+def inventory(domain=DOMAIN, roles=()) -> dict:
+    return {"inventory": {"hsm": {"name": "old"}, "security_domain": domain, "roles": list(roles)}}
+
+
+def test_another_hsms_security_domain_is_refused_before_anything_is_created():
+    assert worst("H01", inventory(), plan={"domain": DOMAIN}) is Severity.OK
+    other = {**DOMAIN, "sha256": "b" * 64, "custodians": ["p", "q", "r"]}
+    assert worst("H01", inventory(), plan={"domain": other}) is Severity.BLOCK
+    again = {**DOMAIN, "sha256": "b" * 64}
+    assert worst("H01", inventory(), plan={"domain": again}) is Severity.WARN
+    assert worst("H01", inventory(domain=None), plan={"domain": DOMAIN}) is Severity.WARN
+
+
+def test_a_quorum_that_cannot_be_met_is_refused():
+    few = {**CTX.inputs, "custodians": ["x"]}
+    assert worst("H01", inventory(), plan={"domain": DOMAIN}, inputs=few) is Severity.BLOCK
+
+
+FOLDER = {"folder": "mhsm-old-20261118101200", "blobs": 5, "digest": "d", "taken_at_ms": 1}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"folder": "mhsm-other-20261118101200"}, {"blobs": 0}, {"digest": "e"}]
+)
+def test_a_foreign_empty_or_changed_backup_folder_is_refused(wrong):
+    plan = {"backup": FOLDER}
+    assert worst("H04", {"backup-folder": FOLDER}, plan=plan) is Severity.OK
+    assert worst("H04", {"backup-folder": {**FOLDER, **wrong}}, plan=plan) is Severity.BLOCK
+
+
+def test_a_newer_backup_than_the_planned_one_is_pointed_out():
+    plan = {"backup": {**FOLDER, "newer": ["mhsm-old-20261119101200"]}}
+    assert worst("H04", {"backup-folder": FOLDER}, plan=plan) is Severity.WARN
+
+
+def test_the_backups_age_is_judged_against_the_objective():
+    inputs = {**CTX.inputs, "incident_at": "2026-11-18T12:12:00.000Z", "rpo_ms": 3_600_000}
+    taken = {"backup-folder": {**FOLDER, "taken_at_ms": 1_795_000_000_000}}
+    fresh = {**inputs, "rpo_ms": 10**12}
+    assert worst("RPO", taken, inputs=fresh) is Severity.OK
+    old = {"backup-folder": {**FOLDER, "taken_at_ms": 0}}
+    assert worst("RPO", old, inputs=inputs) is Severity.WARN
+    assert worst("RPO", {"backup-folder": {**FOLDER, "taken_at_ms": None}}) is Severity.WARN
+
+
+def test_a_target_that_holds_keys_needs_its_name_typed():
+    held = {"target-keys": {"names": ["a"]}}
+    assert worst("H03", {"target-keys": {"names": []}}) is Severity.OK
+    assert worst("H03", held) is Severity.BLOCK
+    assert worst("H03", held, inputs={**CTX.inputs, "overwrite": "other"}) is Severity.BLOCK
+    assert worst("H03", held, inputs={**CTX.inputs, "overwrite": "New"}) is Severity.WARN
+
+
+def test_no_restore_without_a_backup_of_the_target():
+    assert worst("H02", {"target-backup": {"folder": "f", "blobs": 1}}) is Severity.OK
+    assert worst("H02", {"target-backup": {"folder": "", "blobs": 0}}) is Severity.BLOCK
+
+
+def role(role_id: str, principal: str, scope: str = "/") -> dict:
+    return {"name": "n", "scope": scope, "role": role_id, "principal": principal}
+
+
+def test_lock_out_is_seen_before_the_restore():
+    mine = [role(ADMINISTRATOR, ME), role(CRYPTO_USER, ME, "/keys")]
+    assert worst("LOCKOUT", inventory(roles=mine)) is Severity.OK
+    assert worst("LOCKOUT", inventory(roles=[])) is Severity.BLOCK
+    others = [role(ADMINISTRATOR, "ann"), role(CRYPTO_USER, ME, "/keys")]
+    (finding, _) = [*judge("LOCKOUT", inventory(roles=others)), None]
+    assert finding.severity is Severity.WARN
+    assert "LOCK-OUT RISK" in finding.message
+    assert "ann" in finding.advice
+    blind = [role(ADMINISTRATOR, ME)]
+    assert worst("LOCKOUT", inventory(roles=blind)) is Severity.WARN
+
+
+def test_a_way_to_the_storage_that_will_not_do_is_refused():
+    good = {"by": "identity", "identity": "/id", "problems": []}
+    assert worst("H05", {"storage-access": good}) is Severity.OK
+    bad = {"by": "sas", "rights": "rl", "problems": ["it grants lr, and lacks cdw"]}
+    assert worst("H05", {"storage-access": bad}) is Severity.BLOCK
+
+
+def test_protected_names_are_never_a_target():
+    assert worst("target-not-protected", inventory()) is Severity.OK
+    protected = {**CTX.inputs, "protected_names": ["NEW"]}
+    assert worst("target-not-protected", inventory(), inputs=protected) is Severity.BLOCK
+
+
+def member(role_name: str, **more) -> dict:
+    base = {
+        "id": f"/mi/{role_name.lower()}",
+        "role": role_name,
+        "state": "Ready",
+        "busy": [],
+        "principals": ["p"],
+        "keys": [
+            ["old_k_1", "https://old/keys/k/1", "AB"],
+            ["new_k_1", "https://new/keys/k/1", "ab"],
+        ],
+        "protector": {"key_name": "old_k_1"},
+        "databases": [["db", "Online"]],
+    }
+    return {**base, **more}
+
+
+def group(*members) -> dict:
+    return {"group": {"name": "g", "target_host": "new", "members": list(members)}}
+
+
+def test_busy_or_stopped_members_are_not_touched():
+    assert worst("S01", group(member("Primary"))) is Severity.OK
+    assert worst("S01", group(member("Primary", busy=["UpsertKey"]))) is Severity.BLOCK
+    assert worst("S01", group(member("Primary", state="Stopped"))) is Severity.BLOCK
+
+
+def test_roles_that_changed_meanwhile_stop_the_group():
+    begun = {"roles": {"primary": "/mi/primary", "secondary": "/mi/secondary"}}
+    same = {"group-roles": {"members": [member("Primary"), member("Secondary")]}}
+    assert worst("G01", same, outputs=begun) is Severity.OK
+    swapped = [member("Primary", id="/mi/secondary"), member("Secondary", id="/mi/primary")]
+    assert worst("G01", {"group-roles": {"members": swapped}}, outputs=begun) is Severity.BLOCK
+
+
+def test_the_primary_waits_until_the_secondary_holds_the_same_material():
+    assert worst("G02", group(member("Primary"), member("Secondary"))) is Severity.OK
+    bare = member("Secondary", keys=[["old_k_1", "https://old/keys/k/1", "AB"]])
+    assert worst("G02", group(member("Primary"), bare)) is Severity.BLOCK
+    assert worst("G02", group(member("Primary"))) is Severity.OK
+
+
+def test_an_instance_without_identity_is_named():
+    assert worst("I02", group(member("Primary", principals=[]))) is Severity.BLOCK
+
+
+def test_past_the_auto_heal_window_what_must_be_rebuilt_is_listed():
+    sick = group(member("Primary", databases=[["db", "Inaccessible"]]))
+    inputs = {**CTX.inputs, "incident_at": "2026-11-18T10:00:00.000Z", "autoheal_window": 1_800_000}
+    (finding,) = judge("T02", sick, inputs=inputs)
+    assert finding.severity is Severity.WARN
+    assert "Reevaluation is the normal way" in finding.advice
+    (early,) = judge("T02", sick, inputs={**inputs, "autoheal_window": 10**12})
+    assert "auto-heal works for" in early.message
+    assert worst("T02", group(member("Primary")), inputs=inputs) is Severity.OK
