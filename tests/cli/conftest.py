@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 import pytest
 
 from drengine.cli.main import run
+from drengine.journal.sqlite import SqliteStore
+from drengine.model.ids import RunId
+from drengine.model.records import Draft
+from drengine.model.records import RecordType as R
 
 ENVIRONMENT = ("DRENGINE_LAB", "DRENGINE_AUTH", "XDG_DATA_HOME", "NO_COLOR", "CI")
 
@@ -48,3 +53,54 @@ def command(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., End
         return Ended(code, said.out, said.err)
 
     return call
+
+
+class Story:
+    """A run told record by record into the store of an own home."""
+
+    STEPS = ("declare", "create-hsm", "restore-blob", "restore", "late")
+
+    def __init__(self, home: Path, run: str, *, lab: bool, run_class: str, now_ms: int) -> None:
+        self.run, self.now_ms = RunId(run), now_ms
+        self.store = SqliteStore(home)
+        genesis = {
+            "class": run_class,
+            "title": "A recovery",
+            "inputs": {"sd_file": {"path": "/sd.json", "sha256": "0" * 64, "size": 1}},
+            "objectives": {"rto_ms": 4 * 3_600_000},
+            "steps": list(self.STEPS),
+            "cloud": {"lab": lab},
+        }
+        self.store.create(self.run, "A recovery", run_class, self._draft(R.RUN_CREATED, genesis))
+
+    def _draft(self, kind: R, body: dict[str, Any], actor: str = "engine") -> Draft:
+        return Draft(kind, actor, body, self.now_ms, 0)
+
+    def tell(self, *records: tuple[R, dict[str, Any]]) -> Story:
+        lease = self.store.acquire(self.run, "the story")
+        for kind, body in records:
+            self.store.append(lease, self.store.head(self.run), [self._draft(kind, body)])
+        self.store.release(lease)
+        return self
+
+    def asks(self, step: str = "declare", **changed: Any) -> Story:
+        asked = {"step": step, "ask": "Lost?", "facts": {"source-hsm": {"exists": False}}}
+        asked |= {"findings": [], "approvals": 1, "roles": [], "digest": "d" * 64}
+        return self.tell((R.GATE_REQUESTED, asked | changed))
+
+    def signals(self) -> list[Any]:
+        return list(self.store.peek_signals(self.run))
+
+
+@pytest.fixture
+def story(home: Path) -> Iterator[Callable[..., Story]]:
+    told: list[Story] = []
+
+    def begin(run="r-0123456789ab", *, lab=True, run_class="drill", ago_ms=60_000):
+        now_ms = time.time_ns() // 1_000_000 - ago_ms
+        told.append(Story(home, run, lab=lab, run_class=run_class, now_ms=now_ms))
+        return told[-1]
+
+    yield begin
+    for each in told:
+        each.store.close()

@@ -1,0 +1,205 @@
+"""What people see of a run and say to it, without any cloud."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from drengine.model.records import RecordType as R
+
+RUN = "r-0123456789ab"
+DELIVERY = {
+    "step": "restore-blob",
+    "kind": "restore_blob",
+    "ask": "the restore blob",
+    "expects": {"exchange": "x5t"},
+    "generation": 0,
+}
+
+
+def test_a_waiting_gate_is_shown_with_the_command_that_answers_it(command, story):
+    story().asks(approvals=2, roles=["security-officer"])
+    shown = command("status").out
+    assert "DRILL" in shown
+    assert "LAB" in shown
+    assert "awaits approval" in shown
+    assert "0 of 2 approvals. Lost?" in shown
+    assert f"Next: drengine approve {RUN} declare" in shown
+    assert shown.rstrip().endswith(f"Next: drengine resume {RUN}")
+
+
+def test_status_in_json_has_a_schema_and_the_open_request(command, story):
+    story(lab=False, run_class="incident").asks()
+    document = command("status", "-o", "json").document
+    assert document["schema"] == "drengine/status/v1"
+    assert (document["class"], document["lab"]) == ("incident", False)
+    step = document["runs"][0]["steps"][0]
+    assert (step["status"], step["request"]["ask"]) == ("awaiting approval", "Lost?")
+
+
+def test_a_missed_objective_cannot_be_overlooked(command, story):
+    story(ago_ms=5 * 3_600_000).asks()
+    assert "MISSED" in command("status").out
+
+
+def test_a_failed_step_shows_its_error_and_how_to_go_on(command, story):
+    error = {"message": "answered 503", "code": "DR-A001"}
+    story().tell(
+        (R.STEP_BEGUN, {"step": "create-hsm", "attempt": 1}),
+        (R.STEP_FAILED, {"step": "create-hsm", "error": error}),
+        (R.RUN_STOPPED, {"why": "failed", "for": ["create-hsm: answered 503"]}),
+    )
+    shown = command("status").out
+    assert "✗" in shown
+    assert "answered 503" in shown
+    assert f"Next: drengine resume {RUN}" in shown
+
+
+def test_an_approval_binds_the_record_that_was_shown(command, story):
+    told = story().asks()
+    ended = command("approve", "@latest", "declare", "--as", "ada", "--reason", "seen")
+    assert ended.code == 0
+    assert "source-hsm" in ended.out
+    (signal,) = told.signals()
+    assert (signal.kind, signal.actor) == ("approve", "approver:ada")
+    assert signal.body["request_seq"] == told.store.head(told.run).seq
+    assert signal.body["digest"] == "d" * 64
+    assert ended.out.rstrip().endswith(f"drengine resume {RUN}")
+
+
+def test_a_rejection_needs_a_reason(command, story):
+    told = story().asks()
+    assert command("reject", RUN, "declare").code == 2
+    assert command("reject", RUN, "declare", "--reason", "not lost").code == 0
+    assert told.signals()[0].body["reason"] == "not lost"
+
+
+@pytest.mark.parametrize("changed", [{"lab": False}, {"run_class": "incident"}], ids=str)
+def test_nobody_plays_an_approver_outside_a_drill_in_a_lab(command, story, changed):
+    told = story(**changed).asks()
+    ended = command("approve", RUN, "declare", "--simulated")
+    assert ended.code == 8
+    assert "nothing was sent" in ended.err
+    assert told.signals() == []
+
+
+def test_a_played_approver_is_marked_for_ever(command, story):
+    told = story().asks()
+    assert command("approve", RUN, "declare", "--simulated", "--as", "ada").code == 0
+    assert told.signals()[0].actor == "simulated:approver:ada"
+
+
+def test_the_wrong_role_is_refused_with_the_right_command(command, story):
+    told = story().asks(roles=["incident-commander"])
+    ended = command("approve", RUN, "declare", "--role", "janitor")
+    assert ended.code == 8
+    assert "--role incident-commander" in ended.err
+    assert told.signals() == []
+
+
+def test_a_step_that_does_not_wait_takes_no_answer(command, story):
+    told = story().asks()
+    ended = command("approve", RUN, "restore")
+    assert ended.code == 3
+    assert "'pending'" in ended.err
+    assert command("approve", RUN, "nothing").code == 3
+    assert told.signals() == []
+
+
+def test_a_blob_that_is_none_is_refused_and_not_kept(command, story, home, tmp_path):
+    told = story().tell((R.DELIVERY_REQUESTED, DELIVERY))
+    blob = tmp_path / "blob.json"
+    blob.write_text("{}")
+    ended = command("deliver", RUN, "restore-blob", blob)
+    assert ended.code == 15
+    assert "not kept" in ended.err
+    assert told.signals() == []
+    assert not [path for path in (home / "objects").rglob("*") if path.is_file()]
+
+
+def test_an_enormous_delivery_is_not_read(command, story, tmp_path):
+    story().tell((R.DELIVERY_REQUESTED, DELIVERY))
+    blob = tmp_path / "blob.json"
+    with blob.open("wb") as stream:
+        stream.truncate(64 * 1024 * 1024)
+    ended = command("deliver", RUN, "restore-blob", blob)
+    assert ended.code == 3
+    assert "more than" in ended.err
+
+
+def test_a_request_names_what_is_expected(command, story, tmp_path):
+    story().tell((R.DELIVERY_REQUESTED, DELIVERY))
+    ended = command("request", RUN, "restore-blob", "--out", tmp_path / "kit", "-o", "json")
+    assert ended.code == 0
+    assert ended.document["expects"] == {"exchange": "x5t"}
+    assert (tmp_path / "kit").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_unknown_outcome_is_resolved_by_a_person_who_says_how(command, story):
+    story().tell(
+        (R.STEP_BEGUN, {"step": "create-hsm", "attempt": 1}),
+        (R.PROBE_ABSENT, {"step": "create-hsm"}),
+        (R.GUARDS_HELD, {"step": "create-hsm"}),
+        (R.INTENT, {"step": "create-hsm", "action": "hsm.create"}),
+        (R.ANSWER_LOST, {"step": "create-hsm", "why": "reset"}),
+        (R.OUTCOME_UNKNOWN, {"step": "create-hsm", "error": {"message": "not known"}}),
+    )
+    shown = command("status").out
+    assert f"drengine resolve {RUN} create-hsm --found | --absent" in shown
+    assert command("resolve", RUN, "create-hsm", "--reason", "seen").code == 2
+    assert command("resolve", RUN, "create-hsm", "--found").code == 2
+    ended = command(
+        *("resolve", RUN, "create-hsm", "--found", "--reason", "in the portal"),
+        *("--output", "uri=https://x/"),
+    )
+    assert ended.code == 0
+
+
+def test_a_run_is_named_by_a_unique_beginning(command, story):
+    story("r-0123456789ab")
+    story("r-0199999999ab")
+    assert command("status", "r-0123").code == 0
+    assert command("status", "0199").code == 0
+    ended = command("status", "r-01")
+    assert ended.code == 3
+    assert "begins 2 runs" in ended.err
+    listed = command("status", "--all", "-o", "json").document
+    assert len(listed["runs"]) == 2
+
+
+def test_a_cancel_needs_a_reason_and_goes_into_the_inbox(command, story):
+    told = story()
+    assert command("cancel", RUN).code == 2
+    assert command("cancel", RUN, "--reason", "wrong region").code == 0
+    assert [signal.kind for signal in told.signals()] == ["cancel"]
+
+
+def test_a_journal_is_verified_and_a_damaged_one_is_named(command, story, home):
+    told = story().asks()
+    assert command("journal", "verify", RUN).code == 0
+    told.store.close()
+    with closing(sqlite3.connect(home / "drengine.db")) as db, db:
+        (line,) = db.execute("SELECT line FROM records WHERE seq = 1").fetchone()
+        changed = line.replace(b"Lost?", b"Last?")
+        assert changed != line
+        triggers = db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        for (trigger,) in triggers.fetchall():
+            db.execute(f"DROP TRIGGER {trigger}")
+        db.execute("UPDATE records SET line = ? WHERE seq = 1", (changed,))
+    ended = command("journal", "verify", RUN)
+    assert ended.code in (9, 14)
+    assert "record 1" in ended.out + ended.err
+
+
+def test_an_export_is_a_new_file_and_verifies(command, story, tmp_path):
+    story().asks()
+    folder = tmp_path / "export"
+    ended = command("journal", "export", RUN, "--out", folder, "-o", "json")
+    if ended.code:  # a run without a plan is not exported
+        assert "plan" in ended.out
+        return
+    assert json.loads(ended.out)["schema"] == "drengine/exported/v1"
+    assert command("journal", "verify", folder).code == 0
