@@ -24,6 +24,7 @@ from typing import Any, Final
 from drengine.cli.family import Family, Follower
 from drengine.clock import Clock, LabClock
 from drengine.drills.children import Engine
+from drengine.drills.databases import databases_of
 from drengine.drills.pace import WORKING_SPEED, Pace
 from drengine.drills.people import PlayedPeople
 from drengine.errors import StepFailed, UsageError, VerificationError
@@ -245,7 +246,7 @@ class _Stage:
         Raises:
             StepFailed: one has not after many key-check cycles.
         """
-        left, lost = _databases(self._inventory), set[str]()
+        left, lost = len(databases_of(self._inventory)), set[str]()
         for _ in range(_LOOKS):
             rows = commands.log(self._home)
             lost = {str(row["target"]) for row in rows if row["effect"] == _INACCESSIBLE}
@@ -278,8 +279,3 @@ class _Stage:
 
 def _is_over(family: Family) -> bool:
     return family.root_run in family.states and family.root.status.is_over
-
-
-def _databases(inventory: Path) -> int:
-    doc = json.loads(inventory.read_bytes())
-    return sum(len(instance["databases"]) for instance in doc["instances"])

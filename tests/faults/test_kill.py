@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from drengine.drills.databases import silent_databases
 from drengine.lab import commands
 
 KILLS_A_RUN = 14
@@ -27,14 +28,5 @@ def test_kills_at_random_moments_double_nothing_and_lose_nothing(stage, seed):
     assert recovery.kills >= 10, "too few kills to show anything; slow the lab's clock down"
     for once in ("hsm.create", "hsm.domain.upload", "hsm.restore"):
         assert effects.count(once) == 1, f"{once}: {effects.count(once)}; {replay}"
-    assert _offline(recovery) == [], replay
-
-
-def _offline(recovery) -> list[str]:
-    from drengine.drills.embedded import _answers, _databases, _port
-    from drengine.lab.client import LoopbackClient
-
-    status = commands.status(recovery.home)
-    client = LoopbackClient(_port(status), recovery.folder / "lab" / "ca.pem")
-    places = _databases(recovery.folder / "inventory.json")
-    return [f"{host}/{name}" for host, name in places if not _answers(client, host, name)]
+    inventory = recovery.folder / "inventory.json"
+    assert silent_databases(commands.status(recovery.home), inventory) == [], replay
