@@ -11,6 +11,8 @@ Rules:
 from __future__ import annotations
 
 import json
+import textwrap
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -34,6 +36,35 @@ def render_html(facts: EvidenceFacts) -> str:
 def timeline_svg(facts: EvidenceFacts) -> str:
     """Return the timeline as an SVG document of its own."""
     return _render("report/timeline.svg.j2", facts, standalone=True)
+
+
+def render_script(script: object, *, html: bool) -> str:
+    """Return the paper script of a ceremony, as a page to print or as plain text."""
+    name = f"ceremony-script.{'html' if html else 'txt'}.j2"
+    environment = _script_environment(html=html)
+    return environment.get_template(name).render(script=script)
+
+
+@cache
+def _script_environment(*, html: bool) -> jinja2.Environment:
+    environment = _environment().overlay(autoescape=html)
+    environment.filters.update(in_order=_in_order, fold=_fold, css=_css_text)
+    return environment
+
+
+def _in_order(groups: Sequence[tuple[str, list[Any]]], steps: Sequence[Any]) -> list[Any]:
+    """Return groups in the order in which they first come, and not by name."""
+    first = [step.part for step in steps]
+    return sorted(groups, key=lambda group: first.index(group[0]))
+
+
+def _fold(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width))
+
+
+def _css_text(text: str) -> str:
+    """Return what may stand inside a CSS string: letters, digits, a few signs."""
+    return "".join(sign for sign in text if sign.isalnum() or sign in " -_.")
 
 
 def _render(template: str, facts: EvidenceFacts, *, standalone: bool) -> str:

@@ -17,11 +17,13 @@ from drengine.cli.quorum.hold import (
     open_command,
     show_command,
 )
+from drengine.cli.quorum.paper import script_command
 
 COMMANDS: Final[tuple[click.Command, ...]] = (
     enroll_command,
     check_command,
     challenge_command,
+    script_command,
     open_command,
     contribute_command,
     add_command,

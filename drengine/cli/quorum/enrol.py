@@ -90,7 +90,7 @@ def _make(
         paths = NewKeys(signing_path)
     else:
         raise UsageError("give --new-keys or --new-signing-key")
-    phrases = _new_passphrases(holder["passphrase_fd"], paths.key is not None, without=without)
+    phrases = _new_passphrases(holder, new_key=paths.key is not None, without=without)
     make_keys(name, paths, phrases[0], phrases[-1])
     made = {**holder, "signing_key": paths.signing, "passphrase_fd": _as_descriptor(phrases)}
     if paths.key is not None:
@@ -98,18 +98,19 @@ def _make(
     return made
 
 
-def _new_passphrases(
-    descriptor: int | None, wrapping: bool, *, without: bool
-) -> list[bytes | None]:
-    count = 2 if wrapping else 1
-    if without:
-        return [None] * count
-    if descriptor is not None:
-        found = read_lines(descriptor, count, "passphrases")
+def _new_passphrases(holder: dict[str, Any], *, new_key: bool, without: bool) -> list[bytes | None]:
+    """Return a passphrase for the key file, where there is one, and one for the signing key."""
+    has_file = new_key or holder["key"] is not None
+    if holder["passphrase_fd"] is not None:
+        found = read_lines(holder["passphrase_fd"], 1 + has_file, "passphrases")
+    elif without and new_key:
+        found = [None, None]
     else:
-        found = [ask_secret("New passphrase for the key")] if wrapping else []
-        found.append(ask_secret("New passphrase for the signing key"))
-    if not all(found):
+        word = "New passphrase" if new_key else "Passphrase"
+        found = [ask_secret(f"{word} of the key (empty when it has none)")] if has_file else []
+        found.append(None if without else ask_secret("New passphrase of the signing key"))
+    wanted = found if new_key else found[-1:]
+    if not without and not all(wanted):
         raise UsageError(
             "a new key needs a passphrase",
             hint="Type one, give --passphrase-fd, or --without-passphrase for a drill.",
