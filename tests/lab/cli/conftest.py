@@ -33,7 +33,7 @@ class Place:
         log = self.folder / "engine.log"
         before = log.stat().st_size
         self.engine.begin(*(str(argument) for argument in arguments))
-        code = self.engine.code(60)
+        code = self.engine.code(100)
         assert code is not None, "the command hangs"
         return code, log.read_bytes()[before:].decode()
 
