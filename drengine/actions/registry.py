@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from drengine.actions import backup, hsm, proof, security_domain, sql
+from drengine.actions import backup, custodians, hsm, proof, security_domain, sql
 from drengine.actions.attachments import check_attestation, check_transcript
 from drengine.actions.contract import Action, Kit
 from drengine.actions.discover import DISCOVERERS, PARAMETERS
@@ -21,6 +21,7 @@ _ALL: Final[tuple[Action, ...]] = (
     hsm.GRANT_SELF,
     security_domain.EXCHANGE_KEY,
     security_domain.UPLOAD,
+    custodians.DOWNLOAD,
     backup.BACKUP,
     backup.CHECK_RESTORE,
     backup.RESTORE,
@@ -41,7 +42,7 @@ ROLES: Final = frozenset(
 KIT: Final = Kit(
     actions={action.spec.name: action for action in _ALL},
     rules=RULES,
-    observers=OBSERVERS,
+    observers={**OBSERVERS, "new-custodians": custodians.observe_custodians},
     discoverers=DISCOVERERS,
     deliveries={"restore_blob": check_restore_blob},
     attachments={
@@ -53,7 +54,7 @@ KIT: Final = Kit(
 CATALOGUE: Final = Catalogue(
     actions={name: action.spec for name, action in KIT.actions.items()},
     rules=frozenset(RULES),
-    observations=frozenset(OBSERVERS),
+    observations=frozenset(KIT.observers),
     discoveries=PARAMETERS,
     delivery_kinds=frozenset(KIT.deliveries),
     roles=ROLES,

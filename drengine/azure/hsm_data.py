@@ -18,6 +18,7 @@ from azure.core.rest import AsyncHttpResponse, HttpRequest
 
 from drengine.azure import hsm_keys
 from drengine.azure.answers import Answer
+from drengine.azure.domain_wire import download_body
 from drengine.azure.hsm_clients import HsmClients
 from drengine.azure.operations import status_of
 from drengine.azure.pipeline import Pipeline
@@ -35,6 +36,7 @@ from drengine.model.secret import Secret
 
 ROLE_PREFIX: Final = "Microsoft.KeyVault/providers/Microsoft.Authorization/roleDefinitions/"
 UPLOAD_STATUS_PATH: Final = "/securitydomain/upload/pending"
+DOWNLOAD_STATUS_PATH: Final = "/securitydomain/download/pending"
 _CONFLICT: Final = 409
 
 
@@ -84,6 +86,28 @@ class AzureHsmData:
         operation = Operation(OperationKind.SD_UPLOAD, f"{self._uri}{UPLOAD_STATUS_PATH}")
         headers = {name.lower(): value for name, value in response.headers.items()}
         return status_of(operation, response.status_code, headers, _object(response))
+
+    async def start_download(
+        self, certificates: Sequence[bytes], required: int
+    ) -> tuple[bytes, Operation]:
+        """POST /securitydomain/download; the domain is in the answer."""
+        body = download_body(certificates, required)
+        request = HttpRequest("POST", "/securitydomain/download", json=body)
+        what = f"downloading the security domain of {self._uri}"
+        answer = await self._pipeline.send(what, lambda: self.clients.domain.send_request(request))
+        value = answer.json().get("value")
+        if not isinstance(value, str) or not value:
+            raise UnknownOutcome(
+                f"{what}: accepted with {answer.status}, but the answer holds no domain",
+                hint="download it again: the HSM keeps the domain, only the wrapping is new",
+            )
+        operation = Operation(
+            kind=OperationKind.SD_DOWNLOAD,
+            url=_status_url(answer) or f"{self._uri}{DOWNLOAD_STATUS_PATH}",
+            resource=self._uri,
+            request_id=answer.request_id,
+        )
+        return value.encode(), operation
 
     async def start_backup(self, target: StorageTarget) -> Operation:
         """POST /backup."""

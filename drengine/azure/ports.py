@@ -104,6 +104,16 @@ class HsmData(Protocol):
         """Return the singleton upload operation's status, None where there never was one."""
         ...
 
+    async def start_download(
+        self, certificates: Sequence[bytes], required: int
+    ) -> tuple[bytes, Operation]:
+        """POST /securitydomain/download: the domain, wrapped for these certificates (DER).
+
+        On a HSM that is not activated this activates it. The domain is in this answer only,
+        and can be downloaded again, wrapped anew, while the HSM lives.
+        """
+        ...
+
     async def start_backup(self, target: StorageTarget) -> Operation:
         """POST /backup."""
         ...

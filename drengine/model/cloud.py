@@ -28,6 +28,7 @@ class OperationKind(StrEnum):
     ARM = "arm"  # Azure-AsyncOperation or Location URL of the resource manager
     HSM_JOB = "hsm_job"  # /backup/{job}/pending or /restore/{job}/pending
     SD_UPLOAD = "sd_upload"  # the singleton /securitydomain/upload/pending
+    SD_DOWNLOAD = "sd_download"  # the singleton /securitydomain/download/pending
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,16 @@ from typing import Final
 
 import click
 
-from drengine.cli.quorum.after import attach_command, status_command, verify_command
+from drengine.cli.quorum.after import (
+    attach_command,
+    keep_command,
+    status_command,
+    verify_command,
+)
 from drengine.cli.quorum.combining import combine_command
 from drengine.cli.quorum.custody import contribute_command
 from drengine.cli.quorum.enrol import challenge_command, check_command, enroll_command
+from drengine.cli.quorum.founding import init_domain_command
 from drengine.cli.quorum.hold import (
     add_command,
     cancel_command,
@@ -34,4 +40,6 @@ COMMANDS: Final[tuple[click.Command, ...]] = (
     status_command,
     verify_command,
     attach_command,
+    keep_command,
+    init_domain_command,
 )

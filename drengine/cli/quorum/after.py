@@ -126,6 +126,30 @@ def attach_command(
     return 0
 
 
+@click.command("keep")
+@run_argument
+@click.argument("step")
+@click.option("--out", type=FILE, required=True, help="The security-domain file; must be new.")
+def keep_command(*, run: str, step: str, out: Path) -> int:
+    """Write the security domain that STEP of RUN downloaded into a file, to be kept offline."""
+    from drengine.ceremony.domain import parse_security_domain  # noqa: PLC0415 - lazy
+    from drengine.ceremony.files import write_new  # noqa: PLC0415 - lazy for --help
+    from drengine.cli.family import read_family  # noqa: PLC0415 - lazy for --help
+
+    with open_store() as store:
+        found = find_run(store, run)
+        state = read_family(store, type(found)(found.partition("/")[0])).states[found]
+        outputs = state.outputs().get(step, {})
+        if "sha256" not in outputs or "custodians" not in outputs:
+            raise InputFileError(f"step {step} of {found} has downloaded no security domain")
+        data = store.get_object(str(outputs["sha256"]))
+    domain = parse_security_domain(data)
+    write_new(out, data, "the security domain")
+    output.say(f"✓ {out}: {domain.required} of {len(domain.custodians)} custodians")
+    output.say(f"  SHA-256 {domain.sha256}   (on the safe's card)")
+    return 0
+
+
 def _attach(store: Any, run: Any, step: str, path: Path, name: str) -> dict[str, str]:
     from drengine.actions.registry import KIT  # noqa: PLC0415 - only to check a document
     from drengine.ceremony.files import read_input  # noqa: PLC0415 - lazy for --help

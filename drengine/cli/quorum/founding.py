@@ -1,0 +1,162 @@
+"""`ceremony init-domain`: activate a new HSM and keep its security domain safely.
+
+The answer holds the only copy: it is on the disk before anything else is done or asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from drengine.cli import output
+from drengine.cli.places import open_clock
+from drengine.cli.plan import auth_option
+from drengine.cli.quorum.asking import FILE
+from drengine.errors import GuardError, StepFailed
+
+if TYPE_CHECKING:
+    from drengine.azure.cloud import AzureCloud
+    from drengine.ceremony.domain import SecurityDomain
+    from drengine.model.cloud import Operation
+
+_POLL_MS: Final = 5_000
+_PATIENCE_MS: Final = 20 * 60_000
+_MAX_CERTIFICATE_BYTES: Final = 64 * 1024
+
+
+@click.command("init-domain")
+@click.option("--hsm", required=True, help="The new HSM's name; it must not be active yet.")
+@click.option(
+    "--cert",
+    "certificates",
+    type=FILE,
+    multiple=True,
+    required=True,
+    help="A custodian's certificate; 3 to 10 of them, in the order of their shares.",
+)
+@click.option("--quorum", type=int, required=True, help="How many custodians are needed.")
+@click.option("--out", type=FILE, required=True, help="The security-domain file; must be new.")
+@click.option(
+    "--active-too",
+    is_flag=True,
+    help="Also download from an active HSM, wrapped anew for these certificates.",
+)
+@auth_option
+@output.output_option
+def init_domain_command(
+    *,
+    hsm: str,
+    certificates: tuple[Path, ...],
+    quorum: int,
+    out: Path,
+    active_too: bool,
+    auth: str,
+    output_format: str,
+) -> int:
+    """Activate an HSM: download its security domain for N custodians, M of whom are needed.
+
+    The domain is written and synced before anything else happens. If the answer is lost
+    on the way, nothing is: run the command again with --active-too.
+    """
+    from drengine.ceremony.files import read_input, require_new  # noqa: PLC0415 - lazy
+    from drengine.ceremony.founding import check_custodians  # noqa: PLC0415 - lazy for --help
+
+    require_new(out, "the security domain")
+    record = out.with_name(f"{out.name}.record.json")
+    require_new(record, "the record of the download")
+    files = [
+        read_input(path, "a custodian's certificate", max_bytes=_MAX_CERTIFICATE_BYTES)
+        for path in certificates
+    ]
+    chosen = check_custodians(files, quorum)
+    facts = asyncio.run(_download(hsm, chosen, quorum, out, record, auth, active_too=active_too))
+    if output_format == "json":
+        output.emit("drengine/domain-created/v1", facts)
+        return 0
+    output.say(f"✓ {hsm} is active; its security domain: {out}")
+    output.say(f"  SHA-256 {facts['sha256']}   (on the safe's card)")
+    output.say(f"  {quorum} of {len(chosen)} custodians; record: {record}")
+    output.say("Keep copies offline in two places, apart from the custodians' keys.")
+    output.say(f"Next: drengine ready --sd-file {out} --register FOLDER")
+    return 0
+
+
+async def _download(
+    hsm: str,
+    certificates: list[bytes],
+    quorum: int,
+    out: Path,
+    record: Path,
+    auth: str,
+    *,
+    active_too: bool,
+) -> dict[str, Any]:
+    from drengine.ceremony.files import write_new  # noqa: PLC0415 - lazy for --help
+    from drengine.ceremony.founding import check_new_domain  # noqa: PLC0415 - lazy for --help
+    from drengine.cli.signin import signed_in  # noqa: PLC0415 - loads Azure's libraries
+
+    async with signed_in("environment" if auth == "environment" else "azure-cli") as session:
+        uri = await _target(session.cloud, hsm, active_too=active_too)
+        domain, operation = await session.cloud.hsm(uri).start_download(certificates, quorum)
+        # Before anything else, even before it is looked at: this is the only copy.
+        write_new(out, domain, "the security domain")
+        found = check_new_domain(domain, certificates, quorum)
+        facts = _facts(hsm, uri, found, operation)
+        write_new(record, json.dumps(facts, indent=2).encode() + b"\n", "the record")
+        await _confirmed(session.cloud, operation)
+    return {**facts, "out": str(out)}
+
+
+async def _target(cloud: AzureCloud, name: str, *, active_too: bool) -> str:
+    found = await cloud.hsms.find(name)
+    if found is None:
+        raise GuardError(f"there is no HSM {name} in this subscription; nothing was sent")
+    if found.activation_status == "Active" and not active_too:
+        raise GuardError(
+            f"{name} is active already: it has a security domain; nothing was sent",
+            hint="To wrap its domain for these certificates, add --active-too, or plan the runbook "
+            "custodian-rekey. The custodians of earlier copies can still open those copies.",
+        )
+    return found.uri
+
+
+def _facts(hsm: str, uri: str, found: SecurityDomain, operation: Operation) -> dict[str, Any]:
+    return {
+        "schema": "drengine/domain-record/v1",
+        "hsm": hsm,
+        "uri": uri,
+        "sha256": found.sha256,
+        "size": found.size_bytes,
+        "required": found.required,
+        "custodians": list(found.custodians),
+        "downloaded": time.strftime(
+            "%Y-%m-%dT%H:%M:%SZ", time.gmtime(open_clock().now_ms() / 1000)
+        ),
+        "request_id": operation.request_id,
+    }
+
+
+async def _confirmed(cloud: AzureCloud, operation: Operation) -> None:
+    from drengine.model.cloud import OperationState  # noqa: PLC0415 - lazy for --help
+
+    clock = open_clock()
+    began = clock.now_ms()
+    while clock.now_ms() - began < _PATIENCE_MS:
+        status = await cloud.operations.poll(operation)
+        if status.state in (OperationState.SUCCEEDED, OperationState.LOST):
+            return
+        if status.state is OperationState.FAILED:
+            raise StepFailed(
+                f"the download is kept, but the service says: {status.error_code} {status.detail}",
+                hint="Look at the HSM's activation status before the domain is relied on.",
+            )
+        await clock.sleep_until(clock.now_ms() + (status.retry_after_ms or _POLL_MS))
+    raise StepFailed(
+        "the download is kept, but the HSM does not confirm it yet",
+        hint="az keyvault security-domain wait --target-operation download",
+    )
