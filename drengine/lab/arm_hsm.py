@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from drengine.lab import arm_connections, arm_regions
 from drengine.lab import arm_resource as hsms
 from drengine.lab.hsm import exchange, state
 from drengine.lab.wire import (
@@ -122,12 +123,18 @@ def _put(call: Call) -> Response:
 def _update(call: Call, document: dict[str, Any], body: dict[str, Any]) -> Response:
     if document["state"] != "Succeeded":
         return _busy(call, document)
+    action = arm_regions.wanted_action(call.tx, document, body)
+    seconds = call.lab.settings.update_hsm
+    if action != "update":
+        arm_regions.begin(document, body, action)
+        settings = call.lab.settings
+        seconds = settings.add_region if action == "extend" else settings.remove_region
     document["resource"] = hsms.change(document["resource"], body)
     document["state"] = "Updating"
     document["modified_ms"] = call.tx.now_ms
     document["modified_by"] = call.principal.object_id
     call.tx.put(hsms.HSM, document["resource"]["id"].lower(), document)
-    return _begin(call, "update", call.lab.settings.update_hsm, document)
+    return _begin(call, action, seconds, document)
 
 
 def _busy(call: Call, document: dict[str, Any]) -> Response:
@@ -175,6 +182,14 @@ def _delete(call: Call) -> Response:
     document = call.tx.get(hsms.HSM, _arm_id(call).lower())
     if document is None:
         return Response(204, _HEADERS)
+    extended = ", ".join(one["name"] for one in document["resource"]["properties"]["regions"])
+    if extended:
+        raise LabFault(
+            400,
+            "400",
+            f"Soft delete of a pool {call.match['name']} that is extended to regions "
+            f"({extended}) is not allowed.",
+        )
     if document["state"] == "Deleting":
         raise LabFault(409, "409", "The Managed HSM is being deleted already.")
     document["state"] = "Deleting"
@@ -234,19 +249,7 @@ def _result(call: Call) -> Response:
 
 
 def _regions(call: Call) -> Response:
-    document = _find(call)
-    shown = hsms.render(call.tx, document)
-    primary = {
-        "name": shown["location"],
-        "provisioningState": shown["properties"]["provisioningState"],
-        "isPrimary": True,
-    }
-    return _json(200, {"value": [primary]})
-
-
-def _nothing(call: Call) -> Response:
-    _find(call)
-    return _json(200, {"value": []})
+    return _json(200, {"value": arm_regions.shown(hsms.render(call.tx, _find(call)))})
 
 
 def finish(lab: Lab, payload: dict[str, Any]) -> None:
@@ -260,6 +263,9 @@ def finish(lab: Lab, payload: dict[str, Any]) -> None:
         name, arm_id = operation["name"], operation["id"].lower()
         document = tx.get(hsms.HSM, arm_id)
         match operation["action"]:
+            case "extend" | "shrink" if document is not None:
+                arm_regions.finish(tx, document)
+                tx.put(hsms.HSM, arm_id, document)
             case "create" | "update" if document is not None and document["state"] != "Deleting":
                 document["state"] = "Succeeded"
                 tx.put(hsms.HSM, arm_id, document)
@@ -294,6 +300,7 @@ _GROUP: Final = _SUBSCRIPTION + "/resourceGroups/(?P<group>[^/]+)"
 _PROVIDER: Final = "/providers/Microsoft\\.KeyVault"
 _HSMS: Final = _PROVIDER + "/managedHSMs"
 _HSM: Final = _GROUP + _HSMS + "/(?P<name>[^/]+)"
+_CONNECTION: Final = _HSM + "/privateEndpointConnections/[^/]+"
 _LOCATION: Final = _SUBSCRIPTION + _PROVIDER + "/locations/(?P<location>[^/]+)"
 _DELETED: Final = _LOCATION + "/deletedManagedHSMs/(?P<name>[^/]+)"
 ROUTES: Final[tuple[Route, ...]] = tuple(
@@ -306,8 +313,11 @@ ROUTES: Final[tuple[Route, ...]] = tuple(
         ("PATCH", _HSM, _patch),
         ("DELETE", _HSM, _delete),
         ("GET", _HSM + "/regions", _regions),
-        ("GET", _HSM + "/privateLinkResources", _nothing),
-        ("GET", _HSM + "/privateEndpointConnections", _nothing),
+        ("GET", _HSM + "/privateLinkResources", arm_connections.link_resources),
+        ("GET", _HSM + "/privateEndpointConnections", arm_connections.list_all),
+        ("GET", _CONNECTION, arm_connections.show),
+        ("PUT", _CONNECTION, arm_connections.put),
+        ("DELETE", _CONNECTION, arm_connections.delete),
         ("GET", _SUBSCRIPTION + _PROVIDER + "/deletedManagedHSMs", _list_deleted),
         ("GET", _DELETED, _get_deleted),
         ("POST", _DELETED + "/purge", _purge),

@@ -10,6 +10,7 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from drengine.lab import arm_connections
 from drengine.lab.hsm import keystore, operations, roles, state
 from drengine.lab.wire import LabFault
 
@@ -179,8 +180,6 @@ def change(resource: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
         raise LabFault(400, "400", "softDeleteRetentionInDays cannot be changed.")
     if wanted.get("enablePurgeProtection") is False and properties["enablePurgeProtection"]:
         raise LabFault(400, "400", "enablePurgeProtection cannot be set to false.")
-    if wanted.get("regions"):
-        raise LabFault(400, "400", "The lab has no multi-region HSMs.")
     if wanted.get("enablePurgeProtection"):
         properties["enablePurgeProtection"] = True
     if "networkAcls" in wanted:
@@ -200,8 +199,12 @@ def render(tx: Tx, document: dict[str, Any]) -> dict[str, Any]:
     provisioning, message = _provisioning(document, tx.now_ms)
     activation = _activation(hsm, tx.now_ms)
     properties = dict(resource["properties"])
-    network = {name: properties.pop(name) for name in ("networkAcls", "publicNetworkAccess")}
     regions = properties.pop("regions")
+    network = {"networkAcls": properties.pop("networkAcls")}
+    connections = arm_connections.of_hsm(tx, resource["id"])
+    if connections:
+        network["privateEndpointConnections"] = connections
+    network["publicNetworkAccess"] = properties.pop("publicNetworkAccess")
     system = {
         "createdBy": document["created_by"],
         "createdByType": "Application",

@@ -1,5 +1,7 @@
 """The lab's virtual clock.
 
+A speed of 0 makes a stepped clock: time moves only where it is advanced.
+
 Virtual time is `virtual_ms + (wall clock - wall_ms) * speed`, with the three numbers in
 `<lab home>/clock.json`. Other programs may read the same file and come to the same time.
 The file is replaced as a whole; a reader never sees half of it.
@@ -14,6 +16,9 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+STANDSTILL_SECONDS = 3600.0
+"""How long to wait for what lies ahead of a clock that stands still, before looking again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,11 @@ class LabClock:
 
     def wall_delay(self, virtual_ms: int) -> float:
         """Return how many wall seconds remain until a virtual time; never negative."""
-        return max(0.0, (virtual_ms - self.now_ms()) / 1000.0 / self.speed)
+        left = max(0.0, (virtual_ms - self.now_ms()) / 1000.0)
+        speed = self.speed
+        if speed == 0:
+            return STANDSTILL_SECONDS if left else 0.0
+        return left / speed
 
     def set(
         self,
@@ -68,14 +77,14 @@ class LabClock:
         """Change speed or time from now on; what is not given stays as it is.
 
         Raises:
-            ValueError: the speed is not positive.
+            ValueError: the speed is negative.
         """
         with self._lock:
             wall_ms = int(time.time() * 1000)
             current = self._read()
             new_speed = current.speed if speed is None else float(speed)
-            if new_speed <= 0:
-                raise ValueError(f"clock speed must be positive, found {new_speed}")
+            if new_speed < 0:
+                raise ValueError(f"clock speed must not be negative, found {new_speed}")
             virtual = current.virtual(wall_ms) if now_ms is None else now_ms
             self._write(ClockSetting(wall_ms, virtual + (advance_ms or 0), new_speed))
 

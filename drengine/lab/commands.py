@@ -29,7 +29,7 @@ from drengine.lab.settings import (
     save_settings,
 )
 from drengine.lab.spec import EstateSpec
-from drengine.lab.store import read_calls
+from drengine.lab.store import read_calls, reading
 
 KEPT: Final = ("PATH", "HOME", "LANG", "TERM")
 FAST_SPEED: Final = 600.0
@@ -245,13 +245,45 @@ def log(home: Path, after: int = 0) -> list[dict[str, Any]]:
     return read_calls(place.database, after)
 
 
-def disaster(home: Path, kind: str = "purge") -> dict[str, Any]:
-    """Let the source HSM be deleted (`soft-delete`) or be gone for good (`purge`).
+def disaster(home: Path, kind: str = "purge", target: str = "") -> dict[str, Any]:
+    """Let a disaster of `drengine.lab.disasters` happen; the source HSM's loss by default.
 
     Raises:
-        InputError: unknown kind, or it is gone already.
+        InputError: unknown kind or target, or it has happened already.
     """
-    return _control(home, "POST", "/disaster", {"kind": kind})
+    wanted = {"kind": kind, "target": target} if target else {"kind": kind}
+    return _control(home, "POST", "/disaster", wanted)
+
+
+def add_fault(home: Path, **rule: Any) -> dict[str, Any]:
+    """Have answers spoilt; members are those of `drengine.lab.faults.Rule`, or `name`.
+
+    Raises:
+        InputError: unknown name, kind or member.
+    """
+    return _control(home, "POST", "/faults", rule)
+
+
+def list_faults(home: Path) -> list[dict[str, Any]]:
+    """Return the faults, with how often each was seen and hit."""
+    return list(_control(home, "GET", "/faults", {})["faults"])
+
+
+def clear_faults(home: Path) -> int:
+    """Forget all faults and return how many there were."""
+    return int(_control(home, "DELETE", "/faults", {})["cleared"])
+
+
+def effects(home: Path, after: int = 0) -> dict[str, int]:
+    """Return how often each effect was accepted: the judge of "never twice".
+
+    Parameters:
+        after: only what has a higher number in the call log.
+    """
+    place = LabHome(home.resolve())
+    place.require()
+    with reading(place.database, 0) as tx:
+        return tx.count_effects(after)
 
 
 def set_clock(
@@ -260,7 +292,7 @@ def set_clock(
     """Change the lab's virtual time and return it; works also while the lab is down.
 
     Raises:
-        InputError: the speed is not positive.
+        InputError: the speed is negative.
     """
     place = LabHome(home.resolve())
     place.require()

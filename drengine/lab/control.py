@@ -1,4 +1,4 @@
-"""The lab's own control host, `lab.drengine.invalid`: clock, log, disasters.
+"""The lab's own control host, `lab.drengine.invalid`: clock, log, disasters, faults.
 
 It has no counterpart in Azure, and its name cannot exist in any public zone.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from drengine.lab import faults
 from drengine.lab.store import read_calls
 from drengine.lab.wire import Call, LabFault, Response, Route, arm_fault, json_response
 
 CONTROL_HOST: Final = "lab\\.drengine\\.invalid"
-DISASTERS: Final = ("purge", "soft-delete")
 
 
 def _clock(call: Call) -> Response:
@@ -42,19 +42,50 @@ def _log(call: Call) -> Response:
 
 
 def _disaster(call: Call) -> Response:
-    from drengine.lab.hsm.disaster import strike  # noqa: PLC0415 - keeps the control host light
+    from drengine.lab import disasters  # noqa: PLC0415 - keeps the control host light
 
-    kind = call.request.json_object().get("kind", "purge")
-    if kind not in DISASTERS:
-        raise LabFault(400, "BadParameter", f"kind must be one of {', '.join(DISASTERS)}.")
-    name = strike(call.tx, kind)
-    call.effect, call.target = f"lab.disaster.{kind}", name
-    return json_response(200, {"kind": kind, "hsm": name})
+    wanted = call.request.json_object()
+    kind = str(wanted.get("kind", "purge"))
+    found = disasters.strike(call.tx, kind, str(wanted.get("target") or ""))
+    call.effect = f"lab.disaster.{kind}"
+    call.target = str(found.get("hsm") or found.get("target"))
+    return json_response(200, found)
 
 
-ROUTES: Final[tuple[Route, ...]] = (
-    Route(CONTROL_HOST, "GET", "/clock", _clock, "none", arm_fault),
-    Route(CONTROL_HOST, "POST", "/clock", _set_clock, "none", arm_fault),
-    Route(CONTROL_HOST, "GET", "/log", _log, "none", arm_fault),
-    Route(CONTROL_HOST, "POST", "/disaster", _disaster, "none", arm_fault),
+def _list_faults(call: Call) -> Response:
+    return json_response(200, {"faults": call.lab.faults.rules()})
+
+
+def _add_fault(call: Call) -> Response:
+    try:
+        rule = faults.rule_from(call.request.json_object())
+    except (TypeError, ValueError) as error:
+        raise LabFault(400, "BadParameter", f"The fault cannot be added: {error}.") from None
+    call.lab.faults.add(call.tx, rule)
+    call.effect, call.target = "lab.fault.add", rule.id
+    return json_response(200, {"id": rule.id, "kind": rule.kind})
+
+
+def _clear_faults(call: Call) -> Response:
+    call.effect, call.target = "lab.fault.clear", "*"
+    return json_response(200, {"cleared": call.lab.faults.clear(call.tx)})
+
+
+def _counts(call: Call) -> Response:
+    after = int(call.request.query.get("after") or 0)
+    return json_response(200, {"effects": call.tx.count_effects(after)})
+
+
+ROUTES: Final[tuple[Route, ...]] = tuple(
+    Route(CONTROL_HOST, method, path, handler, "none", arm_fault)
+    for method, path, handler in (
+        ("GET", "/clock", _clock),
+        ("POST", "/clock", _set_clock),
+        ("GET", "/log", _log),
+        ("GET", "/effects", _counts),
+        ("POST", "/disaster", _disaster),
+        ("GET", "/faults", _list_faults),
+        ("POST", "/faults", _add_fault),
+        ("DELETE", "/faults", _clear_faults),
+    )
 )

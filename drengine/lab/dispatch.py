@@ -12,29 +12,35 @@ Rules:
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import sys
+import threading
 import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote
 
-from drengine.lab import entra
+from drengine.lab import entra, faults
+from drengine.lab.hsm import regions
 from drengine.lab.store import CallRow
 from drengine.lab.wire import (
     Call,
+    Delivery,
     LabFault,
     NotReadyYet,
     Request,
     Response,
     Route,
+    Unreachable,
     arm_fault,
 )
 
 if TYPE_CHECKING:
+    from drengine.lab.faults import Rule
     from drengine.lab.world import Lab
 
 MAX_PREPARATIONS: Final = 50
@@ -81,12 +87,17 @@ class Dispatcher:
         return any(one.host.fullmatch(host) for one in self._routes)
 
     def resolves(self, host: str) -> bool:
-        """Return whether the name exists; only Managed HSM names may not."""
-        name, _, zone = host.partition(".")
-        if zone != HSM_ZONE or self._lab.settings.unknown_hsm == "not-found":
+        """Return whether a name exists and its region answers."""
+        if not self._lab.faults.resolves(host):
+            return False
+        if not host.endswith(f".{HSM_ZONE}"):
             return True
         with self._lab.store.transaction() as tx:
-            return tx.get("hsm", name) is not None
+            if self._lab.settings.unknown_hsm == "no-name":
+                name = host.removesuffix(f".{HSM_ZONE}").rpartition(".")[2]
+                if tx.get("hsm", name) is None:
+                    return False
+            return regions.serving_region(tx, host) is not None
 
     def log_refused(self, host: str, method: str, status: int, reason: str) -> None:
         """Record that something asked for a host that the lab does not have."""
@@ -97,6 +108,43 @@ class Dispatcher:
     def answer(self, raw: RawRequest) -> Response:
         """Answer one request; never raises."""
         request = self._request(raw)
+        rule = self._lab.faults.take(request)
+        if rule is None:
+            return self._answer(request)
+        return self._spoil(rule, request)
+
+    def _spoil(self, rule: Rule, request: Request) -> Response:
+        """Answer a request that a fault is about."""
+        if rule.kind not in faults.BEFORE:
+            return faults.answer_after(rule, request, self._answer(request))
+        if rule.kind == "late-effect":
+            self._answer_later(rule, request)
+        if rule.kind == "status" and rule.status == 401:  # noqa: PLR2004 - asks for a challenge
+            kept = {name: text for name, text in request.headers.items() if name != "authorization"}
+            return self._answer(replace(request, principal=None, headers=kept))
+        response = faults.answer_before(rule)
+        self._log_fault(rule, request, response)
+        return self._with_common_headers(response, request, str(uuid.uuid4()))
+
+    def _answer_later(self, rule: Rule, request: Request) -> None:
+        """Let a request take effect although its sender has long been cut off."""
+        due_ms = self._lab.clock.now_ms() + int(rule.seconds * 1000)
+        timer = threading.Timer(self._lab.clock.wall_delay(due_ms), self._answer, (request,))
+        timer.daemon = True
+        timer.start()
+
+    def _log_fault(self, rule: Rule, request: Request, response: Response) -> None:
+        row = _row(request, response, "", None, authorised=True)
+        detail = json.dumps({"fault": rule.id, "kind": rule.kind})
+        with self._lab.store.transaction() as tx:
+            tx.log_call(replace(row, detail=detail))
+
+    def _log_unreachable(self, request: Request, response: Response) -> None:
+        row = _row(request, response, "", None, authorised=True)
+        with self._lab.store.transaction() as tx:
+            tx.log_call(replace(row, detail='{"unreachable":true}'))
+
+    def _answer(self, request: Request) -> Response:
         request_id = str(uuid.uuid4())
         route: Route | None = None
         try:
@@ -105,6 +153,9 @@ class Dispatcher:
             response = self._perform(route, match, request, request_id)
         except LabFault as refusal:
             response = self._refuse(route, refusal, request, request_id)
+        except Unreachable:
+            response = Response(503, delivery=Delivery("reset"))
+            self._log_unreachable(request, response)
         except Exception:  # noqa: BLE001 - a bug in the lab must not take the server down
             traceback.print_exc(file=sys.stderr)
             bug = LabFault(500, "InternalServerError", "The lab failed; see its server.log.")
@@ -155,10 +206,9 @@ class Dispatcher:
 
     def _unauthorised(self, route: Route, request: Request) -> LabFault:
         authority = f"https://{entra.LOGIN_HOST}/{self._lab.tenant}"
-        if route.auth == "hsm":
-            challenge = (
-                f'Bearer authorization="{authority}", resource="https://managedhsm.azure.net"'
-            )
+        if route.auth in {"hsm", "vault"}:
+            zone = HSM_ZONE if route.auth == "hsm" else "vault.azure.net"
+            challenge = f'Bearer authorization="{authority}", resource="https://{zone}"'
             return _Challenge(challenge, b"OK" if request.method == "GET" else b"")
         if route.auth == "storage":
             challenge = (
@@ -226,7 +276,7 @@ class Dispatcher:
             correlation = request.headers.get("x-ms-correlation-request-id", request_id)
             headers["x-ms-correlation-request-id"] = correlation
         headers.update(response.headers)
-        return Response(response.status, headers, response.body)
+        return replace(response, headers=headers)
 
 
 class _Challenge(LabFault):

@@ -36,6 +36,7 @@ AUDIENCES: Final[dict[Auth, frozenset[str]]] = {
     "none": frozenset(),
     "arm": frozenset({"https://management.azure.com", "https://management.core.windows.net"}),
     "hsm": frozenset({"https://managedhsm.azure.net"}),
+    "vault": frozenset({"https://vault.azure.net"}),
     "storage": frozenset({"https://storage.azure.com"}),
 }
 

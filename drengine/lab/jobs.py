@@ -99,5 +99,5 @@ class JobRunner:
                 tx.finish_job(job.id)
                 tx.log_effect("job.failed", job.name, job.payload)
                 return
-            pause_ms = 200 * 2**job.failures * self._lab.clock.speed
+            pause_ms = 200 * 2**job.failures * max(1.0, self._lab.clock.speed)
             tx.defer_job(job.id, tx.now_ms + int(pause_ms))

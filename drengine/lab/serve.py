@@ -21,6 +21,7 @@ from drengine.lab import estate, spec
 from drengine.lab.client import LoopbackClient
 from drengine.lab.clock import LabClock
 from drengine.lab.dispatch import Dispatcher
+from drengine.lab.faults import FaultBook
 from drengine.lab.home import LabHome
 from drengine.lab.hsm.exchange import EXCHANGE_BITS
 from drengine.lab.jobs import JobRunner
@@ -36,14 +37,16 @@ from drengine.lab.world import Lab
 def open_lab(home: LabHome) -> Lab:
     """Return the lab of a home, without serving it."""
     clock = LabClock(home.clock)
+    store = Store(home.database, clock.now_ms)
     return Lab(
         home=home.root,
-        store=Store(home.database, clock.now_ms),
+        store=store,
         clock=clock,
         settings=load_settings(home.settings),
         https=LoopbackClient(0, home.ca),
         tls=TrustAnchor(home.root),
         keys=KeyPool(),
+        faults=FaultBook(store),
         tenant=home.identity().tenant,
     )
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 import h11
@@ -30,6 +32,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 IDLE_SECONDS: Final = 600.0
 CHUNK: Final = 256 * 1024
 BACKLOG: Final = 512
+DRIPS: Final = 20
 _NO_BODY: Final = frozenset({204, 304})
 
 
@@ -143,7 +146,12 @@ class LabServer:
                 return
             if raw is None:
                 return
-            _send(tls, connection, self._dispatcher.answer(raw), head_only=raw.method == "HEAD")
+            answer = self._dispatcher.answer(raw)
+            if answer.delivery.kind == "normal":
+                _send(tls, connection, answer, head_only=raw.method == "HEAD")
+            else:
+                _send_spoilt(tls, connection, answer)
+                return
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 return
             connection.start_next_cycle()
@@ -208,13 +216,35 @@ def _read_request(tls: ssl.SSLSocket, connection: h11.Connection, host: str) -> 
     )
 
 
-def _send(
-    tls: ssl.SSLSocket, connection: h11.Connection, response: Response, *, head_only: bool
-) -> None:
+def _head(connection: h11.Connection, response: Response) -> bytes:
     headers = [(name, value) for name, value in response.headers.items()]
     if "content-length" not in response.headers and response.status not in _NO_BODY:
         headers.append(("content-length", str(len(response.body))))
-    wire = connection.send(h11.Response(status_code=response.status, headers=headers)) or b""
+    return connection.send(h11.Response(status_code=response.status, headers=headers)) or b""
+
+
+def _send_spoilt(tls: ssl.SSLSocket, connection: h11.Connection, response: Response) -> None:
+    """Send an answer the way a fault wants it; the connection is of no use afterwards."""
+    delivery = response.delivery
+    if delivery.kind == "withhold":
+        time.sleep(delivery.seconds)
+    elif delivery.kind == "reset":
+        # a zero linger time makes the close a reset instead of an orderly end
+        tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    elif delivery.kind == "break-off":
+        tls.sendall(_head(connection, response) + response.body[: len(response.body) // 2])
+    else:
+        tls.sendall(_head(connection, response))
+        size = max(1, len(response.body) // DRIPS)
+        for start in range(0, len(response.body), size):
+            time.sleep(delivery.seconds / DRIPS)
+            tls.sendall(response.body[start : start + size])
+
+
+def _send(
+    tls: ssl.SSLSocket, connection: h11.Connection, response: Response, *, head_only: bool
+) -> None:
+    wire = _head(connection, response)
     if response.body and not head_only and response.status not in _NO_BODY:
         wire += connection.send(h11.Data(data=response.body)) or b""
     wire += connection.send(h11.EndOfMessage()) or b""

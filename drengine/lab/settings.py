@@ -40,6 +40,16 @@ class Settings:
     """Recovering a soft-deleted HSM."""
     purge_hsm: float = 180
     """Purging a soft-deleted HSM."""
+    add_region: float = 1420
+    """Extending a HSM to a second region."""
+    remove_region: float = 1510
+    """Removing the second region of a HSM."""
+    replication_lag: float = 360
+    """After this, a key or role written in one region of a HSM is known in the other."""
+    approve_connection: float = 48
+    """Approving, rejecting or deleting a private endpoint connection."""
+    network_change: float = 12
+    """Creating or deleting a private endpoint."""
     propagation: float = 0
     """After this, a new role assignment of the data plane takes effect."""
 
@@ -64,6 +74,12 @@ class Settings:
     """A database that was inaccessible no longer than this heals by itself."""
     heal_within: float = 600
     """How long healing takes at most."""
+
+    # Where the operator is.
+    client_address: str = "203.0.113.10"
+    """The public address that firewalls see of clients outside Azure."""
+    client_region: str = ""
+    """The region nearest to those clients; empty means a HSM's primary region."""
 
     # The wire.
     retry_after_ms: int | None = None
@@ -96,6 +112,12 @@ class Settings:
     """*open* Changing a HSM that is being changed: refused, or taken as the same operation."""
     unknown_hsm: Literal["not-found", "no-name"] = "not-found"
     """A HSM name that does not exist: 404, or a name that does not resolve (proxy: 502)."""
+    backup_age_rule: Literal["any", "within-30-minutes", "at-least-30-minutes"] = "any"
+    """*open* How old the destination's backup may, or must, be at a restore."""
+    writes_when_primary_lost: Literal["accept", "refuse"] = "accept"
+    """*open* Whether a second region takes key writes while the primary region is lost."""
+    enforce_firewall: bool = True
+    """Whether networkAcls and publicNetworkAccess of HSMs and vaults are enforced."""
     enforce_roles: bool = True
     """Whether the data plane enforces its role assignments."""
     enforce_recovery_level: bool = True

@@ -200,6 +200,15 @@ class Tx:
         cursor = self._sql.execute(_INSERT_CALL, tuple(values[name] for name in CALL_COLUMNS))
         return int(cursor.lastrowid or 0)
 
+    def count_effects(self, after: int = 0) -> dict[str, int]:
+        """Return how often each effect was accepted, by effect and target."""
+        rows = self._sql.execute(
+            "SELECT effect, target, count(*) FROM calls WHERE effect IS NOT NULL AND seq > ?"
+            " AND authorised = 1 GROUP BY effect, target ORDER BY effect, target",
+            (after,),
+        )
+        return {f"{effect} {target or ''}".strip(): count for effect, target, count in rows}
+
     def log_effect(self, effect: str, target: str, detail: dict[str, Any]) -> None:
         """Append a row for an effect that is not a direct request, as the outcome of a job."""
         text = json.dumps(detail, separators=(",", ":"), sort_keys=True)

@@ -13,13 +13,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from drengine.lab.store import Tx
     from drengine.lab.world import Lab
 
-Auth: TypeAlias = Literal["none", "arm", "hsm", "storage"]
+DeliveryKind: TypeAlias = Literal["normal", "reset", "withhold", "drip", "break-off"]
+Auth: TypeAlias = Literal["none", "arm", "hsm", "vault", "storage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,31 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """How an answer reaches the client, where a fault has its hand in it.
+
+    Parameters:
+        kind: `reset` sends nothing and resets the connection, `withhold` lets the client
+            wait and then closes it, `drip` sends the body in small pieces, `break-off`
+            closes in the middle of the body.
+        seconds: how long `withhold` and `drip` take.
+    """
+
+    kind: DeliveryKind = "normal"
+    seconds: float = 0.0
+
+
+NORMAL: Final = Delivery()
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """What the server sends back."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    delivery: Delivery = NORMAL
 
 
 class LabFault(Exception):
@@ -101,6 +121,10 @@ class LabFault(Exception):
         self.code = code
         self.message = message
         self.headers: Mapping[str, str] = dict(headers or {})
+
+
+class Unreachable(Exception):
+    """Raised by a handler whose host cannot be reached: the connection is reset."""
 
 
 class NotReadyYet(Exception):

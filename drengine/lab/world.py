@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from drengine.lab.client import LoopbackClient
     from drengine.lab.clock import LabClock
+    from drengine.lab.faults import FaultBook
     from drengine.lab.keypool import KeyPool
     from drengine.lab.settings import Settings
     from drengine.lab.store import Store
@@ -32,6 +33,7 @@ class Lab:
     https: LoopbackClient
     tls: TrustAnchor
     keys: KeyPool
+    faults: FaultBook
     tenant: str
 
     def token_for_identity(self, principal_id: str, audience: str) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from drengine.lab.hsm import keystore, state
+from drengine.lab.hsm import keystore, regions, state
 from drengine.lab.hsm.domain import protection_key
 from drengine.lab.hsm.jose import JoseError, b64, open_direct, seal_direct, unb64
 from drengine.lab.wire import Call, LabFault, Response, Route, hsm_fault
@@ -34,6 +34,14 @@ def _load(call: Call, action: str) -> dict[str, Any]:
 
 
 def _changed(call: Call, effect: str, hsm: dict[str, Any], what: str) -> None:
+    """Name what a call changed.
+
+    Raises:
+        LabFault: 503, where the primary region is lost and the other takes no writes.
+    """
+    refuse = call.lab.settings.writes_when_primary_lost == "refuse"
+    if refuse and regions.is_down(call.tx, hsm["location"]):
+        raise LabFault(503, "ServiceUnavailable", "The primary region takes all writes.")
     call.effect, call.target = effect, f"{hsm['name']}/{what}"
 
 

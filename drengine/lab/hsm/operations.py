@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from drengine.lab.world import Lab
 
 JOB_DOC: Final = "hsm.job"
+SPOILT: Final = "lab.fault.job"
+"""By job id: a fault has decided that this job fails."""
 RUN: Final = "hsm.operation"
 IDENTITY: Final = "arm.identity"
 _CONTAINER_URI: Final = re.compile(
@@ -108,6 +110,10 @@ def _new_job(kind: str, verb: str, now_ms: int) -> dict[str, Any]:
 
 def _begin(call: Call, hsm: dict[str, Any], kind: str, **payload: Any) -> dict[str, Any]:
     job, _ = begin(call.tx, call.lab.settings, hsm, kind, **payload)
+    rule = call.lab.faults.job_rule(payload["verb"])
+    if rule is not None:
+        call.tx.put(SPOILT, job["jobId"], {"message": rule.message})
+        call.lab.faults.count(call.tx, rule)
     call.effect, call.target = f"hsm.{payload['verb']}", f"{hsm['name']}/{job['jobId']}"
     return job
 
@@ -160,9 +166,9 @@ def _restore(call: Call) -> Response:
     hsm = state.load_active(call, "/restore/start/action")
     request = _restore_request(call, "folderToRestore")
     settings = call.lab.settings
-    missing = settings.restore_requires_backup and not hsm.get("backed_up_ms")
-    if missing and settings.restore_without_backup == "refuse":
-        raise LabFault(400, "BadParameter", _NO_BACKUP)
+    found = missing_backup(settings, hsm, call.tx.now_ms)
+    if found is not None and settings.restore_without_backup == "refuse":
+        raise LabFault(400, "BadParameter", found)
     return _accepted(call, _begin(call, hsm, "restore", verb="restore", **request))
 
 
@@ -191,6 +197,22 @@ def _pending(call: Call) -> Response:
     return state.answer(call, 200, _wire(job), state.polling_headers(call))
 
 
+def missing_backup(settings: Settings, hsm: dict[str, Any], now_ms: int) -> str | None:
+    """Return why the destination's own backup does not do for a restore, None if it does."""
+    if not settings.restore_requires_backup:
+        return None
+    taken = hsm.get("backed_up_ms")
+    if not taken:
+        return _NO_BACKUP
+    is_old = now_ms - taken >= _AGE_MS
+    if settings.backup_age_rule == "within-30-minutes" and is_old:
+        return "The full backup of this Managed HSM is older than 30 minutes."
+    if settings.backup_age_rule == "at-least-30-minutes" and not is_old:
+        return "The full backup of this Managed HSM is not 30 minutes old yet."
+    return None
+
+
+_AGE_MS: Final = 30 * 60 * 1000
 _NO_BACKUP: Final = "A full backup of this Managed HSM is required before a restore."
 
 
@@ -203,7 +225,7 @@ def run(lab: Lab, payload: dict[str, Any]) -> None:
         if hsm is None or job is None or job["status"] != "InProgress":
             return
         try:
-            _VERBS[payload["verb"]](lab, tx, hsm, job, payload)
+            _perform(lab, tx, hsm, job, payload)
             job["status"] = "Succeeded"
         except (LabFault, vault.BackupError) as error:
             _fail(lab, job, error)
@@ -215,6 +237,16 @@ def run(lab: Lab, payload: dict[str, Any]) -> None:
         tx.put(JOB_DOC, key, job)
         outcome = {"status": job["status"], "folder": payload.get("folder")}
         tx.log_effect(f"hsm.{payload['verb']}.done", f"{payload['hsm']}/{payload['job']}", outcome)
+
+
+def _perform(
+    lab: Lab, tx: Tx, hsm: dict[str, Any], job: dict[str, Any], payload: dict[str, Any]
+) -> None:
+    verb = payload["verb"]
+    spoilt = tx.get(SPOILT, payload["job"])
+    if spoilt is not None:
+        raise vault.BackupError(spoilt["message"])
+    _VERBS[verb](lab, tx, hsm, job, payload)
 
 
 def _fail(lab: Lab, job: dict[str, Any], error: Exception) -> None:
@@ -300,8 +332,9 @@ def _read_backup(tx: Tx, hsm: dict[str, Any], payload: dict[str, Any]) -> vault.
 def _do_restore(
     lab: Lab, tx: Tx, hsm: dict[str, Any], _job: dict[str, Any], payload: dict[str, Any]
 ) -> None:
-    if lab.settings.restore_requires_backup and not hsm.get("backed_up_ms"):
-        raise vault.BackupError(_NO_BACKUP)
+    found = missing_backup(lab.settings, hsm, tx.now_ms)
+    if found is not None:
+        raise vault.BackupError(found)
     contents = _read_backup(tx, hsm, payload)
     for kind, documents in (
         (keystore.KEY, contents.keys),

@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any, Final
 
-from drengine.lab.hsm import roles
+from drengine.lab.hsm import network, regions, roles
 from drengine.lab.hsm.domain import TAGS, fingerprint
-from drengine.lab.wire import Call, LabFault, Response, json_response
+from drengine.lab.wire import Call, LabFault, Response, Unreachable, json_response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HSM: Final = "hsm"
 DOMAIN: Final = "hsm.domain"
 """The security domain lies apart: every request reads the HSM's document, few read this."""
-HOST: Final = "(?P<hsm>[a-z0-9][a-z0-9-]{0,62})\\.managedhsm\\.azure\\.net"
+HOST: Final = "([a-z0-9]+\\.)?[a-z0-9][a-z0-9-]{0,62}\\.managedhsm\\.azure\\.net"
 ZONE: Final = "managedhsm.azure.net"
 DEFAULT_RETENTION_DAYS: Final = 90
 
@@ -35,7 +35,7 @@ DELETED: Final = "deleted"
 
 def hsm_name(call: Call) -> str:
     """Return the lower-cased name from the host of the request."""
-    return call.request.host.partition(".")[0]
+    return regions.split_host(call.request.host)[0]
 
 
 def host_of(name: str) -> str:
@@ -61,6 +61,13 @@ def load(call: Call) -> dict[str, Any]:
     hsm = call.tx.get(HSM, name)
     if hsm is None or hsm["phase"] == DELETED:
         raise LabFault(404, "NotFound", f"There is no Managed HSM named '{name}'.")
+    origin = network.origin_of(call.request, call.lab.settings)
+    region = regions.serving_region(call.tx, call.request.host, origin.region)
+    if region is None:
+        raise Unreachable
+    if call.lab.settings.enforce_firewall:
+        network.require_access(call.tx, hsm, origin)
+    call.tx = regions.seen_from(call.tx, hsm, region, call.lab.settings)
     if phase(hsm, call.tx.now_ms) == PROVISIONING:
         raise LabFault(503, "ServiceUnavailable", "The Managed HSM is being provisioned.")
     return hsm

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from drengine.lab.hsm import regions
 from drengine.lab.sql import activity, deks, keycalls, state
 from drengine.lab.sql.faults import refusal
 from drengine.lab.sql.keycalls import KeyRefused
@@ -51,6 +52,10 @@ def check_job(lab: Lab, payload: dict[str, Any]) -> None:
     with lab.store.transaction() as tx:
         doc = tx.get(state.INSTANCES, key)
         if doc is None or doc["next_check_ms"] != payload["due_ms"]:
+            return
+        if regions.is_down(tx, doc["location"]):
+            start(tx, key, doc, tx.now_ms + int(lab.settings.check_cycle * 1000))
+            tx.put(state.INSTANCES, key, doc)
             return
         rows = [row for row in state.databases(tx, key) if row[1]["key_uri"]]
         ring = deks.ring_of(lab, tx, key, doc)

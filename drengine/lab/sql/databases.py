@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from drengine.lab.hsm import regions
 from drengine.lab.sql import activity, cells, deks, operations, shapes, state
 from drengine.lab.sql.faults import refusal
 from drengine.lab.sql.keycalls import KeyRefused
 from drengine.lab.sql.names import place_of
-from drengine.lab.wire import LabFault, NotReadyYet, Response, json_response
+from drengine.lab.wire import LabFault, NotReadyYet, Response, Unreachable, json_response
 
 if TYPE_CHECKING:
     from drengine.lab.sql.faults import Refusal
@@ -196,6 +197,8 @@ def canary(call: Call) -> Response:
     row = call.tx.get(state.DATABASES, state.database_key(host["instance"], name)) if host else None
     if host is None or row is None:
         raise LabFault(404, _UNKNOWN, f"Cannot open database '{name}' requested by the login.")
+    if regions.is_down(call.tx, state.instance(call.tx, host["instance"])["location"]):
+        raise Unreachable
     with _opened_lock:
         found = _opened.pop(id(call.request), None)
     if row["status"] != "Online":

@@ -16,11 +16,19 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any, Final
 
+from drengine.lab import arm_network
 from drengine.lab.spec import InstanceSpec
 from drengine.lab.sql import cells, cycle, failover, keys, state
 from drengine.lab.sql.faults import Refusal
 from drengine.lab.sql.keycalls import KeyFacts
-from drengine.lab.sql.names import Place, dns_zone_of, parse_key_uri, principal_of, region_key
+from drengine.lab.sql.names import (
+    Place,
+    dns_zone_of,
+    parse_key_uri,
+    place_of,
+    principal_of,
+    region_key,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import rsa
@@ -126,8 +134,21 @@ def _build_instance(
         _build_database(tx, resource_id, name, facts, public)
     cycle_ms = int(lab.settings.check_cycle * 1000)
     cycle.start(tx, key, doc, tx.now_ms + cycle_ms // 2 + number * _SPREAD % max(1, cycle_ms // 2))
+    _build_network(tx, doc, number)
     tx.put(state.INSTANCES, key, doc)
     tx.put(state.HOSTS, doc["fqdn"], {"instance": key})
+
+
+def _build_network(tx: Tx, doc: state.Doc, number: int) -> None:
+    """Give an instance the virtual network that its resource names."""
+    place = place_of(doc["id"])
+    first = f"10.{number // 250 + 1}.{number % 250}"
+    subnet = {"name": "ManagedInstance", "properties": {"addressPrefix": f"{first}.0/25"}}
+    spare = {"name": "endpoints", "properties": {"addressPrefix": f"{first}.128/25"}}
+    space = {"addressSpace": {"addressPrefixes": [f"{first}.0/24"]}, "subnets": [subnet, spare]}
+    body = {"location": doc["location"], "tags": {}, "properties": space}
+    path = f"{place.path}/providers/Microsoft.Network/virtualNetworks/vnet-{doc['name']}"
+    arm_network.put_resource(tx, path, body)
 
 
 def _remove_children(tx: Tx, instance_key: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from drengine.lab.hsm import regions
 from drengine.lab.sql import operations, shapes, state
 from drengine.lab.sql.faults import fault, refusal
 from drengine.lab.sql.names import PROVIDER, place_of, region_key
@@ -115,6 +116,15 @@ def _find_inaccessible(tx: Tx, doc: state.Doc) -> Refusal | None:
     return None
 
 
+def _find_lost(tx: Tx, doc: state.Doc) -> Refusal | None:
+    """Return why a planned failover cannot end: it needs both members."""
+    for role in ("primary", "secondary"):
+        server = state.instance(tx, doc[role])
+        if regions.is_down(tx, server["location"]):
+            return refusal("PlannedFailoverTimedOut", name=doc["name"], server=server["name"])
+    return None
+
+
 def failover_job(lab: Lab, payload: dict[str, Any]) -> None:
     """Swap the roles of a group's members."""
     with lab.store.transaction() as tx:
@@ -130,6 +140,8 @@ def failover_job(lab: Lab, payload: dict[str, Any]) -> None:
         doc["busy"] = False
         lenient = payload["forced"] and lab.settings.fog_forced_with_inaccessible == "accept"
         blocked = None if lenient else _find_inaccessible(tx, doc)
+        if blocked is None and not payload["forced"]:
+            blocked = _find_lost(tx, doc)
         if blocked is None:
             doc["primary"], doc["secondary"] = doc["secondary"], doc["primary"]
         tx.put(state.GROUPS, key, doc)

@@ -31,6 +31,12 @@ _STATUS: Final = {
 }
 
 _TEXT: Final = {
+    "AkvEndpointNotReachableFromNode": "The host of the key '{uri}' cannot be reached from the "
+    "network of the instance.",
+    "AkvHostNotResolvingFromNode": "The name of the host of the key '{uri}' does not resolve in "
+    "the network of the instance.",
+    "AkvKeyOperationNotAllowedByFirewall": "The firewall of the host of the key '{uri}' refused "
+    "the instance.",
     "AkvKeyAccessDenied": "Access to the key '{uri}' was denied.",
     "AkvKeyDNS": "The name of the host of the key '{uri}' could not be resolved.",
     "AkvKeyDeleted": "The key '{uri}' or the HSM that holds it is deleted or does not exist.",
@@ -84,6 +90,8 @@ _TEXT: Final = {
     "made accessible: {reason}",
     "OperationIdNotFound": "The operation with Id '{name}' does not exist.",
     "ResourceNotFound": "The requested resource of type '{type}' with name '{name}' was not found.",
+    "PlannedFailoverTimedOut": "The planned failover of the group '{name}' timed out: the "
+    "instance '{server}' could not be synchronised.",
     "SameKeyMaterialNotFoundOnRemoteServer": "All servers linked by Geo replication should have "
     "the same key material as the encryption protector of the primary server. Please add the key "
     "'{uri}' with the same key material to the secondary server '{server}'.",

@@ -17,6 +17,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from drengine.lab.hsm import network
 from drengine.lab.sql import cells
 from drengine.lab.sql.faults import Refusal, refusal
 from drengine.lab.sql.names import parse_key_uri
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from drengine.lab.world import Lab
 
 AUDIENCE: Final = "https://managedhsm.azure.net"
+VAULT_AUDIENCE: Final = "https://vault.azure.net"
 API_VERSION: Final = "7.5"
 ALGORITHM: Final = "RSA-OAEP-256"
 _SIZES: Final = (2048, 3072)
@@ -37,6 +39,9 @@ class Caller:
 
     server: str
     principal_id: str
+    network: str = ""
+    """Lower-cased id of the instance's virtual network."""
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +157,13 @@ def _call(
     parsed = parse_key_uri(uri)
     if parsed is None:
         raise KeyRefused(refusal("AzureKeyVaultInvalidUri", uri=uri))
-    token = lab.token_for_identity(caller.principal_id, AUDIENCE)
-    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    vault = parsed.host.endswith(".vault.azure.net")
+    token = lab.token_for_identity(caller.principal_id, VAULT_AUDIENCE if vault else AUDIENCE)
+    headers = {
+        "authorization": f"Bearer {token}",
+        "content-type": "application/json",
+        network.ORIGIN_HEADER: _origin(lab, caller, uri, parsed.host),
+    }
     sent = json.dumps(body).encode() if body is not None else b""
     url = f"{parsed.url}{tail}?api-version={API_VERSION}"
     try:
@@ -168,12 +178,25 @@ def _call(
     return found
 
 
+def _origin(lab: Lab, caller: Caller, uri: str, host: str) -> str:
+    """Return where the instance's request comes from, for the HSM's firewall."""
+    try:
+        with lab.store.transaction() as tx:
+            private = network.route(tx, caller.network, host)
+    except network.NoRoute as none:
+        raise KeyRefused(refusal(none.code, uri=uri), outage=True) from None
+    told = {"network": caller.network, "region": caller.region, "private": private}
+    return json.dumps(told, separators=(",", ":"))
+
+
 def _refused(caller: Caller, uri: str, status: int, body: bytes) -> KeyRefused:
     text = body.decode(errors="replace").lower()
     if status >= 500 or status == 429:  # noqa: PLR2004 - an HSM that is busy or being restored
         return KeyRefused(refusal("AzureKeyVaultConnectionFailed", uri=uri), outage=True)
     if status == 404:  # noqa: PLR2004
         return KeyRefused(refusal("AkvKeyDeleted", uri=uri))
+    if "not a trusted service" in text:
+        return KeyRefused(refusal("AkvKeyOperationNotAllowedByFirewall", uri=uri))
     if "disabled" in text:
         return KeyRefused(refusal("AzureKeyVaultKeyDisabled", uri=uri))
     if "outside its dates" in text or "expired" in text or "not yet valid" in text:

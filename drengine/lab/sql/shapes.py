@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from drengine.lab.hsm import regions
 from drengine.lab.sql import state
 from drengine.lab.sql.names import place_of, region_key, time_text
 
@@ -152,6 +153,7 @@ def group_body(tx: Tx, doc: Doc, member: str) -> Doc:
     here = state.instance(tx, member)
     is_primary = member == doc["primary"]
     other = state.instance(tx, doc["secondary"] if is_primary else doc["primary"])
+    apart = any(regions.is_down(tx, one["location"]) for one in (here, other))
     pair = [state.instance(tx, doc[role])["id"] for role in ("primary", "secondary")]
     place = place_of(here["id"])
     return {
@@ -159,7 +161,7 @@ def group_body(tx: Tx, doc: Doc, member: str) -> Doc:
             "readWriteEndpoint": doc["read_write"],
             "readOnlyEndpoint": doc["read_only"],
             "replicationRole": "Primary" if is_primary else "Secondary",
-            "replicationState": "CATCH_UP",
+            "replicationState": "SUSPENDED" if apart else "CATCH_UP",
             "partnerRegions": [
                 {
                     "location": region_key(other["location"]),

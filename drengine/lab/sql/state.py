@@ -85,15 +85,23 @@ def key_key(instance_key: str, name: str) -> str:
     return f"{instance_key}/keys/{name.lower()}"
 
 
+def network_of(doc: Doc) -> str:
+    """Return the id of the virtual network of an instance, lower-cased."""
+    place = place_of(doc["id"])
+    return f"{place.path}/providers/Microsoft.Network/virtualNetworks/vnet-{doc['name']}".lower()
+
+
 def caller_of(tx: Tx, doc: Doc) -> Caller | None:
     """Return the identity with which an instance calls the HSM, None without one."""
     identity = doc["identity"]
     primary = identity.get("primary")
+    principal = identity.get("principal_id")
     if primary:
         held = tx.get("arm.identity", primary.lower())
-        return None if held is None else Caller(doc["name"], held["principalId"])
-    principal = identity.get("principal_id")
-    return Caller(doc["name"], principal) if principal else None
+        principal = held["principalId"] if held else None
+    if not principal:
+        return None
+    return Caller(doc["name"], principal, network_of(doc), doc["location"])
 
 
 def protector_key(tx: Tx, instance_key: str, doc: Doc) -> Doc | None:

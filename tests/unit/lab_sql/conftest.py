@@ -20,6 +20,7 @@ from drengine.lab.blob import routes as blob
 from drengine.lab.clock import LabClock
 from drengine.lab.dispatch import Dispatcher, RawRequest
 from drengine.lab.entra import mint_token
+from drengine.lab.faults import FaultBook
 from drengine.lab.hsm import keystore, roles
 from drengine.lab.hsm import routes as hsm
 from drengine.lab.keypool import KeyPool
@@ -252,6 +253,7 @@ def world(tmp_path: Path, materials: Callable[[int], list[bytes]]) -> Iterator[W
         https=wire,  # type: ignore[arg-type]
         tls=None,  # type: ignore[arg-type]
         keys=None,  # type: ignore[arg-type]
+        faults=FaultBook(store),
         tenant=TENANT,
     )
     wire.dispatcher = Dispatcher(lab, (*hsm.ROUTES, *sql.ROUTES, *blob.ROUTES))
