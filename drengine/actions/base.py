@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from drengine.actions.contract import Absent, InProgress, Present, ProbeResult, StepContext
+from drengine.actions.contract import Absent, InProgress, Kept, Present, ProbeResult, StepContext
 from drengine.errors import GuardError
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec
 from drengine.model.cloud import HsmResource, Operation, OperationState, OperationStatus
+from drengine.model.findings import Findings
 
 RUN_TAG = "drengine-run"
 """The tag by which a run recognises the HSM that it created."""
@@ -34,9 +35,19 @@ class BaseAction:
         del status
         return {}
 
+    async def may_undo(self, ctx: StepContext) -> Kept | None:
+        """Keep the effect: most lie inside the target HSM and go with it."""
+        del ctx
+        return Kept("it lies inside the target HSM, or does no harm")
+
     async def undo(self, ctx: StepContext) -> Operation | JsonObject:
         """Refuse: this action has no way back."""
         raise GuardError(f"{self.spec.name} cannot be undone (step {ctx.step})")
+
+    async def verify_undone(self, ctx: StepContext) -> Findings:
+        """Say nothing: nothing was undone."""
+        del ctx
+        return ()
 
 
 async def known_operation(ctx: StepContext, action: BaseAction) -> ProbeResult | None:

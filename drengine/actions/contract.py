@@ -141,6 +141,13 @@ class Verified:
     more: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An effect that a rollback leaves where it is."""
+
+    why: str
+
+
 class Action(Protocol):
     """One verb of the catalogue."""
 
@@ -169,8 +176,20 @@ class Action(Protocol):
         """Read the truth back."""
         ...
 
+    async def may_undo(self, ctx: StepContext) -> Kept | None:
+        """Say why the effect stays, or None where it can be taken away; read only.
+
+        Raises:
+            GuardError: taking it away would do harm now.
+        """
+        ...
+
     async def undo(self, ctx: StepContext) -> Operation | JsonObject:
-        """Take the effect away, where that is possible."""
+        """Take the effect away."""
+        ...
+
+    async def verify_undone(self, ctx: StepContext) -> Findings:
+        """Read back whether the effect is gone."""
         ...
 
     def manual(self, ctx: StepContext) -> str:

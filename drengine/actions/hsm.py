@@ -10,6 +10,7 @@ from drengine.actions.base import RUN_TAG, BaseAction, known_operation, our_targ
 from drengine.actions.contract import (
     Absent,
     Busy,
+    Kept,
     Present,
     ProbeResult,
     StepContext,
@@ -17,12 +18,12 @@ from drengine.actions.contract import (
     Verified,
 )
 from drengine.actions.documents import inventory_of
-from drengine.actions.names import hsm_uri
+from drengine.actions.names import host_of, hsm_uri
 from drengine.errors import GuardError, NotAuthorized
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import HsmResource, NewHsm, Operation, RoleAssignment
-from drengine.model.findings import block, ok
+from drengine.model.findings import Findings, block, ok
 
 CRYPTO_SERVICE_USER: Final = "33413926-3206-4cdd-b39a-83574fe37a17"
 """Managed HSM Crypto Service Encryption User: what an instance's identity needs."""
@@ -112,6 +113,38 @@ class CreateHsm(BaseAction):
             else ok("hsm-created", f"{hsm.name} is provisioned in {hsm.location} as asked")
         )
         return Verified((finding,), _hsm_outputs(hsm), {"resource": hsm.to_json()})
+
+    async def may_undo(self, ctx: StepContext) -> Kept | None:
+        """Allow the delete of our own HSM that nothing uses.
+
+        Raises:
+            GuardError: an instance has one of its keys linked.
+        """
+        hsm = await target_hsm(ctx)
+        if hsm is None:
+            return Kept("it does not exist")
+        if hsm.tags.get(RUN_TAG) != ctx.root:
+            return Kept(f"{hsm.name} is not this run's")
+        host = host_of(hsm.uri)
+        for instance in await ctx.cloud.sql.instances():
+            if any(host_of(key.uri) == host for key in await ctx.cloud.sql.keys(instance.id)):
+                raise GuardError(
+                    f"deleting {hsm.name}: instance {instance.name} has a key of it linked; its"
+                    " databases would become inaccessible. Nothing was deleted",
+                    hint="Point the instance elsewhere first, then roll back again.",
+                )
+        return None
+
+    async def verify_undone(self, ctx: StepContext) -> Findings:
+        """Read that it is gone, or only soft-deleted any more."""
+        hsm = await target_hsm(ctx)
+        if hsm is not None:
+            state = hsm.provisioning_state
+            return (block("hsm-deleted", f"{hsm.name} is still there: {state}"),)
+        name = str(ctx.inputs["target_hsm"])
+        deleted = await ctx.cloud.hsms.find_deleted(name)
+        until = f", soft-deleted until {deleted.scheduled_purge_date}" if deleted else ""
+        return (ok("hsm-deleted", f"{name} is deleted{until}; drengine never purges by itself"),)
 
     async def undo(self, ctx: StepContext) -> Operation | JsonObject:
         """Soft-delete the HSM that this run created."""

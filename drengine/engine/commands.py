@@ -75,7 +75,41 @@ class RunChild:
     name: str
 
 
-Command = Append | Check | Probe | Send | Observe | Poll | Verify | RequestGate | RunChild
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """Make the intent durable, then take a step's effect away, once."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class PollUndo:
+    """Ask where the undoing stands."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckUndo:
+    """Read back whether the effect is gone."""
+
+    step: str
+
+
+Command = (
+    Append
+    | Check
+    | Probe
+    | Send
+    | Observe
+    | Poll
+    | Verify
+    | RequestGate
+    | RunChild
+    | Undo
+    | PollUndo
+    | CheckUndo
+)
 
 
 class Rest(StrEnum):
@@ -88,6 +122,7 @@ class Rest(StrEnum):
     UNKNOWN = "unknown outcome"
     PAUSED = "paused"
     CANCELLED = "cancelled"
+    ROLLED_BACK = "rolled back"
     INTERRUPTED = "interrupted"
 
 

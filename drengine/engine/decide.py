@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from drengine.engine.commands import (
@@ -31,6 +31,8 @@ from drengine.engine.commands import (
 )
 from drengine.engine.retry import next_attempt_ms
 from drengine.engine.scope import items_of, scope_of
+from drengine.engine.session import Session
+from drengine.engine.undoing import decide_undo
 from drengine.errors import DrError
 from drengine.model.canonical import Json
 from drengine.model.catalogue import ActionSpec, Repeat
@@ -43,21 +45,6 @@ from drengine.runbook.expressions import evaluate, resolve
 
 LOOKS_NEEDED: Final = 2
 """An effect may become visible late: one "absent" after a lost answer proves nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What only this process knows.
-
-    Attributes:
-        busy: steps and children (`step/name`) under way right now.
-        parked: children that came to rest in this session, with why.
-        stopping: whether a person asked the process to end.
-    """
-
-    busy: frozenset[str] = frozenset()
-    parked: Mapping[str, Rest] = field(default_factory=dict)
-    stopping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +93,8 @@ def decide(
     now_ms: int,
 ) -> Decision:
     """Return what is to be done now, when to ask again, or why the run rests."""
+    if state.status is RunStatus.ROLLING_BACK:
+        return decide_undo(runbook, state, session, now_ms)
     case = _Case(runbook, part, specs, state, session, now_ms, scope_of(state, part))
     commands: list[Command] = []
     wakes: list[int] = []
@@ -259,7 +248,7 @@ def _verifying(case: _Case, step: Step, st: StepState) -> _Next:
 
 def _awaiting_approval(case: _Case, step: Step, st: StepState) -> _Next:
     del case
-    if step.gate is None or st.gate is None or len(st.gate.approvers) < step.gate.approvals:
+    if step.gate is None or st.gate is None or not st.gate.suffices(step.gate.approvals):
         return _NOTHING
     body = {"step": step.id, "outputs": {"approvers": list(st.gate.approvers)}}
     return _Next((Append(step.id, R.STEP_SUCCEEDED, body),))

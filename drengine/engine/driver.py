@@ -10,27 +10,30 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from drengine.engine.chain import Chain
 from drengine.engine.commands import (
     Append,
     Check,
+    CheckUndo,
     Command,
     Decision,
     Observe,
     Poll,
+    PollUndo,
     Probe,
     RequestGate,
     Rest,
     RunChild,
     Send,
+    Undo,
     Verify,
 )
-from drengine.engine.decide import Session, decide
+from drengine.engine.decide import decide
 from drengine.engine.genesis import create_run, part_of
 from drengine.engine.inbox import absorb
 from drengine.engine.perform import (
@@ -43,7 +46,9 @@ from drengine.engine.perform import (
     send,
     verify,
 )
+from drengine.engine.perform_undo import check_undo, poll_undo, undo
 from drengine.engine.scope import items_of, scope_of
+from drengine.engine.session import Session
 from drengine.engine.world import World
 from drengine.model.ids import RunId, child_id
 from drengine.model.records import RecordType as R
@@ -55,6 +60,19 @@ from drengine.runbook.inputs import bind_child_inputs
 _STOP_GRACE_SECONDS = 1.5
 """After a signal to stop, what is under way may still end; then it is left to the resume."""
 
+
+_PERFORMERS: Final[Mapping[type[Command], Callable[[Bench, str], Coroutine[Any, Any, None]]]] = {
+    Check: check,
+    Probe: probe,
+    Send: send,
+    Observe: observe_step,
+    Poll: poll,
+    Verify: verify,
+    RequestGate: request_gate,
+    Undo: undo,
+    PollUndo: poll_undo,
+    CheckUndo: check_undo,
+}
 
 _PASSED_ON = {
     R.RUN_PAUSED: "pause",
@@ -142,26 +160,10 @@ class _Driver:
         self._tasks[name] = asyncio.create_task(work, name=name)
 
     def _work(self, command: Command) -> tuple[str, Coroutine[Any, Any, None]]:
-        bench = self._bench
-        match command:
-            case Check(step):
-                return step, check(bench, step)
-            case Probe(step):
-                return step, probe(bench, step)
-            case Send(step):
-                return step, send(bench, step)
-            case Observe(step):
-                return step, observe_step(bench, step)
-            case Poll(step):
-                return step, poll(bench, step)
-            case Verify(step):
-                return step, verify(bench, step)
-            case RequestGate(step):
-                return step, request_gate(bench, step)
-            case RunChild(step, name):
-                return f"{step}/{name}", self._run_child(step, name)
-            case Append():
-                raise TypeError("an append is not work")
+        if isinstance(command, RunChild):
+            name = f"{command.step}/{command.name}"
+            return name, self._run_child(command.step, command.name)
+        return command.step, _PERFORMERS[type(command)](self._bench, command.step)
 
     def _collect(self) -> None:
         for name, task in list(self._tasks.items()):
@@ -210,6 +212,8 @@ class _Driver:
         state = self._chain.state
         if rest is Rest.DONE and not state.status.is_over:
             self._chain.append(R.RUN_FINISHED, body)
+        elif rest is Rest.ROLLED_BACK:
+            self._chain.append(R.RUN_ROLLED_BACK, body)
         elif rest is Rest.WAITING and state.status is not RunStatus.WAITING:
             self._chain.append(R.RUN_WAITING, body)
         elif rest in (Rest.FAILED, Rest.REFUSED, Rest.UNKNOWN, Rest.INTERRUPTED):

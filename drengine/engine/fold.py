@@ -14,12 +14,21 @@ from dataclasses import replace
 from typing import Any, Final
 
 from drengine.engine.machine import AFTER_OPENING, TRIGGERS, next_status
+from drengine.engine.undoing import UNDO_ROWS, undone
 from drengine.errors import JournalDamaged
 from drengine.model.cloud import Operation
 from drengine.model.ids import RunId
 from drengine.model.records import Head, Record
 from drengine.model.records import RecordType as R
-from drengine.model.run import ChildState, GateState, RunState, RunStatus, StepState, StepStatus
+from drengine.model.run import (
+    ChildState,
+    GateState,
+    RunState,
+    RunStatus,
+    StepState,
+    StepStatus,
+    UndoStatus,
+)
 from drengine.model.runbook import RunClass
 
 
@@ -70,6 +79,9 @@ def apply(state: RunState, record: Record) -> RunState:
             changed["steps"][name] = _moved(_step(state, name, record), record)
         if state.status is RunStatus.WAITING:
             changed["status"] = RunStatus.RUNNING
+    elif record.type in UNDO_ROWS:
+        step = _step(state, body["step"], record)
+        changed["steps"] = {**state.steps, step.id: undone(step, record)}
     elif change := _RUN_CHANGES.get(record.type):
         changed.update(change(state, body, record))
     return replace(state, **changed)
@@ -176,7 +188,7 @@ def _succeeded(step: StepState, body: Mapping[str, Any], record: Record) -> Chan
 
 def _gate_requested(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     return {
-        "gate": GateState(record.seq, body["digest"], body["facts"]),
+        "gate": GateState(record.seq, body["digest"], body["facts"], sha256=record.sha256),
         "began_ms": _first_began(step, record),
         "reopened": False,
         "error": None,
@@ -187,7 +199,14 @@ def _gate_approved(step: StepState, body: Mapping[str, Any], record: Record) -> 
     gate = step.gate
     if gate is None or body["request_seq"] != gate.seq or record.actor in gate.approvers:
         return {}
-    return {"gate": replace(gate, approvers=(*gate.approvers, record.actor))}
+    ends = [ms for ms in (gate.expires_ms, body.get("expires")) if ms is not None]
+    approved = replace(
+        gate,
+        approvers=(*gate.approvers, record.actor),
+        expires_ms=min(ends, default=None),
+        break_glass=gate.break_glass or body.get("break_glass") is True,
+    )
+    return {"gate": approved}
 
 
 def _marked(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
@@ -325,24 +344,34 @@ def _noted(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
 def _opened(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
     del body, record
     steps = {name: _reopened(step) for name, step in state.steps.items()}
-    status = state.status if state.status in _KEPT_AT_OPENING else RunStatus.RUNNING
+    running = RunStatus.ROLLING_BACK if state.rolling_back else RunStatus.RUNNING
+    status = state.status if state.status in _KEPT_AT_OPENING else running
     return {"steps": steps, "status": status, "openings": state.openings + 1}
 
 
 def _reopened(step: StepState) -> StepState:
+    if step.undo is UndoStatus.REFUSED:
+        return replace(step, reopened=True)
     if step.status in (StepStatus.FAILED, StepStatus.REFUSED):
         return replace(step, reopened=True, failures=0)
     return replace(step, status=AFTER_OPENING.get(step.status, step.status), not_before_ms=0)
 
 
-_KEPT_AT_OPENING = (RunStatus.PAUSED, RunStatus.CANCELLED, RunStatus.FINISHED)
+_KEPT_AT_OPENING = (
+    RunStatus.PAUSED,
+    RunStatus.CANCELLED,
+    RunStatus.FINISHED,
+    RunStatus.ROLLING_BACK,
+    RunStatus.ROLLED_BACK,
+)
 
 
 def _rests(status: RunStatus) -> RunChange:
     def change(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
         finished = record.at_ms if status.is_over else state.finished_ms
         reasons = tuple(str(reason) for reason in body.get("for", ()))
-        return {"status": status, "waiting_for": reasons, "finished_ms": finished}
+        changes = {"status": status, "waiting_for": reasons, "finished_ms": finished}
+        return changes | ({"rolling_back": True} if status is RunStatus.ROLLING_BACK else {})
 
     return change
 
@@ -356,4 +385,6 @@ _RUN_CHANGES: Final[Mapping[R, RunChange]] = {
     R.RUN_CONTINUED: _rests(RunStatus.RUNNING),
     R.RUN_CANCELLED: _rests(RunStatus.CANCELLED),
     R.RUN_FINISHED: _rests(RunStatus.FINISHED),
+    R.RUN_ROLLBACK: _rests(RunStatus.ROLLING_BACK),
+    R.RUN_ROLLED_BACK: _rests(RunStatus.ROLLED_BACK),
 }

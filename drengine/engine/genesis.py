@@ -75,5 +75,7 @@ def create_run(
         "initiator": initiator,
         "tool": dict(tool),
     }
+    if world.approvers:
+        body["approvers"] = world.approvers
     record = draft(world, RecordType.RUN_CREATED, body, actor=initiator)
     world.store.create(run, runbook.title, str(world.plan.run_class), record)

@@ -17,9 +17,10 @@ from drengine.errors import JournalDamaged
 from drengine.model.findings import all_hold
 from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
-from drengine.model.run import StepState
+from drengine.model.run import GateState, RunState, StepState
 from drengine.model.run import StepStatus as S
-from drengine.model.runbook import Runbook, RunClass, Step, StepKind
+from drengine.model.runbook import Runbook, Step, StepKind
+from drengine.trust.approval import Asked, Terms
 
 
 def absorb(world: World, chain: Chain, runbook: Runbook) -> tuple[R, ...]:
@@ -47,7 +48,8 @@ class _Letter:
     step: Step
     st: StepState
     signal: Signal
-    run_class: RunClass
+    runbook: Runbook
+    asked: RunState
 
     def refused(self, why: str, **more: object) -> Outcome:
         return _ignored(self.signal, why, **more)
@@ -65,7 +67,7 @@ def _record_of(world: World, chain: Chain, runbook: Runbook, signal: Signal) -> 
     take = _STEP_SIGNALS.get(signal.kind)
     if st is None or take is None:
         return _ignored(signal, "no such step or kind of signal")
-    return take(_Letter(world, runbook.step(st.id), st, signal, chain.state.run_class))
+    return take(_Letter(world, runbook.step(st.id), st, signal, runbook, chain.state))
 
 
 def _ignored(signal: Signal, why: str, **more: object) -> Outcome:
@@ -87,6 +89,10 @@ def _decision(letter: _Letter) -> Outcome:
         "role": signal.body.get("role", ""),
         "sent_at": signal.at_ms,
     }
+    refusal, signed = _signed(letter, gate)
+    if refusal:
+        return letter.refused(refusal)
+    body |= signed
     if signal.kind == "approve":
         return R.GATE_APPROVED, body
     why = body["reason"] or "no reason given"
@@ -98,6 +104,82 @@ def _decision(letter: _Letter) -> Outcome:
         "exit_code": 8,
     }
     return R.GATE_REJECTED, body
+
+
+def _signed(letter: _Letter, gate: GateState) -> tuple[str, dict[str, Any]]:
+    """Judge a decision's signature; return why it does not count, and what to record of it."""
+    world, signal = letter.world, letter.signal
+    urgent = signal.body.get("break_glass") is True
+    if world.judge is None:
+        allowed = letter.step.gate is not None and letter.step.gate.break_glass
+        if urgent and not (allowed and signal.body.get("reason")):
+            return "break-glass needs a runbook that allows it, and a reason", {}
+        return "", {"break_glass": True} if urgent else {}
+    envelope = signal.body.get("envelope")
+    judged = world.judge(envelope, _terms(letter, gate))
+    approval, person = judged.approval, judged.person
+    if judged.why or approval is None or person is None:
+        return judged.why, {}
+    if (approval.decision, person.actor) != (signal.kind, signal.actor):
+        return f"it is signed as {approval.decision} of {person.actor}", {}
+    if approval.nonce != signal.id:
+        return "its nonce is not the signal's id: it was sent before in another cover", {}
+    if (approval.role, approval.reason) != (signal.body.get("role"), signal.body.get("reason")):
+        return "role or reason are not those that were signed", {}
+    signed = {"envelope": envelope, "signer": judged.keyid, "expires": approval.expires_ms}
+    return "", {**signed, "break_glass": True} if approval.break_glass else signed
+
+
+def _terms(letter: _Letter, gate: GateState) -> Terms:
+    asked, spec = letter.asked, letter.step.gate
+    return Terms(
+        asked=Asked(
+            run=asked.run,
+            plan=asked.genesis["plan"],
+            run_class=str(asked.run_class),
+            lab=asked.genesis["cloud"]["lab"] is True,
+            step=letter.step.id,
+            seq=gate.seq,
+            digest=gate.digest,
+            sha256=gate.sha256,
+            facts=gate.facts,
+        ),
+        roles=spec.roles if spec else (),
+        break_glass=spec is not None and spec.break_glass,
+        initiator=str(asked.genesis["initiator"]),
+        at_ms=letter.world.clock.now_ms(),
+    )
+
+
+_UNSENT: Final = (S.PENDING, S.PROBING, S.CHECKING, S.CLEARED, S.FAILED, S.REFUSED)
+
+
+def _withdrawal(letter: _Letter) -> Outcome:
+    """Take an approval back, as long as nothing has been sent that needs it."""
+    gate, signal = letter.st.gate, letter.signal
+    if letter.st.status not in (S.AWAITING_APPROVAL, S.SUCCEEDED) or gate is None:
+        return letter.refused(letter.in_status())
+    if signal.actor not in gate.approvers:
+        return letter.refused(f"{signal.actor} did not approve this request")
+    states = letter.asked.steps
+    late = [
+        step.id
+        for step in letter.runbook.steps
+        if letter.step.id in step.needs and states[step.id].status not in _may_stop(step)
+    ]
+    if late:
+        return letter.refused(f"too late: {', '.join(late)} has begun")
+    refusal, signed = _signed(letter, gate)
+    if refusal:
+        return letter.refused(refusal)
+    reason = signal.body.get("reason", "")
+    why = f"withdrawn by {signal.actor}: {reason or 'no reason given'}"
+    return R.GATE_VOIDED, {"step": letter.step.id, "why": why, **signed}
+
+
+def _may_stop(step: Step) -> tuple[S, ...]:
+    # A fan-out has no last look at its gates; what only reads needs no approval to stop for.
+    return (S.PENDING,) if step.kind is StepKind.RUNBOOK else _UNSENT
 
 
 def _delivery(letter: _Letter) -> Outcome:
@@ -137,7 +219,7 @@ def _attachment(letter: _Letter) -> Outcome:
         data = letter.world.store.get_object(str(body.get("sha256")))
     except JournalDamaged as error:
         return letter.refused(error.message)
-    found = check(data, letter.st.expects, letter.run_class)
+    found = check(data, letter.st.expects, letter.asked.run_class)
     listed = [finding.to_json() for finding in found.findings]
     if not all_hold(found.findings):
         return letter.refused("the attached document does not fit", findings=listed)
@@ -202,11 +284,13 @@ _RUN_SIGNALS: Final[Mapping[str, R]] = {
     "cancel": R.RUN_CANCELLED,
     "pause": R.RUN_PAUSED,
     "continue": R.RUN_CONTINUED,
+    "rollback": R.RUN_ROLLBACK,
 }
 
 _STEP_SIGNALS: Final[Mapping[str, Callable[[_Letter], Outcome]]] = {
     "approve": _decision,
     "reject": _decision,
+    "withdraw": _withdrawal,
     "deliver": _delivery,
     "attach": _attachment,
     "resolve": _resolution,

@@ -34,7 +34,7 @@ from drengine.model.findings import Findings, all_hold
 from drengine.model.ids import RunId
 from drengine.model.plan import PlanPart
 from drengine.model.records import RecordType as R
-from drengine.model.run import StepState
+from drengine.model.run import StepState, StepStatus
 from drengine.model.runbook import Runbook, Step
 from drengine.rules.contract import RuleContext
 from drengine.runbook.expressions import resolve
@@ -93,7 +93,8 @@ def error_body(error: DrError) -> dict[str, Any]:
     return body
 
 
-def _with(body: dict[str, Any], exchanges: list[Exchange]) -> dict[str, Any]:
+def with_exchanges(body: dict[str, Any], exchanges: list[Exchange]) -> dict[str, Any]:
+    """Return a record's body with the exchanges that led to it."""
     if exchanges:
         body["exchanges"] = [exchange.to_json() for exchange in exchanges]
     return body
@@ -133,7 +134,7 @@ def _fail(bench: Bench, step_id: str, error: DrError, exchanges: list[Exchange])
     if isinstance(error, JournalError):
         raise error
     body = {"step": step_id, "error": error_body(error)}
-    bench.chain.append(R.STEP_FAILED, _with(body, exchanges))
+    bench.chain.append(R.STEP_FAILED, with_exchanges(body, exchanges))
 
 
 async def check(bench: Bench, step_id: str) -> None:
@@ -147,7 +148,7 @@ async def check(bench: Bench, step_id: str) -> None:
             return
     body: dict[str, Any] = {"step": step_id, "findings": [f.to_json() for f in findings]}
     if all_hold(findings):
-        bench.chain.append(R.GUARDS_HELD, _with(body, exchanges))
+        bench.chain.append(R.GUARDS_HELD, with_exchanges(body, exchanges))
         return
     blocking = [finding for finding in findings if not finding.holds]
     body["error"] = {
@@ -157,7 +158,7 @@ async def check(bench: Bench, step_id: str) -> None:
         "hint": " ".join(f.advice for f in blocking if f.advice),
         "exit_code": 8,
     }
-    bench.chain.append(R.GUARDS_REFUSED, _with(body, exchanges))
+    bench.chain.append(R.GUARDS_REFUSED, with_exchanges(body, exchanges))
 
 
 async def probe(bench: Bench, step_id: str) -> None:
@@ -171,7 +172,7 @@ async def probe(bench: Bench, step_id: str) -> None:
             _probe_failed(bench, step_id, error, exchanges)
             return
     kind, body = _probe_record(bench, step, st, result)
-    bench.chain.append(kind, _with({"step": step_id, **body}, exchanges))
+    bench.chain.append(kind, with_exchanges({"step": step_id, **body}, exchanges))
 
 
 def _probe_failed(bench: Bench, step_id: str, error: DrError, exchanges: list[Exchange]) -> None:
@@ -180,7 +181,7 @@ def _probe_failed(bench: Bench, step_id: str, error: DrError, exchanges: list[Ex
         # A look that fails decides nothing: the doubt stays, and the next look comes later.
         again = bench.world.clock.now_ms() + 15_000
         body = {"step": step_id, "why": error.message, "not_before": again}
-        bench.chain.append(R.PROBE_BUSY, _with(body, exchanges))
+        bench.chain.append(R.PROBE_BUSY, with_exchanges(body, exchanges))
         return
     _fail(bench, step_id, error, exchanges)
 
@@ -238,8 +239,11 @@ async def send(bench: Bench, step_id: str) -> None:
             _fail(bench, step_id, error, exchanges)
             return
     if drift is not None:
-        bench.chain.append(R.STEP_HELD, _with({"step": step_id, "why": drift[1]}, exchanges))
-        bench.chain.append(R.GATE_VOIDED, {"step": drift[0], "why": drift[1]})
+        bench.chain.append(
+            R.STEP_HELD, with_exchanges({"step": step_id, "why": drift[1]}, exchanges)
+        )
+        if bench.chain.state.steps[drift[0]].status is StepStatus.SUCCEEDED:
+            bench.chain.append(R.GATE_VOIDED, {"step": drift[0], "why": drift[1]})
         return
     intent = {
         "step": step_id,
@@ -251,7 +255,7 @@ async def send(bench: Bench, step_id: str) -> None:
     bench.chain.append(R.INTENT, intent)
     with bench.world.collect() as exchanges:
         kind, body = await _answer(bench, step_id, ctx, exchanges)
-    bench.chain.append(kind, _with({"step": step_id, **body}, exchanges))
+    bench.chain.append(kind, with_exchanges({"step": step_id, **body}, exchanges))
 
 
 async def _answer(
@@ -287,8 +291,12 @@ async def _drifted_gate(bench: Bench, step: Step) -> tuple[str, str] | None:
     """Return the gate whose facts are no longer those approved, with what changed."""
     for gate_step in gates_of(step, bench.runbook):
         st = bench.chain.state.steps[gate_step.id]
-        if gate_step.gate is None or st.gate is None:
+        if gate_step.gate is None:
             continue
+        if st.gate is None or st.status is not StepStatus.SUCCEEDED:
+            return gate_step.id, "not approved any more"
+        if st.gate.expires_ms is not None and bench.world.clock.now_ms() > st.gate.expires_ms:
+            return gate_step.id, f"the approval of {gate_step.id} has expired"
         facts, _ = await observe(bench, gate_step.id, gate_step.gate.facts)
         changed = [name for name, fact in facts.items() if fact != st.gate.facts.get(name)]
         if changed:
@@ -308,7 +316,9 @@ async def observe_step(bench: Bench, step_id: str) -> None:
             return
     if isinstance(outputs, Operation):
         raise TypeError(f"{step.action} only reads, yet it started an operation")
-    bench.chain.append(R.ANSWER_DONE, _with({"step": step_id, "outputs": outputs}, exchanges))
+    bench.chain.append(
+        R.ANSWER_DONE, with_exchanges({"step": step_id, "outputs": outputs}, exchanges)
+    )
 
 
 async def poll(bench: Bench, step_id: str) -> None:
@@ -329,7 +339,7 @@ async def poll(bench: Bench, step_id: str) -> None:
             _fail(bench, step_id, error, exchanges)
             return
     kind, body = _poll_record(bench, step, st, status)
-    bench.chain.append(kind, _with({"step": step_id, **body}, exchanges))
+    bench.chain.append(kind, with_exchanges({"step": step_id, **body}, exchanges))
 
 
 def _poll_record(
@@ -413,13 +423,13 @@ async def verify(bench: Bench, step_id: str) -> None:
     if all_hold(findings) and "could_not_read" not in evidence:
         body["outputs"] = dict(outputs)
         kind = R.PART_DONE if more else R.STEP_SUCCEEDED
-        bench.chain.append(kind, _with(body, exchanges))
+        bench.chain.append(kind, with_exchanges(body, exchanges))
     elif now - st.entered_ms < settle_ms:
         body["not_before"] = now + again_ms
-        bench.chain.append(R.VERIFY_MISSED, _with(body, exchanges))
+        bench.chain.append(R.VERIFY_MISSED, with_exchanges(body, exchanges))
     else:
         body["error"] = _verify_error(findings)
-        bench.chain.append(R.STEP_FAILED, _with(body, exchanges))
+        bench.chain.append(R.STEP_FAILED, with_exchanges(body, exchanges))
 
 
 def _verify_error(findings: Findings) -> Mapping[str, Any]:
@@ -456,5 +466,7 @@ async def request_gate(bench: Bench, step_id: str) -> None:
         "approvals": gate.approvals,
         "roles": list(gate.roles),
     }
+    if gate.break_glass:
+        shown["break_glass"] = True
     shown["digest"] = digest(shown)
-    bench.chain.append(R.GATE_REQUESTED, _with(shown, exchanges))
+    bench.chain.append(R.GATE_REQUESTED, with_exchanges(shown, exchanges))

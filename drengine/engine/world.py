@@ -17,9 +17,13 @@ from drengine.model.records import Record
 from drengine.model.run import RunState
 from drengine.model.runbook import Runbook
 from drengine.model.secret import Secret
+from drengine.trust.approval import Judged, Terms
 
 Listener = Callable[[RunState, Record], None]
 """Called after each record is durable and folded; for progress only."""
+
+Judge = Callable[[object, Terms], Judged]
+"""Judges a signed decision: `(envelope, what the gate asks)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,9 @@ class World:
         secret: a reference's text -> the secret.
         waits_for_people: keep the process and look into the inbox, instead of a clean stop.
         inbox_ms: how often, in wall milliseconds, the inbox is looked into.
+        judge: says whether a signed decision counts; None where the run was started without a
+            register of approvers.
+        approvers: digest of that register, for record 0; empty where there is none.
     """
 
     plan: Plan
@@ -46,6 +53,8 @@ class World:
     listener: Listener
     waits_for_people: bool = False
     inbox_ms: int = 200
+    judge: Judge | None = None
+    approvers: str = ""
 
     @property
     def specs(self) -> Mapping[str, ActionSpec]:

@@ -26,6 +26,8 @@ class RecordType(StrEnum):
     RUN_PAUSED = "run.paused"
     RUN_CONTINUED = "run.continued"
     RUN_CANCELLED = "run.cancelled"
+    RUN_ROLLBACK = "run.rollback"  # a person wants it undone
+    RUN_ROLLED_BACK = "run.rolled_back"
     RUN_FINISHED = "run.finished"  # verdict
     RUN_IMPORTED = "run.imported"  # taken over by another host from an export
     NOTE = "note"  # a fact worth evidence that moves nothing
@@ -59,6 +61,13 @@ class RecordType(StrEnum):
     OUTCOME_FOUND = "outcome.found"  # a person says: it happened
     OUTCOME_ABSENT = "outcome.absent"  # a person says: it did not
     DOUBT_CLEARED = "doubt.cleared"
+    # undoing, in reverse order, only what may have had an effect
+    UNDO_INTENT = "undo.intent"
+    UNDO_ANSWERED = "undo.answered"
+    UNDO_POLLED = "undo.polled"
+    UNDO_DONE = "undo.done"  # read back: it is gone
+    UNDO_KEPT = "undo.kept"  # it stays, with the reason
+    UNDO_REFUSED = "undo.refused"
     # people
     GATE_REQUESTED = "gate.requested"
     GATE_APPROVED = "gate.approved"
@@ -144,7 +153,7 @@ class Signal:
 
     Attributes:
         id: unique; the fold ignores a signal id it has already seen.
-        kind: approve, reject, deliver, cancel, pause, continue, resolve, skip, mark.
+        kind: approve, reject, deliver, cancel, pause, continue, resolve, skip, mark, rollback.
         actor: who sent it (see `Draft.actor`).
         body: what it says.
         at_ms: when it was sent, by the sender's clock.

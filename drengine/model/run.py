@@ -58,11 +58,30 @@ class RunStatus(StrEnum):
     PAUSED = "paused"
     CANCELLED = "cancelled"
     FINISHED = "finished"
+    ROLLING_BACK = "rolling back"
+    ROLLED_BACK = "rolled back"
 
     @property
     def is_over(self) -> bool:
         """Whether nothing will ever be appended to decide on."""
-        return self in (RunStatus.CANCELLED, RunStatus.FINISHED)
+        return self in (RunStatus.CANCELLED, RunStatus.FINISHED, RunStatus.ROLLED_BACK)
+
+
+class UndoStatus(StrEnum):
+    """How far a step has been undone."""
+
+    NONE = ""
+    SENDING = "undo sent"
+    RUNNING = "undo running"
+    CHECKING = "undo to be read back"
+    DONE = "undone"
+    KEPT = "kept"
+    REFUSED = "undo refused"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more is to be undone here."""
+        return self in (UndoStatus.DONE, UndoStatus.KEPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +92,22 @@ class GateState:
         seq, digest: the request record's place and the digest of its body: what is approved.
         facts: observation name -> facts as shown.
         approvers: actors that approved this request, in order.
+        sha256: hash of the request record's line, which covers every record before it.
+        expires_ms: when the first of the approvals expires; None where none does.
+        break_glass: somebody approved in an emergency for all who were asked.
     """
 
     seq: int
     digest: str
     facts: JsonObject
     approvers: tuple[str, ...] = ()
+    sha256: str = ""
+    expires_ms: int | None = None
+    break_glass: bool = False
+
+    def suffices(self, required: int) -> bool:
+        """Whether so many approvals are enough."""
+        return len(self.approvers) >= (1 if self.break_glass else required)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +135,7 @@ class StepState:
         entered_ms: when the present status was entered.
         began_ms, ended_ms: first begin and last checkpoint, for times in reports.
         error: the last error as `DrError.to_json` gives it, plus `transient`.
+        undo, undo_operation, undo_looks: how far a rollback has come with it.
         marked_by, marked_evidence: who said last that it was done by hand, and the SHA-256 of
             what they showed.
         last_code: the service's code of the last failure; survives the next attempt's begin.
@@ -136,6 +166,9 @@ class StepState:
     last_code: str = ""
     gate: GateState | None = None
     request_seq: int = -1
+    undo: UndoStatus = UndoStatus.NONE
+    undo_operation: Operation | None = None
+    undo_looks: int = 0
     marked_by: str = ""
     marked_evidence: str = ""
     expects: JsonObject = field(default_factory=dict)
@@ -162,6 +195,7 @@ class RunState:
         genesis: body of record 0.
         signals: ids of signals already in the chain.
         openings: how often a process took the run.
+        rolling_back: whether a person asked for a rollback; nothing new is begun any more.
         waiting_for: what the last `run.waiting` or `run.stopped` said.
     """
 
@@ -177,6 +211,7 @@ class RunState:
     last_ms: int = 0
     finished_ms: int | None = None
     waiting_for: tuple[str, ...] = ()
+    rolling_back: bool = False
 
     def outputs(self) -> dict[str, JsonObject]:
         """Return step id -> outputs, for expressions and actions."""

@@ -83,6 +83,7 @@ class Gate:
         facts: names of observations that are read, shown, signed and read again before the send.
         rules: ids of rules whose findings are shown at the gate (for example a lock-out risk).
         ask: the question put to the approver.
+        break_glass: in an emergency one approver with a reason will do, in any role.
     """
 
     approvals: int = 1
@@ -90,6 +91,7 @@ class Gate:
     facts: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     ask: str = ""
+    break_glass: bool = False
 
 
 @dataclass(frozen=True, slots=True)

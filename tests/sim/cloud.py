@@ -78,7 +78,7 @@ class SimCloud:
     def __post_init__(self) -> None:
         self.identity = None
         self.hsms = SimArm(self)
-        self.sql = None
+        self.sql = SimSql()
         self.storage = SimStorage(self)
         self.rows = None
         self.operations = SimOperations(self)
@@ -184,6 +184,25 @@ class SimArm:
             return Operation(OperationKind.ARM, f"https://arm/{job}", job, name)
 
         return cloud.change("update", effect)
+
+    async def start_delete(self, resource_group: str, name: str) -> Operation:
+        del resource_group
+        cloud = self._cloud
+
+        def effect() -> Operation:
+            job = cloud.next_id()
+            cloud.hsms_by_name.pop(name.lower(), None)
+            cloud.jobs[job] = (cloud.now() + 60_000, "arm", "")
+            return Operation(OperationKind.ARM, f"https://arm/{job}", job)
+
+        return cloud.change("delete", effect)
+
+
+class SimSql:
+    """No instance uses the HSM."""
+
+    async def instances(self) -> list[Any]:
+        return []
 
 
 class SimData:

@@ -186,7 +186,7 @@ class MortalStore(MemoryStore):
         kind = drafts[0].type
         self._fate.point(f"append {kind}:before")
         records = super().append(lease, expect, drafts)
-        self._fate.intents += kind is RecordType.INTENT
+        self._fate.intents += kind in (RecordType.INTENT, RecordType.UNDO_INTENT)
         self._fate.point(f"append {kind}:after")
         return records
 
@@ -220,7 +220,9 @@ class Story:
         return self.cloud.ledger.count(name)
 
 
-def simulate(seed: int, fate: Fate | None = None, *, points: int = 420) -> Story:
+def simulate(
+    seed: int, fate: Fate | None = None, *, points: int = 420, roll_back_at: str = ""
+) -> Story:
     """Run one recovery by seed: processes die and are started again until it ends."""
     fate = fate or Fate.of(seed, points)
     disk, elapsed = MemoryDisk(), 0.0
@@ -244,9 +246,11 @@ def simulate(seed: int, fate: Fate | None = None, *, points: int = 420) -> Story
         store.crash()
         rests.append("crash" if outcome is None else str(outcome.rest))
         if outcome is not None:
-            if outcome.rest is Rest.DONE:
+            if outcome.rest in (Rest.DONE, Rest.ROLLED_BACK):
                 return Story(seed, fate, cloud, outcome.state, process + 1, rests, resolved)
-            resolved += _people(MemoryStore(disk), outcome.state, cloud, process)
+            resolved += _people(
+                MemoryStore(disk), outcome.state, cloud, process, roll_back_at=roll_back_at
+            )
     state = fold(MemoryStore(disk).read(run))
     return Story(seed, fate, cloud, state, MAX_PROCESSES, rests, resolved)
 
@@ -301,11 +305,20 @@ def _check_intent(fate: Fate, cloud: SimCloud, name: str) -> None:
     assert fate.intents > len(cloud.ledger), f"{name}: an effect without a durable intent"
 
 
-def _people(store: MemoryStore, state: RunState, cloud: SimCloud, process: int) -> int:
+def _people(
+    store: MemoryStore, state: RunState, cloud: SimCloud, process: int, *, roll_back_at: str
+) -> int:
     """Let the people do what the run waits for; return how many outcomes they resolved."""
     resolved = 0
+    body: dict[str, Any]
+    asked = state.steps.get(roll_back_at)
+    if asked is not None and asked.status is StepStatus.AWAITING_APPROVAL:
+        body = {"reason": "enough"}
+        signal = Signal("rollback-1", state.run, "rollback", "operator:sim", body, EPOCH_MS)
+        store.put_signal(signal)
+        return 0
     for step in state.steps.values():
-        body: dict[str, Any] = {"step": step.id}
+        body = {"step": step.id}
         kind = ""
         if step.status is StepStatus.AWAITING_APPROVAL and step.gate:
             kind, body["request_seq"], body["digest"] = "approve", step.gate.seq, step.gate.digest

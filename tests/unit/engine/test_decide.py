@@ -17,7 +17,8 @@ from drengine.engine.commands import (
     Send,
     Verify,
 )
-from drengine.engine.decide import Session, decide
+from drengine.engine.decide import decide
+from drengine.engine.session import Session
 from drengine.model.catalogue import ActionSpec, Catalogue, Repeat
 from drengine.model.plan import PlanPart
 from drengine.model.records import Head

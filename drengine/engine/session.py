@@ -1,0 +1,23 @@
+"""What only the process that drives a run knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from drengine.engine.commands import Rest
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What only this process knows.
+
+    Attributes:
+        busy: steps and children (`step/name`) under way right now.
+        parked: children that came to rest in this session, with why.
+        stopping: whether a person asked the process to end.
+    """
+
+    busy: frozenset[str] = frozenset()
+    parked: Mapping[str, Rest] = field(default_factory=dict)
+    stopping: bool = False
