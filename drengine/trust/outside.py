@@ -1,0 +1,127 @@
+"""Signatures made and checked by other programs: ssh-keygen -Y and openssl cms.
+
+For approvers whose key is an SSH key (a FIDO2 token's, too) or a smart card's
+certificate. Nothing of a private key passes through here.
+
+Rules: arguments are lists, never a shell's text; every call has a time limit; files lie in
+a folder of their own that only this user may read; the environment is a short fixed one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from drengine.errors import InputFileError
+
+NAMESPACE: Final = "drengine"
+_SECONDS: Final = 20.0
+_SIGNING_SECONDS: Final = 120.0  # a token waits for a finger
+_KEPT: Final = ("PATH", "HOME", "SSH_AUTH_SOCK", "SSH_ASKPASS", "DISPLAY", "OPENSSL_CONF")
+
+
+def ssh_verifies(public: str, signature: bytes, data: bytes) -> bool:
+    """Tell whether `ssh-keygen -Y verify` accepts a signature as this key's."""
+    fields = public.split()[:2]
+    with tempfile.TemporaryDirectory(prefix="drengine-ssh-") as name:
+        folder = Path(name)
+        (folder / "allowed").write_text(
+            f'approver namespaces="{NAMESPACE}" {" ".join(fields)}\n', encoding="ascii"
+        )
+        (folder / "sig").write_bytes(signature)
+        arguments = ["-Y", "verify", "-f", str(folder / "allowed"), "-I", "approver"]
+        arguments += ["-n", NAMESPACE, "-s", str(folder / "sig")]
+        return run(["ssh-keygen", *arguments], data).returncode == 0
+
+
+def ssh_sign(key: Path, data: bytes) -> bytes:
+    """Sign with an SSH key or, where `key` is a public one, with the agent's or token's.
+
+    Raises:
+        InputFileError: ssh-keygen did not sign.
+    """
+    with tempfile.TemporaryDirectory(prefix="drengine-ssh-") as name:
+        file = Path(name) / "statement"
+        file.write_bytes(data)
+        arguments = ["-q", "-Y", "sign", "-f", str(key), "-n", NAMESPACE, str(file)]
+        done = run(["ssh-keygen", *arguments], None, seconds=_SIGNING_SECONDS, terminal=True)
+        made = file.with_suffix(".sig")
+        if done.returncode != 0 or not made.exists():
+            raise InputFileError(f"signing with the SSH key {key}: ssh-keygen did not sign")
+        return made.read_bytes()
+
+
+def cms_verifies(certificate: str, signature: bytes, data: bytes) -> bool:
+    """Tell whether `openssl cms` accepts a detached signature as this certificate's.
+
+    The certificate itself is pinned: no other, and none that the signature brings along.
+    """
+    with tempfile.TemporaryDirectory(prefix="drengine-cms-") as name:
+        folder = Path(name)
+        pinned = folder / "pinned.pem"
+        pinned.write_text(certificate, encoding="ascii")
+        (folder / "sig").write_bytes(signature)
+        (folder / "data").write_bytes(data)
+        arguments = ["cms", "-verify", "-binary", "-inform", "DER", "-in", str(folder / "sig")]
+        arguments += ["-content", str(folder / "data"), "-out", os.devnull, "-nointern"]
+        arguments += ["-certfile", str(pinned), "-CAfile", str(pinned), "-partial_chain"]
+        # Whether the certificate is in its time is judged by the register, at the time of use.
+        arguments += ["-purpose", "any", "-no_check_time"]
+        return run(["openssl", *arguments], None).returncode == 0
+
+
+def cms_sign(certificate: Path, key: str, data: bytes) -> bytes:
+    """Sign with a certificate's key: a file or a `pkcs11:` address of a smart card.
+
+    Raises:
+        InputFileError: openssl did not sign.
+    """
+    with tempfile.TemporaryDirectory(prefix="drengine-cms-") as name:
+        file, made = Path(name) / "statement", Path(name) / "statement.p7s"
+        file.write_bytes(data)
+        arguments = ["cms", "-sign", "-binary", "-md", "sha256", "-outform", "DER"]
+        arguments += ["-in", str(file), "-signer", str(certificate), "-inkey", key]
+        arguments += ["-out", str(made)]
+        done = run(["openssl", *arguments], None, seconds=_SIGNING_SECONDS, terminal=True)
+        if done.returncode != 0 or not made.exists():
+            raise InputFileError(
+                f"signing with the certificate {certificate}: openssl did not sign:"
+                f" {done.stderr.decode('utf-8', 'replace').strip()[:200]}"
+            )
+        return made.read_bytes()
+
+
+def run(
+    command: Sequence[str],
+    data: bytes | None,
+    *,
+    seconds: float = _SECONDS,
+    terminal: bool = False,
+    more: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program to its end.
+
+    Raises:
+        InputFileError: there is no such program, or it did not end in time.
+    """
+    environ = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    try:
+        return subprocess.run(  # noqa: S603 - a fixed program, its arguments as a list
+            list(command),
+            input=data,
+            stdin=None if data is not None or terminal else subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+            env={**environ, "LC_ALL": "C", **(more or {})},
+        )
+    except FileNotFoundError:
+        raise InputFileError(
+            f"the program {command[0]} is not here", hint=f"Install {command[0]}."
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise InputFileError(f"{command[0]} did not end within {seconds:.0f} s") from None
