@@ -112,6 +112,7 @@ def _gate(doc: GateDoc) -> Gate:
         facts=tuple(doc.facts),
         rules=tuple(doc.rules),
         ask=doc.ask,
+        break_glass=doc.break_glass,
     )
 
 

@@ -110,6 +110,9 @@ class GateDoc(_Doc):
     facts: list[str] = Field(default_factory=list, description="Observations that are signed.")
     rules: list[str] = Field(default_factory=list, description="Findings shown at the gate.")
     ask: str = ""
+    break_glass: bool = Field(
+        default=False, description="In an emergency one approver with a reason will do."
+    )
 
 
 class DeliveryDoc(_Doc):
