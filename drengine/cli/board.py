@@ -43,6 +43,8 @@ _RUN_WORDS: Final = {
     RunStatus.PAUSED: ("⏸", "paused", "yellow"),
     RunStatus.CANCELLED: ("✗", "cancelled", "red"),
     RunStatus.FINISHED: ("✓", "finished", "green"),
+    RunStatus.ROLLING_BACK: ("↶", "rolling back", "yellow"),
+    RunStatus.ROLLED_BACK: ("↶", "rolled back", "yellow"),
 }
 _BAR: Final = 10
 _NAME_WIDTH: Final = 30
@@ -179,8 +181,8 @@ def next_commands(family: Family) -> list[str]:
     status, run = family.root.status, family.root_run
     if status is RunStatus.FINISHED:
         return [f"drengine report {run} --out evidence-{run}"]
-    if status is RunStatus.CANCELLED:
-        return [f"drengine report {run} --out evidence-{run}   (a cancelled run is not resumed)"]
+    if status in (RunStatus.CANCELLED, RunStatus.ROLLED_BACK):
+        return [f"drengine report {run} --out evidence-{run}   (a {status} run is not resumed)"]
     found = [text for each in family.states for text in _of_run(family, each)]
     if status is RunStatus.PAUSED:
         found.append(f"drengine continue {run}")

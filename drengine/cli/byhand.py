@@ -115,6 +115,30 @@ def _evidence(path: Path) -> bytes:
     return data
 
 
+@click.command("rollback")
+@run_argument
+@click.option("--reason", required=True, help="Why; it stands in the report.")
+@_name
+@output.output_option
+def rollback_command(*, run: str, reason: str, name: str | None, output_format: str) -> int:
+    """Undo what RUN may have done, as far as that is possible, and end it.
+
+    Only what may have had an effect is undone, the last first, and each is read back. The
+    HSM that the run created is soft-deleted (never purged), unless an instance has one of
+    its keys linked. What stays is named with the reason.
+    """
+    with open_store() as store:
+        found = find_run(store, run)
+        family = read_family(store, RunId(found.partition("/")[0]))
+        if family.states[found].status.is_over:
+            raise InputError(f"run {found} is {family.states[found].status}; nothing was sent")
+        if "/" in found:
+            raise InputError(f"{found} is a child run; only a whole run is rolled back")
+        send(store, found, "rollback", f"operator:{name or user_name()}", {"reason": reason})
+    _tell("rollback", found, "", output_format)
+    return 0
+
+
 @click.command("take-over")
 @run_argument
 @click.option("--reason", required=True, help="Why; it stands in the report.")

@@ -20,10 +20,22 @@ from drengine.cli.plan import auth_option
     type=click.Path(path_type=Path),
     help="The security-domain file: its digest and quorum are noted, nothing is opened.",
 )
+@click.option(
+    "--container-url",
+    default="",
+    help="The container with its backups: they are listed, so that a changed or incomplete one"
+    " is refused later.",
+)
 @auth_option
 @output_option
 def inventory_command(
-    *, hsm: str, out: Path, sd_file: Path | None, auth: str, output_format: str
+    *,
+    hsm: str,
+    out: Path,
+    sd_file: Path | None,
+    container_url: str,
+    auth: str,
+    output_format: str,
 ) -> int:
     """Record keys, roles, canaries, and the databases that depend on HSM.
 
@@ -34,5 +46,10 @@ def inventory_command(
     from drengine.cli.taking import take  # noqa: PLC0415 - loads Azure's libraries
 
     return take(
-        hsm, out, sd_file, "environment" if auth == "environment" else "azure-cli", output_format
+        hsm,
+        out,
+        sd_file,
+        container_url,
+        "environment" if auth == "environment" else "azure-cli",
+        output_format,
     )

@@ -63,6 +63,7 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "resolve": Lazy("people:resolve_command", "Say how an unknown outcome turned out.", DECIDE),
     "skip": Lazy("byhand:skip_command", "Leave a step out, with a reason.", DECIDE),
     "mark-done": Lazy("byhand:mark_done_command", "Say that a step was done by hand.", DECIDE),
+    "rollback": Lazy("byhand:rollback_command", "Undo what a run has done, and end it.", DECIDE),
     "take-over": Lazy("byhand:take_over_command", "End the process that holds a run.", DECIDE),
     "pause": Lazy("people:pause_command", "Let a run begin nothing new.", DECIDE),
     "continue": Lazy("people:continue_command", "Take back a pause.", DECIDE),

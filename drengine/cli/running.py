@@ -54,6 +54,7 @@ EXIT_OF: Final[Mapping[Rest, int]] = {
     Rest.CANCELLED: 4,
     Rest.REFUSED: 8,
     Rest.UNKNOWN: 12,
+    Rest.ROLLED_BACK: 11,
     Rest.INTERRUPTED: 130,
 }
 OBJECTIVE_MISSED: Final = 10
@@ -221,6 +222,8 @@ def _verdict(
     state = family.root
     if state.status is RunStatus.FINISHED:
         return _of_evidence(store, family)
+    if state.status is RunStatus.ROLLED_BACK:
+        return EXIT_OF[Rest.ROLLED_BACK], ""
     if outcome is None:
         return EXIT_OF[Rest.CANCELLED] if state.status.is_over else interrupted, ""
     return interrupted if outcome.rest is Rest.INTERRUPTED else EXIT_OF[outcome.rest], ""

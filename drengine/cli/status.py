@@ -27,6 +27,7 @@ _WIDE: Final = 240
 _RESTS: Final = {
     RunStatus.FINISHED: 0,
     RunStatus.CANCELLED: 4,
+    RunStatus.ROLLED_BACK: 11,
     RunStatus.STOPPED: 4,
     RunStatus.PAUSED: 5,
     RunStatus.WAITING: 5,

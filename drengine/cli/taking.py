@@ -19,16 +19,23 @@ from drengine.cli.writing import read_bounded, write_private
 from drengine.model.canonical import sha256_hex
 
 
-def take(hsm: str, out: Path, sd_file: Path | None, auth: AuthKind, output_format: str) -> int:
+def take(
+    hsm: str,
+    out: Path,
+    sd_file: Path | None,
+    container_url: str,
+    auth: AuthKind,
+    output_format: str,
+) -> int:
     """Take the inventory, write it, say what is in it."""
     domain = _domain(sd_file) if sd_file else None
     notes: list[str] = []
-    doc = asyncio.run(_take(hsm, domain, auth, notes))
+    doc = asyncio.run(_take(hsm, domain, container_url, auth, notes))
     content = json.dumps(doc, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
     write_private(out, content, "the inventory")
     counts = {
         name: len(doc[name])
-        for name in ("keys", "canaries", "roles", "instances", "failover_groups")
+        for name in ("keys", "canaries", "roles", "backups", "instances", "failover_groups")
     }
     counts["databases"] = sum(len(each["databases"]) for each in doc["instances"])
     if output_format == "json":
@@ -55,7 +62,7 @@ def _domain(path: Path) -> dict[str, Any]:
 
 
 async def _take(
-    hsm: str, domain: dict[str, Any] | None, auth: AuthKind, notes: list[str]
+    hsm: str, domain: dict[str, Any] | None, container_url: str, auth: AuthKind, notes: list[str]
 ) -> dict[str, Any]:
     async with signed_in(auth) as session:
         return await take_inventory(
@@ -65,5 +72,6 @@ async def _take(
             security_domain=domain,
             taken_at=utc_text(open_clock().now_ms()),
             entropy=secrets.token_bytes,
+            container_url=container_url,
             report=notes.append,
         )

@@ -174,6 +174,7 @@ class _Stage:
         self._engine.do(
             *("inventory", "--hsm", source, "--out", str(self._inventory)),
             *("--sd-file", str(self._lab["security_domain"]["file"])),
+            *("--container-url", self._container_url),
             seconds=_CHILD_SECONDS,
         )
         commands.disaster(self._home, "purge")
@@ -220,10 +221,14 @@ class _Stage:
     def _inventory(self) -> Path:
         return self._folder / "inventory.json"
 
+    @property
+    def _container_url(self) -> str:
+        storage = self._lab["storage"]
+        return f"https://{storage['account']}.blob.core.windows.net/{storage['container']}"
+
     def _inputs(self) -> str:
         """Write the inputs of the plan and return their path."""
         lab = self._lab
-        storage = lab["storage"]
         values = {
             "source_hsm": lab["source_hsm"]["name"],
             "target_hsm": TARGET,
@@ -231,9 +236,7 @@ class _Stage:
             "location": lab["failover_groups"][0]["locations"][1],
             "inventory": str(self._inventory),
             "sd_file": lab["security_domain"]["file"],
-            "container_url": (
-                f"https://{storage['account']}.blob.core.windows.net/{storage['container']}"
-            ),
+            "container_url": self._container_url,
             "storage_identity": lab["identity"]["id"],
         }
         path = self._folder / "inputs.json"

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from drengine.cli.family import Follower
+from drengine.drills.children import Engine
 from drengine.drills.embedded import DrillRequest, Watching, _Stage
 from drengine.drills.people import PlayedPeople
-from drengine.drills.children import Engine
 from drengine.engine.fold import fold
 from drengine.journal.sqlite import SqliteStore
 from drengine.lab import commands
@@ -65,8 +65,9 @@ class FaultStage:
     kills: int = 0
     resolved: int = 0
 
-    def start(self, number: int) -> Process:
-        arguments = ["run", str(self.plan)] if number == 0 else ["resume", "@latest"]
+    def start(self, number: int, store: SqliteStore) -> Process:
+        begun = store.exists(self.run)
+        arguments = ["resume", "@latest"] if begun else ["run", str(self.plan)]
         return Process([*arguments, "--wait"], self.environment, self.folder / f"run-{number}.log")
 
     def recover(self, kills: int) -> int:
@@ -77,7 +78,7 @@ class FaultStage:
             for number in range(200):
                 # An engine needs about a second to load; later moments lie in the recovery.
                 moment = self.rng.uniform(0.4, 2.2) if self.kills < kills else None
-                child = self.start(number)
+                child = self.start(number, store)
                 code = self._attend(store, child, moment, until)
                 if code == 12:
                     self._resolve(store)
@@ -130,7 +131,7 @@ class FaultStage:
 
 
 @pytest.fixture
-def stage(tmp_path, request):
+def stage(tmp_path):
     """Yield a function seed -> FaultStage; its lab is taken down afterwards."""
     labs: list[Path] = []
 

@@ -146,7 +146,7 @@ def acknowledged(lines: list[str]) -> list[Head]:
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_every_acknowledged_append_is_there_after_kill_9(tmp_path, round_):
-    rng = random.Random(f"{SEED}/{round_}")  # noqa: S311 - to be replayed, not secret
+    rng = random.Random(f"{SEED}/{round_}")
     print(
         f"replay: DRENGINE_FAULT_SEED={SEED} pytest "
         f"'tests/faults/test_journal_faults.py::"
