@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 .PHONY: help drill test lint types contracts suites clean
 
 help:
-	@echo "make drill   destroy and recover an embedded lab; evidence in ./drengine-drill-<time>"
+	@echo "make drill   destroy and recover an embedded lab; evidence in build/drill"
 	@echo "make test    lint, types, import contracts and all test suites"
 	@echo "make clean   remove the virtual environment and caches"
 
@@ -20,7 +20,8 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 drill: $(READY)
-	@$(BIN)/drengine drill $(DRILL_ARGS)
+	@rm -rf build/drill
+	@$(BIN)/drengine drill --out build/drill $(DRILL_ARGS)
 
 test: lint types contracts suites
 

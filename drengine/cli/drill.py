@@ -23,7 +23,8 @@ from drengine.model.run import RunState
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="The folder for the evidence; new. By default drengine-drill-<time> here.",
+    help="The folder for the sealed bundle and its trust folder; new. By default"
+    " drengine-drill-<time> here.",
 )
 @click.option("--keep", is_flag=True, help="Leave the lab running, and say where it is.")
 @click.option(

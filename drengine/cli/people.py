@@ -5,6 +5,7 @@ after the next resume) records it. A signal that does not fit is recorded as a n
 
 Rules:
 - A decision binds the request that was shown: its record and digest travel with it.
+- A signed decision carries its envelope; the nonce in it is the signal's id.
 - Played approvers exist only in a drill in a lab, and are marked as such for ever.
 """
 
@@ -15,13 +16,23 @@ import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from drengine.cli import output
 from drengine.cli.family import Family, read_family
 from drengine.cli.places import open_clock
+from drengine.cli.signing import (
+    DEFAULT_VALID,
+    Wish,
+    asked_of,
+    require_signer,
+    signed_decision,
+    signer_of,
+    signer_options,
+    valid_ms,
+)
 from drengine.cli.stores import find_run, open_store, run_argument, run_or_latest, user_name
 from drengine.errors import GuardError, InputError
 from drengine.journal.port import JournalStore
@@ -30,6 +41,7 @@ from drengine.model.records import Signal
 from drengine.model.run import RunState, StepState
 from drengine.model.run import StepStatus as S
 from drengine.model.runbook import RunClass
+from drengine.trust.signers import Signer
 
 _reason = click.option("--reason", default="", help="Why, for the journal.")
 
@@ -51,9 +63,30 @@ class Person:
         return f"{'simulated:' if self.simulated else ''}{part}:{self.name}"
 
 
-def send(store: JournalStore, run: RunId, kind: str, actor: str, body: Mapping[str, Any]) -> str:
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a decision is given.
+
+    Attributes:
+        signer: what signs it; None where the run does not ask for signatures.
+        valid_ms: for how long it may be used.
+        break_glass: one approval shall do in an emergency.
+    """
+
+    signer: Signer | None = None
+    valid_ms: int = 8 * 3_600_000
+    break_glass: bool = False
+
+
+_UNSIGNED: Final = Manner()
+
+
+def send(
+    store: JournalStore, run: RunId, kind: str, actor: str, body: Mapping[str, Any], id_: str = ""
+) -> str:
     """Put a signal into a run's inbox and return its id."""
-    signal = Signal(secrets.token_hex(12), run, kind, actor, dict(body), open_clock().now_ms())
+    name = id_ or secrets.token_hex(12)
+    signal = Signal(name, run, kind, actor, dict(body), open_clock().now_ms())
     store.put_signal(signal)
     return signal.id
 
@@ -87,6 +120,7 @@ def decide(
     kind: str,
     person: Person,
     reason: str,
+    manner: Manner = _UNSIGNED,
 ) -> str:
     """Send an approval or rejection of what a gate asks now.
 
@@ -95,6 +129,7 @@ def decide(
         GuardError: the person may not decide it.
     """
     state = family.states[run]
+    require_signer(state, manner.signer)
     step = waiting_step(state, step_id, S.AWAITING_APPROVAL)
     request = family.requests[run, step_id]
     if person.simulated and not (family.lab and state.run_class is RunClass.DRILL):
@@ -103,22 +138,40 @@ def decide(
             "approver there; nothing was sent"
         )
     roles = list(request.get("roles", ()))
-    if roles and person.role not in roles:
+    if roles and person.role not in roles and not manner.break_glass:
         raise GuardError(
             f"gate {step_id} asks for {' or '.join(roles)}, not for "
             f"{person.role or 'somebody without a role'}; nothing was sent",
             hint=f"drengine {kind} {run} {step_id} --as NAME --role {roles[0]}",
         )
-    if step.gate is None:
-        raise InputError(f"step {step_id} has no open request")
-    body = {
+    if manner.break_glass and not (request.get("break_glass") and reason.strip()):
+        raise GuardError(
+            f"gate {step_id}: break-glass needs a runbook that allows it there, and a reason;"
+            " nothing was sent"
+        )
+    asked = asked_of(state, step)
+    body: dict[str, Any] = {
         "step": step_id,
-        "request_seq": step.gate.seq,
-        "digest": step.gate.digest,
+        "request_seq": asked.seq,
+        "digest": asked.digest,
         "reason": reason,
         "role": person.role,
     }
-    return send(store, run, kind, person.actor("approver"), body)
+    if manner.break_glass:
+        body["break_glass"] = True
+    nonce = ""
+    if manner.signer is not None:
+        wish = Wish(
+            decision=kind,
+            by=person.name,
+            role=person.role,
+            reason=reason,
+            now_ms=open_clock().now_ms(),
+            valid_ms=manner.valid_ms,
+            break_glass=manner.break_glass,
+        )
+        nonce, body["envelope"] = signed_decision(asked, wish, manner.signer)
+    return send(store, run, kind, person.actor("approver"), body, nonce)
 
 
 def _person_options(command: Any) -> Any:
@@ -132,7 +185,15 @@ def _person_options(command: Any) -> Any:
 
 
 def _decision(
-    kind: str, run: str, step: str, person: Person, reason: str, output_format: str, *, sure: bool
+    kind: str,
+    run: str,
+    step: str,
+    person: Person,
+    reason: str,
+    output_format: str,
+    manner: Manner,
+    *,
+    sure: bool,
 ) -> int:
     with open_store() as store:
         found = find_run(store, run)
@@ -143,7 +204,7 @@ def _decision(
             _show_request(family, found, step)
             if sys.stdin.isatty() and not sure:
                 _confirm(kind)
-        sent = decide(store, family, found, step, kind, person, reason)
+        sent = decide(store, family, found, step, kind, person, reason, manner)
     actor = person.actor("approver")
     _sent(kind, sent, found, step, actor, output_format, alive=family.owner is not None)
     return 0
@@ -193,6 +254,13 @@ def _sent(
 @click.argument("step")
 @_reason
 @_person_options
+@signer_options
+@click.option(
+    "--valid", default=DEFAULT_VALID, show_default=True, help="For how long it may be used."
+)
+@click.option(
+    "--break-glass", is_flag=True, help="Emergency: this one approval shall do; needs a reason."
+)
 @click.option("--yes", "sure", is_flag=True, help="Do not ask; the command is the decision.")
 @output.output_option
 def approve_command(
@@ -205,14 +273,19 @@ def approve_command(
     simulated: bool,
     sure: bool,
     output_format: str,
+    valid: str,
+    break_glass: bool,
+    **keys: Any,
 ) -> int:
     """Agree to what gate STEP of RUN asks, after showing it.
 
     The approval binds the facts that are shown: the engine reads them again before it
-    acts, and asks anew where they have changed.
+    acts, and asks anew where they have changed. With a key it is signed; a run that was
+    started with a register of approvers counts no other.
     """
     person = Person(name or user_name(), role, simulated)
-    return _decision("approve", run, step, person, reason, output_format, sure=sure)
+    manner = Manner(signer_of(**keys), valid_ms(valid), break_glass)
+    return _decision("approve", run, step, person, reason, output_format, manner, sure=sure)
 
 
 @click.command("reject")
@@ -220,6 +293,7 @@ def approve_command(
 @click.argument("step")
 @click.option("--reason", required=True, help="Why, for the journal and the report.")
 @_person_options
+@signer_options
 @click.option("--yes", "sure", is_flag=True, help="Do not ask; the command is the decision.")
 @output.output_option
 def reject_command(
@@ -232,10 +306,12 @@ def reject_command(
     simulated: bool,
     sure: bool,
     output_format: str,
+    **keys: Any,
 ) -> int:
     """Refuse what gate STEP of RUN asks; the run stops there, and 'resume' asks again."""
     person = Person(name or user_name(), role, simulated)
-    return _decision("reject", run, step, person, reason, output_format, sure=sure)
+    manner = Manner(signer_of(**keys))
+    return _decision("reject", run, step, person, reason, output_format, manner, sure=sure)
 
 
 @click.command("resolve")

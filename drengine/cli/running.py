@@ -25,6 +25,7 @@ from drengine.cli.board import next_commands
 from drengine.cli.family import Family, read_family
 from drengine.cli.library import Library, catalogue
 from drengine.cli.progress import Progress, progress_for
+from drengine.cli.register import with_approvers
 from drengine.cli.secrets import SecretResolver
 from drengine.cli.session import (
     check_files,
@@ -70,6 +71,7 @@ class Manner:
     auth: str
     wait: bool
     as_json: bool
+    approvers: Path | None = None
 
     @property
     def auth_kind(self) -> AuthKind:
@@ -138,16 +140,20 @@ async def _drive_in_loop(
 ) -> Outcome | None:
     async with signed_in(manner.auth_kind) as session:
         check_identity(plan.cloud, session.where)
-        world = make_world(
-            plan,
-            store,
-            session.cloud,
-            library,
-            secret,
-            listener=progress.listen,
-            waits_for_people=manner.wait,
-        )
         run = plan.run_id
+        world = with_approvers(
+            make_world(
+                plan,
+                store,
+                session.cloud,
+                library,
+                secret,
+                listener=progress.listen,
+                waits_for_people=manner.wait,
+            ),
+            run,
+            manner.approvers,
+        )
         store.put_document(run, "plan", plan.to_json())
         store.claim(run, targets_of(plan))
         if initiator is not None:

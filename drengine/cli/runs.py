@@ -21,10 +21,21 @@ _wait = click.option(
 @click.argument("plan", type=click.Path(path_type=Path))
 @_wait
 @click.option("--initiator", help="Who starts it, for the journal; by default the user here.")
+@click.option(
+    "--approvers",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A trust folder: only signed decisions of the people in it count.",
+)
 @auth_option
 @output_option
 def run_command(
-    *, plan: Path, wait: bool, initiator: str | None, auth: str, output_format: str
+    *,
+    plan: Path,
+    wait: bool,
+    initiator: str | None,
+    approvers: Path | None,
+    auth: str,
+    output_format: str,
 ) -> int:
     """Start the one run of PLAN, or go on with it.
 
@@ -37,7 +48,7 @@ def run_command(
     """
     from drengine.cli.running import Manner, start  # noqa: PLC0415 - loads Azure's libraries
 
-    return start(plan, initiator, Manner(auth, wait, output_format == "json"))
+    return start(plan, initiator, Manner(auth, wait, output_format == "json", approvers))
 
 
 @click.command("resume")

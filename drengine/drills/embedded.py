@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from drengine.cli.family import Family, Follower
 from drengine.clock import Clock, LabClock
+from drengine.drills.cast import engage
 from drengine.drills.children import Engine
 from drengine.drills.databases import databases_of
 from drengine.drills.pace import WORKING_SPEED, Pace
@@ -36,6 +37,8 @@ from drengine.model.run import RunState
 
 RUNBOOKS: Final = ("mhsm-full-recovery",)
 DEFAULT_SPEED: Final = 900.0
+TRUST: Final = "trust"
+"""The folder beside the bundle: whose keys count. An auditor gets it by another way."""
 TARGET: Final = "contoso--hsm-new"
 _CHILD_SECONDS: Final = 60.0
 _LONGEST_SECONDS: Final = 300.0
@@ -53,7 +56,7 @@ class DrillRequest:
     """What is to be drilled.
 
     Attributes:
-        out: the folder of the evidence; it must be new.
+        out: the folder of bundle and trust; it must be new.
         keep: whether the lab stays, running, when the drill has ended.
         speed: virtual seconds per second while only the cloud works.
     """
@@ -124,7 +127,7 @@ def hold(request: DrillRequest, watching: Watching) -> DrillResult:
             raise engine.failure("did not end")
     kept = folder if request.keep else None
     seconds = time.monotonic() - began
-    return DrillResult(run, code, verdict, problems, request.out, kept, seconds)
+    return DrillResult(run, code, verdict, problems, request.out / run, kept, seconds)
 
 
 @contextmanager
@@ -166,6 +169,8 @@ class _Stage:
         self._home = folder / "lab"
         self._lab = lab
         self._engine = engine
+        self._trust = request.out / TRUST
+        self._cast = engage(self._trust)
 
     def prepare(self) -> None:
         """Take the inventory, and lose the HSM."""
@@ -193,10 +198,14 @@ class _Stage:
         )
         run = run_id_of(str(json.loads(plan.read_bytes())["digest"]))
         self._watching.say(f"Run {run}:")
-        self._engine.begin("run", str(plan), "--wait", "--initiator", "simulated:operator:drill")
+        self._engine.begin(
+            *("run", str(plan), "--wait", "--initiator", "simulated:operator:drill"),
+            *("--approvers", str(self._trust)),
+        )
         with SqliteStore(self._home / "drengine") as store:
             environment = commands.env(self._home)
-            with closing(PlayedPeople(store, self._lab, environment, self._folder)) as people:
+            people = PlayedPeople(store, self._lab, environment, self._folder, self._cast)
+            with closing(people):
                 self._follow(Follower(store, run), people)
             begun = store.exists(run)
         if not begun:
@@ -209,7 +218,7 @@ class _Stage:
         from drengine.evidence.verify import verify_folder  # noqa: PLC0415 - as above
 
         with SqliteStore(self._home / "drengine") as store:
-            folder = write_evidence(store, run, self._request.out)
+            folder = write_evidence(store, run, self._request.out / run)
         report = verify_folder(folder)
         if report.facts is None:
             raise VerificationError(

@@ -11,22 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from drengine.cli.deliveries import hand_in, write_request
 from drengine.cli.family import Family
-from drengine.cli.people import Person, decide
+from drengine.cli.people import Manner, Person, decide
+from drengine.drills.cast import Cast
 from drengine.drills.children import Child
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.ids import RunId
 from drengine.model.run import StepStatus as S
-
-_NAMES: Final = {
-    "incident-commander": "ada",
-    "security-officer": "bruno",
-    "hsm-administrator": "chiara",
-    "database-owner": "dmitri",
-}
 
 
 @dataclass(slots=True)
@@ -37,12 +31,14 @@ class PlayedPeople:
         lab: the lab's status document.
         environment: the lab's, for the custodians' process.
         folder: where requests, blobs and logs may be written.
+        cast: their keys; None where the run has no register of approvers.
     """
 
     store: SqliteStore
     lab: Mapping[str, Any]
     environment: Mapping[str, str]
     folder: Path
+    cast: Cast | None = None
     _answered: set[tuple[str, str, int]] = field(default_factory=set)
     _ceremonies: dict[tuple[RunId, str], tuple[Child, Path]] = field(default_factory=dict)
 
@@ -75,9 +71,10 @@ class PlayedPeople:
         roles = [str(role) for role in request.get("roles", ())] or [""]
         for number in range(int(request.get("approvals", 1))):
             role = roles[number % len(roles)]
-            name = _NAMES.get(role, "approver")
-            person = Person(f"{name}-{number + 1}" if number else name, role, simulated=True)
-            decide(self.store, family, run, step, "approve", person, "played by the drill")
+            person = Person(Cast.name(role, number), role, simulated=True)
+            manner = Manner(self.cast.signers[person.name] if self.cast else None)
+            reason = "played by the drill"
+            decide(self.store, family, run, step, "approve", person, reason, manner)
 
     def _begin_ceremony(self, run: RunId, step: str) -> None:
         folder = self.folder / f"request-{len(self._answered)}"

@@ -1,0 +1,222 @@
+"""`drengine approval`: decide where the run is not, and take an approval back.
+
+`request` writes what a gate asks into a file; `sign` needs only that file and a key, on a
+machine without network or store; `import` hands the signed decision to the run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from drengine.cli import output
+from drengine.cli.family import read_family
+from drengine.cli.people import send, waiting_step
+from drengine.cli.places import open_clock
+from drengine.cli.signing import (
+    DEFAULT_VALID,
+    Wish,
+    asked_of,
+    signed_decision,
+    signer_of,
+    signer_options,
+    valid_ms,
+)
+from drengine.cli.stores import find_run, open_store, run_argument, user_name
+from drengine.errors import InputError, InputFileError, JournalError
+from drengine.journal.port import JournalStore
+from drengine.model.ids import RunId
+from drengine.model.run import StepStatus as S
+from drengine.trust.approval import REQUEST_SCHEMA, Approval, Asked, read_approval
+from drengine.trust.dsse import Envelope, parse_json
+from drengine.trust.files import read_bounded, write_new
+from drengine.trust.register import Register
+
+DOCUMENT: Final = "approvers"
+_MOST: Final = 8 << 20
+_out = click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The file to write; new."
+)
+
+
+@click.group("approval")
+def approval() -> None:
+    """Decide on a gate away from the run; withdraw an approval."""
+
+
+@approval.command("request")
+@run_argument
+@click.argument("step")
+@_out
+def request_command(*, run: str, step: str, out: Path) -> int:
+    """Write what gate STEP of RUN asks into a file for approvers elsewhere."""
+    with open_store() as store:
+        found = find_run(store, run)
+        family = read_family(store, RunId(found.partition("/")[0]))
+    state = family.states[found]
+    asked = asked_of(state, waiting_step(state, step, S.AWAITING_APPROVAL))
+    shown = family.requests[found, step]
+    doc = {
+        "schema": REQUEST_SCHEMA,
+        "ask": shown.get("ask", ""),
+        "roles": list(shown.get("roles", ())),
+        "approvals": shown.get("approvals", 1),
+        "findings": list(shown.get("findings", ())),
+        "asked": asked.to_json(),
+    }
+    text = json.dumps(doc, indent=2, sort_keys=True, ensure_ascii=False)
+    write_new(out, f"{text}\n".encode(), "the approval request")
+    output.say(f"✓ {out}")
+    output.say(f"Next, where the key is: drengine approval sign {out} --as NAME --key FILE --out …")
+    return 0
+
+
+@approval.command("sign")
+@click.argument("request", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--as", "name", help="Who decides; by default the user here.")
+@click.option("--role", default="", help="In which role, where the gate asks one.")
+@click.option("--reason", default="", help="Why, for the journal.")
+@click.option("--reject", is_flag=True, help="Refuse instead of approving.")
+@click.option("--break-glass", is_flag=True, help="Emergency: one approval shall do.")
+@click.option("--valid", default=DEFAULT_VALID, show_default=True, help="How long it may be used.")
+@click.option("--at", "at", metavar="UTC", help="The run's time, where it is not this machine's.")
+@signer_options
+@_out
+def sign_command(
+    *,
+    request: Path,
+    name: str | None,
+    role: str,
+    reason: str,
+    reject: bool,
+    break_glass: bool,
+    valid: str,
+    at: str | None,
+    out: Path,
+    **keys: Any,
+) -> int:
+    """Decide on the REQUEST file, after showing it. Needs no network and no store."""
+    doc = _read(request, REQUEST_SCHEMA)
+    signer = signer_of(**keys)
+    if signer is None:
+        raise InputError("a decision made elsewhere is signed", hint="Give --key FILE.")
+    try:
+        asked = Asked.from_json(doc["asked"])
+    except (ValueError, KeyError) as error:
+        raise InputFileError(f"reading {request}: {error}") from None
+    _show(doc, asked)
+    wish = Wish(
+        decision="reject" if reject else "approve",
+        by=name or user_name(),
+        role=role,
+        reason=reason,
+        now_ms=_now(at),
+        valid_ms=valid_ms(valid),
+        break_glass=break_glass,
+    )
+    _, envelope = signed_decision(asked, wish, signer)
+    write_new(out, f"{json.dumps(envelope, indent=2)}\n".encode(), "the signed decision")
+    output.say(f"✓ {out}: {wish.decision} by {wish.by}")
+    output.say(f"Next, where the run is: drengine approval import {out}")
+    return 0
+
+
+def _now(at: str | None) -> int:
+    from drengine.trust.times import utc_ms  # noqa: PLC0415 - on this path only
+
+    if at is None:
+        return open_clock().now_ms()
+    try:
+        return utc_ms(at)
+    except ValueError as error:
+        raise InputError(f"--at: {error}") from None
+
+
+def _read(path: Path, schema: str) -> dict[str, Any]:
+    try:
+        doc = parse_json(read_bounded(path, "the file", _MOST))
+    except ValueError as error:
+        raise InputFileError(f"reading {path}: it {error}") from None
+    if not isinstance(doc, dict) or doc.get("schema", schema) != schema:
+        raise InputFileError(f"reading {path}: it is not of schema {schema}")
+    return doc
+
+
+def _show(doc: dict[str, Any], asked: Asked) -> None:
+    words = output.banner(asked.run_class, lab=asked.lab)
+    output.talk(f"{words}  {asked.run} {asked.step}")
+    output.talk(f"{doc.get('ask', '')}")
+    output.talk(json.dumps(asked.to_json()["facts"], indent=2, ensure_ascii=False))
+    output.talk(f"Request   record {asked.seq}, digest {asked.digest}")
+
+
+@approval.command("import")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def import_command(*, file: Path) -> int:
+    """Hand a signed decision FILE to its run; the engine judges it."""
+    doc = _read(file, "")
+    try:
+        envelope, said = read_approval(doc)
+    except ValueError as error:
+        raise InputFileError(f"reading {file}: it {error}") from None
+    with open_store() as store:
+        run = find_run(store, said.asked.run)
+        _hand_over(store, run, said, doc, _actor(store, run, envelope, said))
+    output.say(f"✓ {said.decision} of {run} {said.asked.step} by {said.by} handed in")
+    output.say(f"Next: drengine status {run.partition('/')[0]}")
+    return 0
+
+
+def _actor(store: JournalStore, run: RunId, envelope: Envelope, said: Approval) -> str:
+    """Return how the run's register names the signer; a stranger is refused by the engine."""
+    try:
+        register = Register.from_json(store.get_document(RunId(run.partition("/")[0]), DOCUMENT))
+    except (ValueError, JournalError):
+        return f"approver:{said.by}"
+    found = register.owner_of(envelope.signatures[0].keyid)
+    return found[0].actor if found else f"approver:{said.by}"
+
+
+def _hand_over(
+    store: JournalStore, run: RunId, said: Approval, doc: dict[str, Any], actor: str
+) -> str:
+    body: dict[str, Any] = {
+        "step": said.asked.step,
+        "request_seq": said.asked.seq,
+        "digest": said.asked.digest,
+        "reason": said.reason,
+        "role": said.role,
+        "envelope": doc,
+    }
+    if said.break_glass:
+        body["break_glass"] = True
+    return send(store, run, said.decision, actor, body, said.nonce)
+
+
+@approval.command("withdraw")
+@run_argument
+@click.argument("step")
+@click.option("--reason", required=True, help="Why, for the journal and the report.")
+@click.option("--as", "name", help="Who withdraws; by default the user here.")
+@signer_options
+def withdraw_command(*, run: str, step: str, reason: str, name: str | None, **keys: Any) -> int:
+    """Take your approval of gate STEP of RUN back, as long as nothing has used it."""
+    by = name or user_name()
+    signer = signer_of(**keys)
+    with open_store() as store:
+        found = find_run(store, run)
+        state = read_family(store, RunId(found.partition("/")[0])).states[found]
+        if step not in state.steps:
+            raise InputError(f"run {found} has no step '{step}'")
+        asked = asked_of(state, state.steps[step])
+        body: dict[str, Any] = {"step": step, "reason": reason, "role": ""}
+        nonce = ""
+        if signer is not None:
+            wish = Wish("withdraw", by, "", reason, open_clock().now_ms(), valid_ms("8h"))
+            nonce, body["envelope"] = signed_decision(asked, wish, signer)
+        send(store, found, "withdraw", f"approver:{by}", body, nonce)
+    output.say(f"✓ withdrawal of {found} {step} sent as approver:{by}")
+    return 0

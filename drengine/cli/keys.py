@@ -1,0 +1,119 @@
+"""`drengine key`: signing keys, and the trust folder that says whose they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from drengine.cli import output
+from drengine.errors import InputError
+
+_file = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group("key")
+def key() -> None:
+    """Make and show signing keys; keep a trust folder.
+
+    A key file is an ECDSA key on P-256 in encrypted PKCS#8. Its id is the SHA-256 of its
+    public half: openssl pkey -pubin -in KEY.pub.pem -outform DER | sha256sum
+    """
+
+
+@key.command("init")
+@click.argument("path", type=_file)
+@click.option(
+    "--passphrase",
+    metavar="REF",
+    help="Where the passphrase is: env:NAME, file:PATH, fd:N; asked for by default.",
+)
+@output.output_option
+def init_command(*, path: Path, passphrase: str | None, output_format: str) -> int:
+    """Make a key at PATH, and its public half beside it."""
+    from drengine.cli.secrets import SecretResolver  # noqa: PLC0415 - with a key only
+    from drengine.trust.keys import (  # noqa: PLC0415 - as above
+        keyid_of,
+        make_key,
+        public_pem,
+        save_key,
+    )
+
+    secret = SecretResolver()(passphrase or f"prompt:New passphrase of {path.name}")
+    if passphrase is None:
+        again = click.prompt("Once more", hide_input=True, err=True)
+        if again != secret.reveal():
+            raise InputError("the two passphrases differ; nothing was made")
+    made = make_key()
+    public = save_key(made, path, secret.reveal().encode())
+    keyid = keyid_of(public_pem(made))
+    if output_format == "json":
+        facts = {"key": str(path), "public": str(public), "keyid": keyid}
+        output.emit("drengine/key/v1", facts)
+        return 0
+    output.say(f"✓ {path}, and {public} to give away")
+    output.say(f"Id    {keyid}")
+    output.say(f"Next: drengine key trust FOLDER NAME --public {public}")
+    return 0
+
+
+@key.command("show")
+@click.argument("path", type=_file)
+@output.output_option
+def show_command(*, path: Path, output_format: str) -> int:
+    """Show the public half of the key at PATH: a key file or a public key."""
+    from drengine.trust.files import read_bounded  # noqa: PLC0415 - with a key only
+    from drengine.trust.keys import PUBLIC_SUFFIX  # noqa: PLC0415 - as above
+
+    text = read_bounded(path, "the key").decode("ascii", "replace")
+    if "PRIVATE KEY" in text:
+        text = read_bounded(path.with_suffix(PUBLIC_SUFFIX), "the public key").decode("ascii")
+    kind, keyid = _identify(path, text)
+    if output_format == "json":
+        output.emit("drengine/key/v1", {"kind": kind, "keyid": keyid, "public": text})
+        return 0
+    output.say(text.rstrip())
+    output.say(f"Kind  {kind}")
+    output.say(f"Id    {keyid}")
+    return 0
+
+
+def _identify(path: Path, text: str) -> tuple[str, str]:
+    from drengine.trust.register import key_id  # noqa: PLC0415 - with a key only
+
+    kind = "cms" if "BEGIN CERTIFICATE" in text else "p256" if "BEGIN PUBLIC" in text else "ssh"
+    try:
+        return kind, key_id(kind, text)
+    except ValueError as error:
+        raise InputError(
+            f"{path}: {error}", hint="Give a P-256 or SSH public key, or a certificate."
+        ) from None
+
+
+@key.command("trust")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("name")
+@click.option("--public", type=_file, required=True, help="Public key, SSH key or certificate.")
+@click.option("--role", "roles", multiple=True, help="A role that the person holds; repeatable.")
+@click.option("--account", "accounts", multiple=True, help="A name this person starts runs under.")
+@click.option("--sealer", is_flag=True, help="The key seals bundles; it approves nothing.")
+@click.option("--revoked", metavar="UTC", help="The key does not count from this time on.")
+def trust_command(
+    *,
+    folder: Path,
+    name: str,
+    public: Path,
+    roles: tuple[str, ...],
+    accounts: tuple[str, ...],
+    sealer: bool,
+    revoked: str | None,
+) -> int:
+    """Enter NAME's key into the trust FOLDER, making it where there is none."""
+    from drengine.trust.enrolling import Entry, enrol  # noqa: PLC0415 - with a key only
+    from drengine.trust.files import read_bounded  # noqa: PLC0415 - as above
+
+    text = read_bounded(public, "the public key").decode("ascii", "replace")
+    kind, keyid = _identify(public, text)
+    enrol(folder, Entry(name, kind, text, roles, accounts, sealer=sealer, revoked=revoked or ""))
+    output.say(f"✓ {folder}: {name} {'seals with' if sealer else 'approves with'} {keyid}")
+    return 0

@@ -1,0 +1,120 @@
+"""Making and extending a trust folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from drengine.errors import InputError, InputFileError
+from drengine.trust.dsse import parse_json
+from drengine.trust.files import read_bounded
+from drengine.trust.register import NAME, SCHEMA, SEALER_FILE, TRUST_FILE, TSA_FILE, read_trust
+from drengine.trust.times import utc_ms
+
+_SUFFIX: Final = {"p256": "pem", "ssh": "pub", "cms": "crt"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key and whose it is."""
+
+    name: str
+    kind: str
+    public: str
+    roles: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    simulated: bool = False
+    sealer: bool = False
+    revoked: str = ""
+
+
+def enrol(folder: Path, *entries: Entry) -> None:
+    """Enter keys into a trust folder; a person who is there already gets another key.
+
+    Raises:
+        InputError: a name or time cannot be used.
+        InputFileError: the folder cannot be read or written.
+    """
+    doc: dict[str, Any] = {"schema": SCHEMA, "people": [], "sealers": []}
+    if (folder / TRUST_FILE).exists():
+        read_trust(folder)
+        doc = parse_json(read_bounded(folder / TRUST_FILE, "the trust folder's list"))
+    for entry in entries:
+        if not NAME.fullmatch(entry.name):
+            raise InputError(f"{entry.name[:60]!r} is not a name of letters, digits, . _ @ and -")
+        _enter(folder, doc, entry)
+    _write(folder / TRUST_FILE, f"{json.dumps(doc, indent=2, sort_keys=True)}\n")
+    read_trust(folder)
+
+
+def add_tsa(folder: Path, pem: str) -> None:
+    """Enter the root of a time-stamp authority.
+
+    Raises:
+        InputFileError: the folder cannot be read or written.
+    """
+    doc = parse_json(read_bounded(folder / TRUST_FILE, "the trust folder's list"))
+    _write(folder / TSA_FILE, pem)
+    doc["tsa"] = TSA_FILE
+    _write(folder / TRUST_FILE, f"{json.dumps(doc, indent=2, sort_keys=True)}\n")
+
+
+def _enter(folder: Path, doc: dict[str, Any], entry: Entry) -> None:
+    key: dict[str, Any] = {"kind": entry.kind}
+    if entry.revoked:
+        try:
+            utc_ms(entry.revoked)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        key["revoked"] = entry.revoked
+    if entry.sealer:
+        listed = doc.setdefault("sealers", [])
+        # The first sealer has the name that the commands in every README use.
+        key["file"] = SEALER_FILE if not listed else f"sealers/{entry.name}.pem"
+        listed.append(key)
+    else:
+        person = _person(doc, entry)
+        number = len(person["keys"])
+        end = f"-{number + 1}" if number else ""
+        key["file"] = f"approvers/{entry.name}{end}.{_SUFFIX[entry.kind]}"
+        person["keys"].append(key)
+    _write(folder / str(key["file"]), entry.public)
+
+
+def _person(doc: dict[str, Any], entry: Entry) -> dict[str, Any]:
+    for person in doc["people"]:
+        if person["name"] == entry.name:
+            person["roles"] = sorted({*person["roles"], *entry.roles})
+            person["accounts"] = sorted({*person["accounts"], *entry.accounts})
+            found: dict[str, Any] = person
+            return found
+    made: dict[str, Any] = {
+        "name": entry.name,
+        "roles": list(entry.roles),
+        "accounts": list(entry.accounts),
+        "simulated": entry.simulated,
+        "keys": [],
+    }
+    doc["people"].append(made)
+    return made
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor, draft = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                os.fchmod(descriptor, 0o644)
+            Path(draft).replace(path)
+        finally:
+            with suppress(OSError):
+                Path(draft).unlink()
+    except OSError as error:
+        raise InputFileError(f"writing {path}: {error.strerror}") from None
