@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 
 from drengine.errors import JournalDamaged, JournalError, StoreFailed
 from drengine.journal.liveness import waiting_lock
-from drengine.journal.schema import FILE_NAME, open_database
+from drengine.journal.schema import FILE_NAME, Connect, connect_file, open_database
 
 _NOT_OURS: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
@@ -27,7 +27,7 @@ _NOT_OURS: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 class Database:
     """The connection of one store object."""
 
-    def __init__(self, home: Path, locks: Path) -> None:
+    def __init__(self, home: Path, locks: Path, connect: Connect = connect_file) -> None:
         self._path = home / FILE_NAME
         self._turn = threading.RLock()
         self._why_closed = ""
@@ -35,7 +35,7 @@ class Database:
             # Two processes that make the same file at once would meet in the switch to WAL,
             # where SQLite does not wait.
             with waiting_lock(locks / ".opening.lock"):
-                self._db = open_database(home)
+                self._db = open_database(home, connect)
         except (sqlite3.Error, OSError) as error:
             raise _cannot_open(self._path, error) from error
 

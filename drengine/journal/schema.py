@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from drengine.errors import JournalError
 from drengine.journal.files import sync_folder
@@ -68,7 +69,18 @@ _SETTINGS: Final = {
 }
 
 
-def open_database(home: Path) -> sqlite3.Connection:
+Connect: TypeAlias = Callable[[Path], sqlite3.Connection]
+"""Opens the store's file; tests give one whose writes and syncs fail when they say so."""
+
+
+def connect_file(path: Path) -> sqlite3.Connection:
+    """Open a connection that threads may share and that begins no transaction by itself."""
+    return sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1e3
+    )
+
+
+def open_database(home: Path, connect: Connect = connect_file) -> sqlite3.Connection:
     """Open the store's file, making it where it is absent.
 
     The caller lets only one process at a time do this.
@@ -81,7 +93,7 @@ def open_database(home: Path) -> sqlite3.Connection:
         raise _unfit(home, f"SQLite is {sqlite3.sqlite_version}, expected 3.37 or newer")
     path = home / FILE_NAME
     _make_file(home, path)
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1e3)
+    db = connect(path)
     try:
         is_new = _recognise(home, db)
         _set_up(home, db)

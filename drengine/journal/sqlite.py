@@ -36,6 +36,7 @@ from drengine.journal.liveness import LockFolder, RunLock
 from drengine.journal.objects import ObjectFolder
 from drengine.journal.places import prepare_home
 from drengine.journal.port import ArrivingChain, RunRow
+from drengine.journal.schema import Connect, connect_file
 from drengine.journal.takeover import end_owner
 from drengine.model.canonical import JsonObject, sha256_hex
 from drengine.model.ids import RunId
@@ -49,11 +50,14 @@ class SqliteStore:
 
     Use it as a context manager or call `close`.
 
+    Parameters:
+        connect: opens the file `drengine.db`.
+
     Raises:
         JournalError: the home or the file cannot be used; the message says why.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, connect: Connect = connect_file) -> None:
         self.home: Final = prepare_home(home)
         locks, objects = self.home / "locks", self.home / "objects"
         try:
@@ -61,7 +65,7 @@ class SqliteStore:
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise JournalError(f"opening the journal store in {home}: {error}") from error
-        self._database = Database(self.home, locks)
+        self._database = Database(self.home, locks, connect)
         self._locks = LockFolder(locks)
         self._objects = ObjectFolder(objects)
         self._held: dict[RunId, tuple[int, RunLock]] = {}

@@ -54,6 +54,12 @@ def test_every_failing_call_is_told_and_loses_nothing(tmp_path, what, how):
     assert told_of > total // (2 * EVERY)
 
 
+def _append_for_ever(store, lease, told):
+    while True:
+        record = store.append(lease, told[-1], [story.draft(text="y" * 900)])[-1]
+        told.append(story.Head(record.seq, record.sha256))
+
+
 def test_after_a_failed_sync_the_store_does_nothing_more(tmp_path):
     syncs = _calls(tmp_path).syncs
     disk, told = Disk(("sync", syncs - 6, "eio")), []
@@ -61,9 +67,7 @@ def test_after_a_failed_sync_the_store_does_nothing_more(tmp_path):
     told.append(store.create(story.RUN, "a", "drill", story.draft(story.RecordType.RUN_CREATED)))
     lease = store.acquire(story.RUN, "writer")
     with pytest.raises(StoreFailed, match="whether it is durable is not known"):
-        for _ in range(40):
-            record = store.append(lease, told[-1], [story.draft(text="y" * 900)])[-1]
-            told.append(story.Head(record.seq, record.sha256))
+        _append_for_ever(store, lease, told)
     assert story.refuses_all(store, told[-1])
     store.close()
     assert story.check(tmp_path / "home", told) == ""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drengine.errors import JournalDamaged, JournalError, StoreFailed
-from drengine.journal import database, objects, schema
+from drengine.journal import objects, schema
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.ids import RunId
 from drengine.model.records import Head, RecordType
@@ -303,7 +303,7 @@ def test_a_changed_document_is_damage(home):
 
 
 def test_a_changed_signal_is_damage(home, writer):
-    from drengine.model.records import Signal  # noqa: PLC0415 - used here only
+    from drengine.model.records import Signal
 
     with SqliteStore(home) as store:
         writer(store, RUN)
@@ -337,10 +337,9 @@ def test_the_wait_for_another_writer_is_bounded_and_ends_in_a_failure(home, writ
         other.execute("ROLLBACK")
 
 
-def test_the_reason_of_a_failed_opening_is_told(home, monkeypatch):
+def test_the_reason_of_a_failed_opening_is_told(home):
     def broken(_: Path) -> sqlite3.Connection:
         raise sqlite3.OperationalError("unable to open database file")
 
-    monkeypatch.setattr(database, "open_database", broken)
     with pytest.raises(JournalError, match="unable to open database file; nothing was changed"):
-        SqliteStore(home)
+        SqliteStore(home, connect=broken)
