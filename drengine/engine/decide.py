@@ -65,6 +65,10 @@ class _Case:
     def needs_done(self, step: Step) -> bool:
         return all(self.state.steps[need].status.is_done for need in step.needs)
 
+    def waited_ms(self, since_ms: int) -> int:
+        """Return how long this process has waited for something that began then."""
+        return self.now_ms - max(since_ms, self.state.opened_ms)
+
     @property
     def may_begin(self) -> bool:
         return self.state.status not in _HELD and not self.session.stopping
@@ -159,7 +163,7 @@ def _probing(case: _Case, step: Step, st: StepState) -> _Next:
         return _NOTHING
     if step.kind is StepKind.RUNBOOK or case.spec(step).repeat is Repeat.READ:
         return _Next((Check(step.id),))
-    if case.now_ms - st.entered_ms > case.spec(step).timeout_ms:
+    if case.waited_ms(st.entered_ms) > case.spec(step).timeout_ms:
         error = {
             "kind": "StepFailed",
             "code": "DR-S004",
@@ -198,7 +202,7 @@ def _in_doubt(case: _Case, step: Step, st: StepState) -> _Next:
         body = {"step": step.id, "looks": st.looks, "why": "absent after the quiet period, twice"}
         return _Next((Append(step.id, R.DOUBT_CLEARED, body),))
     since = st.entered_ms if st.in_doubt_since_ms is None else st.in_doubt_since_ms
-    if case.now_ms - since > spec.timeout_ms:
+    if case.waited_ms(since) > spec.timeout_ms:
         return _Next((Append(step.id, R.OUTCOME_UNKNOWN, _unknown(step, st, spec)),))
     quiet = (since if st.intent_at_ms is None else st.intent_at_ms) + spec.quiet_ms
     at = max(quiet, st.not_before_ms)
@@ -226,7 +230,7 @@ def _unknown(step: Step, st: StepState, spec: ActionSpec) -> dict[str, Json]:
 
 def _running(case: _Case, step: Step, st: StepState) -> _Next:
     limit = step.timeout_ms or case.spec(step).timeout_ms
-    if case.now_ms - st.entered_ms > limit:
+    if case.waited_ms(st.entered_ms) > limit:
         error = {
             "kind": "StepFailed",
             "code": "DR-S002",

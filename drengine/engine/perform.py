@@ -424,7 +424,7 @@ async def verify(bench: Bench, step_id: str) -> None:
         body["outputs"] = dict(outputs)
         kind = R.PART_DONE if more else R.STEP_SUCCEEDED
         bench.chain.append(kind, with_exchanges(body, exchanges))
-    elif now - st.entered_ms < settle_ms:
+    elif now - max(st.entered_ms, bench.chain.state.opened_ms) < settle_ms:
         body["not_before"] = now + again_ms
         bench.chain.append(R.VERIFY_MISSED, with_exchanges(body, exchanges))
     else:

@@ -194,7 +194,8 @@ class RunState:
     Attributes:
         genesis: body of record 0.
         signals: ids of signals already in the chain.
-        openings: how often a process took the run.
+        openings: how often a process took the run; opened_ms: when the last one did. Deadlines
+            count from there: what the service finished meanwhile is looked at first.
         rolling_back: whether a person asked for a rollback; nothing new is begun any more.
         waiting_for: what the last `run.waiting` or `run.stopped` said.
     """
@@ -208,6 +209,7 @@ class RunState:
     signals: frozenset[str] = frozenset()
     openings: int = 0
     created_ms: int = 0
+    opened_ms: int = 0
     last_ms: int = 0
     finished_ms: int | None = None
     waiting_for: tuple[str, ...] = ()

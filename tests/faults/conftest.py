@@ -68,7 +68,10 @@ class FaultStage:
     def start(self, number: int, store: SqliteStore) -> Process:
         begun = store.exists(self.run)
         arguments = ["resume", "@latest"] if begun else ["run", str(self.plan)]
-        return Process([*arguments, "--wait"], self.environment, self.folder / f"run-{number}.log")
+        return self.process([*arguments, "--wait"], f"run-{number}.log")
+
+    def process(self, arguments: list[str], log: str) -> Process:
+        return Process(arguments, self.environment, self.folder / log)
 
     def recover(self, kills: int) -> int:
         """Run, kill at random moments, resume until it ends; return the last exit code."""

@@ -28,7 +28,7 @@ from drengine.model.run import StepStatus as S
 from drengine.model.runbook import RunClass
 from drengine.runbook.loader import load_runbook
 
-NOW = 500_000
+NOW = 10_000_000
 TEXT = """
 apiVersion: drengine/v1
 kind: Runbook
@@ -81,6 +81,7 @@ def state(**steps: StepState) -> RunState:
 
 
 def change(status: S, **more) -> RunState:
+    more = {"entered_ms": NOW - 10, **more}
     return state(ask=StepState("ask", S.SUCCEEDED), change=StepState("change", status, **more))
 
 
@@ -253,3 +254,10 @@ def test_a_run_with_everything_done_is_done():
     done = {name: StepState(name, S.SUCCEEDED) for name in ("ask", "change")}
     decision = ask(state(**done, look=StepState("look", S.SKIPPED)))
     assert decision.rest is Rest.DONE
+
+
+def test_a_process_that_comes_back_late_asks_before_it_gives_up():
+    late = replace(change(S.RUNNING, entered_ms=NOW - 600_001), opened_ms=NOW - 10)
+    assert ask(late).commands == (Poll("change"),)
+    doubt = change(S.IN_DOUBT, intent_at_ms=0, in_doubt_since_ms=NOW - 600_001)
+    assert ask(replace(doubt, opened_ms=NOW - 10)).commands == (Probe("change"),)
