@@ -99,6 +99,8 @@ def _not_allowed(approval: Approval, person: Approver, terms: Terms) -> str:
         return _glass(approval, terms)
     if approval.decision == "approve" and person.is_initiator(terms.initiator):
         return f"{person.name} started the run and cannot approve it"
+    if approval.decision == "withdraw":
+        return ""
     if approval.role and approval.role not in person.roles:
         return f"{person.name} does not hold the role {approval.role[:40]!r}"
     if terms.roles and approval.role not in terms.roles:

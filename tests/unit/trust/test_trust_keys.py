@@ -1,0 +1,179 @@
+"""Keys, envelopes, registers and the trust folder; openssl and ssh-keygen agree."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+from securesystemslib.dsse import Envelope as OtherEnvelope
+from securesystemslib.signer import SSlibKey
+
+from drengine.errors import InputError, InputFileError
+from drengine.trust.dsse import parse_json, read_envelope
+from drengine.trust.enrolling import Entry, enrol
+from drengine.trust.judging import verify_with
+from drengine.trust.keys import is_signed_by, keyid_of, load_key, make_key, public_pem, save_key
+from drengine.trust.people import TrustedKey
+from drengine.trust.register import Register, key_id, read_trust
+from drengine.trust.signers import CmsSigner, KeySigner, SshSigner, signed
+
+
+def openssl(*arguments, **more):
+    return subprocess.run(
+        ["openssl", *map(str, arguments)], capture_output=True, check=True, **more
+    )
+
+
+def test_a_key_file_is_encrypted_and_opens_with_its_passphrase_only(tmp_path):
+    key = make_key()
+    public = save_key(key, tmp_path / "ada.pem", b"correct horse")
+    assert (tmp_path / "ada.pem").stat().st_mode & 0o777 == 0o600
+    assert b"ENCRYPTED PRIVATE KEY" in (tmp_path / "ada.pem").read_bytes()
+    assert public_pem(load_key(tmp_path / "ada.pem", b"correct horse")) == public.read_text()
+    with pytest.raises(InputFileError, match="passphrase is wrong"):
+        load_key(tmp_path / "ada.pem", b"battery staple")
+    openssl("pkey", "-in", tmp_path / "ada.pem", "-passin", "pass:correct horse", "-noout")
+    der = openssl("pkey", "-pubin", "-in", public, "-outform", "DER").stdout
+    assert keyid_of(public.read_text()) == __import__("hashlib").sha256(der).hexdigest()
+
+
+def test_no_key_is_written_over_another_or_with_a_short_passphrase(tmp_path):
+    save_key(make_key(), tmp_path / "ada.pem", b"correct horse")
+    before = (tmp_path / "ada.pem").read_bytes()
+    with pytest.raises(InputFileError, match="exists already"):
+        save_key(make_key(), tmp_path / "ada.pem", b"correct horse")
+    assert (tmp_path / "ada.pem").read_bytes() == before
+    with pytest.raises(InputError, match="fewer than"):
+        save_key(make_key(), tmp_path / "bruno.pem", b"short")
+    assert not (tmp_path / "bruno.pem").exists()
+
+
+def test_a_key_that_others_may_read_or_that_is_not_encrypted_is_not_used(tmp_path):
+    save_key(make_key(), tmp_path / "ada.pem", b"correct horse")
+    (tmp_path / "ada.pem").chmod(0o644)
+    with pytest.raises(InputFileError, match="read by others"):
+        load_key(tmp_path / "ada.pem", b"correct horse")
+    (tmp_path / "plain.pem").write_bytes(
+        openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256").stdout
+    )
+    (tmp_path / "plain.pem").chmod(0o600)
+    with pytest.raises(InputFileError, match="not an encrypted"):
+        load_key(tmp_path / "plain.pem", b"")
+
+
+def test_an_independent_implementation_accepts_our_envelope():
+    key = make_key()
+    envelope = signed(b'{"a":1}', KeySigner(key))
+    value = {"public": public_pem(key)}
+    other = SSlibKey(keyid_of(public_pem(key)), "ecdsa", "ecdsa-sha2-nistp256", value)
+    doc = envelope.to_json()
+    theirs = OtherEnvelope.from_dict(json.loads(json.dumps(doc)))
+    assert list(theirs.verify([other], 1)) == [other.keyid]
+    assert read_envelope(parse_json(json.dumps(doc).encode())) == envelope
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"payloadType": "application/json"}, "expected"),
+        ({"signatures": []}, "1 to"),
+        ({"payload": "e30"}, "base64"),
+        ({"payload": "eyB9Cg==\n"}, "base64"),
+        ({"extra": 1}, "three keys"),
+    ],
+)
+def test_an_envelope_in_another_form_is_refused(change, word):
+    doc = signed(b"{}", KeySigner(make_key())).to_json()
+    with pytest.raises(ValueError, match=word):
+        read_envelope({**doc, **change})
+
+
+@pytest.mark.parametrize("text", [b'{"a":1,"a":2}', b'{"a":1.0}', b'{"a":NaN}', b"\xef\xbb\xbf{}"])
+def test_json_that_two_readers_could_read_differently_is_refused(text):
+    with pytest.raises(ValueError):  # noqa: PT011 - the words differ by case
+        parse_json(text)
+
+
+def test_ssh_keys_sign_and_verify(tmp_path):
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "id"], check=True
+    )
+    public = (tmp_path / "id.pub").read_text()
+    signer = SshSigner(tmp_path / "id", public)
+    key = TrustedKey("ssh", key_id("ssh", public), public)
+    made = signer.sign(b"what is signed")
+    assert verify_with(key, made, b"what is signed")
+    assert not verify_with(key, made, b"what is not")
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "no"], check=True
+    )
+    other = (tmp_path / "no.pub").read_text()
+    assert not verify_with(TrustedKey("ssh", "", other), made, b"what is signed")
+
+
+def certificate(folder, name):
+    openssl(
+        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+        *("-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt"),
+        *("-subj", f"/CN={name}", "-days", "2"),
+    )
+    return folder / f"{name}.crt"
+
+
+def test_certificates_sign_and_only_the_pinned_one_verifies(tmp_path):
+    ada, eve = certificate(tmp_path, "ada"), certificate(tmp_path, "eve")
+    signer = CmsSigner(ada, ada.read_text(), str(tmp_path / "ada.key"))
+    made = signer.sign(b"what is signed")
+    key = TrustedKey("cms", key_id("cms", ada.read_text()), ada.read_text())
+    assert verify_with(key, made, b"what is signed")
+    assert not verify_with(key, made, b"what is not")
+    assert not verify_with(TrustedKey("cms", "", eve.read_text()), made, b"what is signed")
+
+
+def entry(name, **more):
+    return Entry(name, "p256", public_pem(make_key()), **more)
+
+
+def test_a_trust_folder_says_who_is_who(tmp_path):
+    enrol(tmp_path / "trust", entry("engine", sealer=True), entry("ada", roles=("officer",)))
+    enrol(tmp_path / "trust", entry("ada", roles=("commander",)))
+    trust = read_trust(tmp_path / "trust")
+    assert (tmp_path / "trust" / "engine.pem").read_text() == trust.sealers[0].public
+    (ada,) = trust.register.people
+    assert ada.roles == ("commander", "officer")
+    assert len(ada.keys) == 2
+    again = Register.from_json(json.loads(json.dumps(trust.register.to_json())))
+    assert again == trust.register
+    assert again.digest == trust.register.digest
+
+
+def test_one_key_under_two_names_is_refused(tmp_path):
+    one = entry("ada")
+    with pytest.raises(InputFileError, match="two names"):
+        enrol(tmp_path / "trust", one, Entry("bruno", "p256", one.public))
+
+
+@pytest.mark.parametrize("name", ["../engine.pem", "/etc/passwd", "a/../../b", "a\\b", ""])
+def test_a_trust_folder_reads_nothing_outside_itself(tmp_path, name):
+    enrol(tmp_path / "trust", entry("ada"))
+    doc = json.loads((tmp_path / "trust" / "trust.json").read_text())
+    doc["people"][0]["keys"][0]["file"] = name
+    (tmp_path / "trust" / "trust.json").write_text(json.dumps(doc))
+    with pytest.raises(InputFileError, match="not a file of this folder"):
+        read_trust(tmp_path / "trust")
+
+
+def test_a_revoked_key_does_not_count_from_then_on(tmp_path):
+    enrol(tmp_path / "trust", entry("ada", revoked="2026-11-22T10:00:00.000Z"))
+    (ada,) = read_trust(tmp_path / "trust").register.people
+    assert ada.keys[0].refuses(1_795_341_599_999) == ""
+    assert "revoked" in ada.keys[0].refuses(1_795_341_600_000)
+
+
+def test_a_signature_of_another_key_is_none():
+    key = make_key()
+    made = KeySigner(key).sign(b"x")
+    assert is_signed_by(public_pem(key), made, b"x")
+    assert not is_signed_by(public_pem(make_key()), made, b"x")
+    assert not is_signed_by("no key", made, b"x")
