@@ -7,7 +7,7 @@ while it is set (`refuse_for_incident`).
 `DRENGINE_FAILPOINT=NAME:N:ACTION` acts when the place is reached for the N-th time; N = 0
 acts every time, and NAME = `*` at every place. ACTION is
 
-- `kill`: SIGKILL to this process, as a crash would;
+- `kill`: SIGKILL to this process, as a crash would; `stop`: SIGSTOP, as a frozen machine;
 - `errno=NAME`: raise that `OSError` (ENOSPC, EIO, …);
 - `sleep=SECONDS`: wait, holding up the whole process;
 - `count=FILE`: append the place's name, a line each, which is the dry pass.
@@ -109,6 +109,11 @@ def _kill(place: str, argument: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _stop(place: str, argument: str) -> None:
+    del place, argument
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def _fail(place: str, argument: str) -> None:
     number = getattr(errno, argument)
     raise OSError(number, f"{os.strerror(number)} (failpoint {place})")
@@ -124,5 +129,11 @@ def _count(place: str, argument: str) -> None:
         stream.write(f"{place}\n")
 
 
-_ACTIONS: Final = {"kill": _kill, "errno": _fail, "sleep": _sleep, "count": _count}
+_ACTIONS: Final = {
+    "kill": _kill,
+    "stop": _stop,
+    "errno": _fail,
+    "sleep": _sleep,
+    "count": _count,
+}
 _armed = _read(os.environ.get(VARIABLE, ""))

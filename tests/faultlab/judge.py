@@ -20,7 +20,6 @@ from drengine.lab import commands
 from drengine.model.ids import RunId
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunStatus
-
 from faultlab.trial import Ended
 
 ONCE = {"hsm.create": "create-hsm", "hsm.domain.upload": "upload-domain", "hsm.restore": "restore"}

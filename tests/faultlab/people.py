@@ -18,7 +18,6 @@ from drengine.errors import DrError
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.ids import RunId
 from drengine.model.run import StepStatus as S
-
 from faultlab.stage import Stage
 
 _NAMES = {"incident-commander": "ada", "security-officer": "bruno", "hsm-administrator": "chiara"}

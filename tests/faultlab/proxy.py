@@ -8,7 +8,7 @@ One fault a proxy, at one exchange, counted over all restarts of the engine:
 | `dropped` | the connection breaks | nothing |
 | `late` | the connection breaks | the request, `LATE_MS` of virtual time later |
 | `twice` | the first answer | the request, two times |
-| `429`, `503` | that status | nothing |
+| `401`, `429`, `503` | that status | nothing |
 | `503-done` | a 503 | the request, at once |
 | `garbage` | 200 and bytes that are no answer | the request, at once |
 """
@@ -16,6 +16,7 @@ One fault a proxy, at one exchange, counted over all restarts of the engine:
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -29,7 +30,10 @@ from drengine.lab.services import ROUTES
 from drengine.lab.tls import TrustAnchor
 from drengine.lab.wire import Response
 
-FAULTS: Final = ("withheld", "dropped", "late", "twice", "429", "503", "503-done", "garbage")
+FAULTS: Final = (
+    *("withheld", "dropped", "late", "twice"),
+    *("401", "429", "503", "503-done", "garbage"),
+)
 LATE_MS: Final = 20_000
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _NOT_FORWARDED: Final = frozenset({"host", "connection", "content-length", "transfer-encoding"})
@@ -93,7 +97,7 @@ class FaultyDispatcher:
 
     def _spoil(self, raw: RawRequest) -> Response:
         fault = self._fault
-        if fault in ("429", "503"):
+        if fault in ("401", "429", "503"):
             body = json.dumps({"error": {"code": "Spoilt", "message": "by the fault proxy"}})
             return Response(int(fault), {**_LAB, "retry-after": "1"}, body.encode())
         if fault == "late":
@@ -132,8 +136,6 @@ class FaultyDispatcher:
 
 class _Hosts:
     def __init__(self) -> None:
-        import re
-
         self._patterns = [re.compile(route.host) for route in ROUTES]
 
     def knows(self, host: str) -> bool:

@@ -16,14 +16,13 @@ from drengine.engine.fold import fold
 from drengine.journal.sqlite import SqliteStore
 from drengine.lab import commands
 from drengine.model.run import StepStatus
-
 from faultlab import children
 from faultlab.people import People
 from faultlab.stage import AUTH, Stage
 from faultlab.zygote import Zygote
 
 MAX_STARTS = 8
-LONGEST_SECONDS = 40.0
+LONGEST_SECONDS = 120.0
 _LOOK_SECONDS = 0.012
 _KILLED = -9
 _UNKNOWN = 12

@@ -7,11 +7,13 @@ threads and opens no database, so a child is as good as a fresh process.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -19,20 +21,26 @@ from pathlib import Path
 from typing import Any
 
 WAIT_SECONDS = 30.0
+_TESTS = Path(__file__).resolve().parents[1]
 
 
 class Zygote:
-    """Talks to one zygote process; use it from one thread."""
+    """Talks to one zygote process; use it from one thread.
 
-    def __init__(self, kinds: Mapping[str, Callable[..., int]], warm: Callable[[], None]) -> None:
+    It is a fresh interpreter, not a fork: whoever starts it may have threads.
+    """
+
+    def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        self._pid = os.fork()
-        if self._pid == 0:
-            ours.close()
-            _die_with_parent()
-            warm()
-            _serve(theirs, kinds)
+        path = f"{_TESTS.parent}{os.pathsep}{_TESTS}"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "faultlab.zygote", str(theirs.fileno())],
+            env={**os.environ, "PYTHONPATH": path},
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+        )
         theirs.close()
+        self._socket = ours
         self._stream = ours.makefile("rwb", buffering=0)
 
     def spawn(self, kind: str, log: Path, **arguments: Any) -> int:
@@ -54,8 +62,8 @@ class Zygote:
     def close(self) -> None:
         """End the zygote; its children die with it."""
         self._stream.close()
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+        self._socket.close()
+        self._process.wait(WAIT_SECONDS)
 
     def _ask(self, **request: Any) -> Any:
         self._stream.write(json.dumps(request).encode() + b"\n")
@@ -123,7 +131,19 @@ def _poll(pid: int, done: dict[int, int]) -> int | None:
 
 def _die_with_parent() -> None:
     """Ask Linux for SIGKILL when the parent ends; elsewhere a lost child ends by itself."""
-    import ctypes
-
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def main() -> None:
+    """Be the zygote on the socket that the command line names."""
+    from faultlab import children, proxy
+
+    _die_with_parent()
+    children.warm()
+    kinds = {"engine": children.engine, "lab": children.lab, "proxy": proxy.serve}
+    _serve(socket.socket(fileno=int(sys.argv[1])), kinds)
+
+
+if __name__ == "__main__":
+    main()

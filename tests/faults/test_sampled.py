@@ -1,0 +1,47 @@
+"""The fault campaign in small: some of every kind of fault; `make faults` plays them all."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+from faultlab import proxy
+from faultlab.__main__ import attempt, failure
+from faultlab.fixtures import quick_stage, zygote  # noqa: F401 - fixtures
+from faultlab.trial import Fault
+
+SEED = int(os.environ.get("DRENGINE_FAULT_SEED", "1"))
+POINTS = {
+    "journal.before_write": 140,
+    "journal.torn": 140,
+    "journal.after_sync": 140,
+    "signals.before_delete": 4,
+    "object.before_write": 4,
+    "http.before_send": 180,
+    "http.after_response": 180,
+}
+CHANGES = {"create": 2, "upload": 3, "restore": 6}
+
+
+def _sample() -> list[Fault]:
+    rng = random.Random(f"sample/{SEED}")
+    kills = [
+        Fault((f"{place}:{rng.randint(1, most)}:kill",))
+        for place, most in POINTS.items()
+        for _ in range(2 if most > 10 else 1)
+    ]
+    pair = Fault(("journal.after_sync:60:kill", "http.before_send:30:kill"))
+    spoilt = [Fault(proxy=(fault, "change", rng.randint(1, 13))) for fault in proxy.FAULTS]
+    late = [Fault(proxy=("late", "change", number)) for number in CHANGES.values()]
+    return [*kills, pair, *spoilt, *late]
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("fault", _sample(), ids=str)
+def test_a_fault_doubles_nothing_and_loses_nothing(quick_stage, zygote, tmp_path, fault):  # noqa: F811
+    verdict = attempt(quick_stage, zygote, tmp_path, SEED, fault, keep=False)
+    assert verdict.is_good, failure(SEED, fault, verdict)
+    assert verdict.starts <= len(fault.points) + 3, "it should not take so many starts"
