@@ -11,6 +11,7 @@ import os
 import queue
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -109,6 +110,7 @@ Job = tuple[int, Fault]
 
 def work(stage_folder: str, folder: str, jobs: Any, results: Any, keep: bool) -> None:
     """Be one worker: take jobs until there are none."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     zygote = Zygote()
     stage, place = reopen(Path(stage_folder)), Path(folder)
     place.mkdir(parents=True, exist_ok=True)
@@ -215,6 +217,8 @@ def chosen(options: argparse.Namespace, points: Counter[str], traffic: Counter[s
 
 def main() -> int:
     """Hold a campaign; return 0 where nothing is wrong."""
+    # Stopped early, a campaign still says what it has found so far.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = arguments()
     base = MEMORY if os.access(MEMORY, os.W_OK) else None
     folder = options.folder or Path(tempfile.mkdtemp(prefix="drengine-faults-", dir=base))
