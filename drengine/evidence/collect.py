@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from drengine.errors import InputError
+from drengine.evidence.continuity import custody_of, looks_of
 from drengine.evidence.limits import limits_of
 from drengine.evidence.proofs import (
     DATABASES,
@@ -127,6 +128,9 @@ class Gathering:
                 keys=keys_of(keys),
                 databases=databases_of(databases),
             ),
+            approvers=text(genesis.get("approvers")),
+            custody=custody_of(self._plan, traces),
+            database_looks=looks_of(traces),
         )
 
     def _in_order(self) -> list[Trace]:

@@ -39,6 +39,9 @@ class DeviationLog:
             self._opened(before, record)
         elif record.type is R.GATE_APPROVED:
             self._same_person(before, step, record)
+            if record.body.get("break_glass") is True:
+                wording = f"BREAK-GLASS by {record.actor} alone: {_reason(record)}"
+                self._add("break-glass", step, record, wording, needs_resolution=False)
         elif record.type in _KINDS:
             kind, tell = _KINDS[record.type]
             resolvable = record.type not in _ONLY_TOLD

@@ -10,9 +10,9 @@ from drengine.model.facts import DatabaseFacts, DeliveryFacts, GateFacts, KeyFac
 
 _BLOB: Final = "restore_blob"
 _UNSIGNED: Final = (
-    "This evidence is not signed. Whoever can write all of its files can make others that verify;"
-    " what protects it is a copy of the digest of SHA256SUMS, or of a chain's head, kept where"
-    " they cannot write."
+    "A chain alone is not signed: whoever can write all of its files can make others that agree"
+    " with each other. What protects it is the seal of a bundle, the signatures of approvers up to"
+    " the last gate, time stamps, or a head kept where nobody else writes."
 )
 _OPEN_END: Final = (
     "A chain shows that nothing inside it was changed, added or left out; it cannot show by itself"
@@ -91,10 +91,10 @@ def _people(gates: Sequence[GateFacts], deliveries: Sequence[DeliveryFacts]) -> 
             "People marked “simulated” were played by the drill. Their approvals and deliveries"
             " show the way such messages take, not that a person was asked."
         )
-    if any(not decision.is_simulated for decision in decisions):
+    if any(not (decision.is_simulated or decision.signer) for decision in decisions):
         out.append(
-            "Approvals are not signed: that a named person gave one rests on the account under"
-            " which the command ran."
+            "Not every approval is signed: that a named person gave such a one rests on the"
+            " account under which the command ran."
         )
     return tuple(out)
 

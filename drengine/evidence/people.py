@@ -72,6 +72,8 @@ class PeopleLog:
             at=moment(record),
             sent_ms=sent if isinstance(sent, int) else None,
             seq=record.seq,
+            signer=text(body.get("signer")),
+            break_glass=body.get("break_glass") is True,
         )
         self._change_gate(record, lambda g: replace(g, decisions=(*g.decisions, decision)))
         if record.type is R.GATE_REJECTED:
@@ -177,8 +179,8 @@ def is_point_of_no_return(step: Step, state: RunState, outline: Outline) -> bool
 def _is_approved(gate: Step, state: RunState) -> bool:
     st = state.steps[gate.id]
     required = gate.gate.approvals if gate.gate else 1
-    approvers = set(st.gate.approvers) if st.gate else set()
-    return st.status is StepStatus.SUCCEEDED and len(approvers) >= required
+    enough = st.gate is not None and st.gate.suffices(required)
+    return st.status is StepStatus.SUCCEEDED and enough
 
 
 _TAKES: Final[Mapping[R, Callable[[PeopleLog, Record], None]]] = {

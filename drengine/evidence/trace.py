@@ -82,6 +82,8 @@ class Trace:
         self._path: tuple[str, ...] = ()
         self._people: PeopleLog | None = None
         self.deviations = DeviationLog()
+        self.looks: list[tuple[Moment, Mapping[str, object]]] = []
+        self.transcripts: list[str] = []
         self.steps: dict[str, StepTrace] = {}
 
     def take(self, record: Record) -> None:
@@ -145,6 +147,10 @@ class Trace:
     def _note(self, record: Record) -> None:
         if record.type in (R.RUN_FINISHED, R.RUN_CANCELLED):
             self._finished = moment(record)
+        if "databases" in mapping(record.body.get("evidence")):
+            self.looks.append((moment(record), mapping(record.body["evidence"])))
+        if record.type is R.NOTE and record.body.get("attached") == "ceremony_transcript":
+            self.transcripts.append(text(record.body.get("sha256")))
         trace = self.steps.get(text(record.body.get("step")))
         if trace is not None:
             if record.type in _BEGINNINGS and trace.began is None:
@@ -223,6 +229,7 @@ class Trace:
             reads=trace.reads,
             error="" if st.status.is_done else trace.error,
             detail=st.detail,
+            expected_ms=step.expected_ms,
         )
 
     def _ready(self, step: str) -> Moment | None:

@@ -126,6 +126,7 @@ class StepFacts:
         generation: how often its group was begun anew; attempts, sends: over all generations.
         checkpoint_seq: the record after which it is not repeated.
         reads: requests that only read and went well; they are counted, not listed.
+        expected_ms: what the runbook expects it to take, None where it does not say.
     """
 
     id: str
@@ -154,6 +155,7 @@ class StepFacts:
     reads: int
     error: str
     detail: str
+    expected_ms: int | None = None
 
     @property
     def spent_ms(self) -> int:
@@ -200,6 +202,8 @@ class DecisionFacts:
     Attributes:
         sent_ms: when it was sent, by the sender's clock.
         is_simulated: a drill played the person.
+        signer: the id of the key that signed it, empty where nothing is signed.
+        break_glass: given in an emergency for all who were asked.
     """
 
     actor: str
@@ -210,6 +214,8 @@ class DecisionFacts:
     at: Moment
     sent_ms: int | None
     seq: int
+    signer: str = ""
+    break_glass: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +350,35 @@ class DatabaseFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class DatabaseLook:
+    """A database was seen in a state that it was not seen in before.
+
+    Attributes:
+        at: None for what the inventory says of the time before the run.
+    """
+
+    instance: str
+    name: str
+    at: Moment | None
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class CustodyFacts:
+    """Who holds the security domain's shares, as the plan found it.
+
+    Attributes:
+        custodians: thumbprints (x5t#S256) of the certificates that the shares are wrapped to.
+        transcripts: SHA-256 of every ceremony's transcript that is attached, in order.
+    """
+
+    sha256: str
+    required: int
+    custodians: tuple[str, ...]
+    transcripts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectiveFacts:
     """A recovery objective, what was reached and how it was measured.
 
@@ -383,6 +418,7 @@ class EvidenceFacts:
         run_class: drill, incident or tabletop; is_lab: no real cloud was touched.
         runs: the run, then its children in the order in which they were created.
         limits: what this evidence does not prove, in plain sentences.
+        approvers: digest of the register that decisions were judged by; empty where none was.
     """
 
     run: str
@@ -414,6 +450,9 @@ class EvidenceFacts:
     databases: tuple[DatabaseFacts, ...]
     deviations: tuple[DeviationFacts, ...]
     limits: tuple[str, ...]
+    approvers: str = ""
+    custody: CustodyFacts | None = None
+    database_looks: tuple[DatabaseLook, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         """Return the facts as `facts.json` holds them."""
