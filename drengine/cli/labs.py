@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from drengine.cli import output
+from drengine.cli.labfaults import fault_group
 from drengine.errors import InputError
 
 
@@ -41,7 +42,7 @@ def lab() -> None:
     \b
       drengine lab up
       drengine lab exec -- drengine plan mhsm-full-recovery --class drill ...
-      drengine lab disaster purge
+      drengine lab disaster hsm-purged
       drengine lab down
     """
 
@@ -50,6 +51,12 @@ def lab() -> None:
 @_home
 @click.option("--speed", type=click.FloatRange(min=0.001), help="Virtual seconds per second.")
 @click.option("--fast", is_flag=True, help="Compressed time and short polls, for tests.")
+@click.option(
+    "--estate",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A JSON file that says what a new lab holds; see docs/lab.md.",
+)
+@click.option("--console", is_flag=True, help="Serve a page on loopback that shows the lab.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A lab setting.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes any free port.")
 @output.output_option
@@ -58,6 +65,8 @@ def up_command(
     home: Path,
     speed: float | None,
     fast: bool,
+    estate: Path | None,
+    console: bool,
     settings: tuple[str, ...],
     port: int,
     output_format: str,
@@ -65,7 +74,15 @@ def up_command(
     """Start the lab, with a default estate where it is new; again after a kill."""
     from drengine.lab import commands  # noqa: PLC0415 - the lab is loaded by its commands only
 
-    status = commands.up(home, speed=speed, fast=fast, settings=_settings(settings), port=port)
+    status = commands.up_from_file(
+        home,
+        estate,
+        speed=speed,
+        fast=fast,
+        settings=_settings(settings),
+        port=port,
+        console=console,
+    )
     if output_format == "json":
         output.emit("drengine/lab-status/v1", status)
     else:
@@ -148,11 +165,20 @@ def exec_command(*, home: Path, command: tuple[str, ...]) -> int:
 @_home
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Only later numbers.")
 @click.option("--effects", is_flag=True, help="Only calls that changed something.")
+@click.option("--counts", is_flag=True, help="How often each effect was accepted.")
 @output.output_option
-def log_command(*, home: Path, after: int, effects: bool, output_format: str) -> int:
+def log_command(*, home: Path, after: int, effects: bool, counts: bool, output_format: str) -> int:
     """Show every request that the lab answered, in order."""
     from drengine.lab import commands  # noqa: PLC0415 - as above
 
+    if counts:
+        found = commands.effects(home, after)
+        if output_format == "json":
+            output.emit("drengine/lab-effects/v1", {"effects": found})
+        else:
+            for effect, count in found.items():
+                output.say(f"{count:5} {effect}")
+        return 0
     calls = [call for call in commands.log(home, after) if not effects or call.get("effect")]
     if output_format == "json":
         output.emit("drengine/lab-log/v1", {"calls": calls})
@@ -167,7 +193,11 @@ def log_command(*, home: Path, after: int, effects: bool, output_format: str) ->
 
 @lab.command("clock")
 @_home
-@click.option("--speed", type=click.FloatRange(min=0.001), help="Virtual seconds per second.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0),
+    help="Virtual seconds per second; 0 lets time stand still but for --advance.",
+)
 @click.option("--advance", type=click.FloatRange(min=0), help="Jump so many seconds ahead.")
 @output.output_option
 def clock_command(
@@ -187,18 +217,31 @@ def clock_command(
 
 @lab.command("disaster")
 @_home
-@click.argument("kind", type=click.Choice(["purge", "soft-delete"]), default="purge")
+@click.argument("kind", default="hsm-purged")
+@click.option("--target", default="", help="A region, key or instance; each kind has a default.")
 @output.output_option
-def disaster_command(*, home: Path, kind: str, output_format: str) -> int:
-    """Lose the source HSM: gone for good (purge), or soft-deleted."""
+def disaster_command(*, home: Path, kind: str, target: str, output_format: str) -> int:
+    """Let a disaster happen: the source HSM gone for good, where no KIND is given.
+
+    \b
+      hsm-purged  hsm-deleted      the source HSM
+      region-lost  region-back     --target REGION
+      key-deleted  key-disabled    --target KEY
+      access-revoked               --target INSTANCE, else all: their roles on HSMs
+      identity-deleted             --target INSTANCE, else all
+      network-cut  network-back    --target INSTANCE, else all
+    """
     from drengine.lab import commands  # noqa: PLC0415 - as above
 
-    found = commands.disaster(home, kind)
+    found = commands.disaster(home, kind, target)
     if output_format == "json":
         output.emit("drengine/lab-disaster/v1", found)
     else:
-        output.say(f"HSM {found.get('hsm')} is gone ({kind}).")
+        output.say(f"{kind}: {found.get('hsm') or found.get('target')}.")
     return 0
+
+
+lab.add_command(fault_group)
 
 
 def _show(status: dict[str, Any]) -> None:
@@ -206,6 +249,8 @@ def _show(status: dict[str, Any]) -> None:
     clock = status["clock"]
     running = f"running, process {status['pid']}" if status["running"] else "stopped"
     output.say(f"Lab             {status['home']} ({running})")
+    if status.get("console"):
+        output.say(f"Console         {status['console']}")
     output.say(f"Clock           {clock['speed']:g} virtual seconds per second")
     output.say(f"Subscription    {status['subscription']}, group {status['resource_group']}")
     output.say(f"Source HSM      {source['name']} in {source['location']}")

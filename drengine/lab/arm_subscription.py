@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from drengine.lab import vaults
 from drengine.lab.wire import Call, LabFault, Response, Route, arm_fault, json_response
 
 IDENTITY: Final = "arm.identity"
@@ -83,9 +84,12 @@ def _group(call: Call) -> Response:
     return json_response(200, _group_document(call, name))
 
 
-def _resources(_call: Call) -> Response:
-    # clients ask this for key vaults only; the lab has none
-    return json_response(200, {"value": []})
+def _resources(call: Call) -> Response:
+    # clients ask this for key vaults only
+    prefix = call.request.path.removesuffix("resources")
+    kept = ("id", "name", "type", "location", "tags")
+    found = [{part: one[part] for part in kept} for one in vaults.all_vaults(call.tx, prefix)]
+    return json_response(200, {"value": found})
 
 
 def identity_document(found: dict[str, Any]) -> dict[str, Any]:

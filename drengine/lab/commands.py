@@ -29,6 +29,7 @@ from drengine.lab.settings import (
     save_settings,
 )
 from drengine.lab.spec import EstateSpec
+from drengine.lab.spec import from_document as spec_from
 from drengine.lab.store import read_calls, reading
 
 KEPT: Final = ("PATH", "HOME", "LANG", "TERM")
@@ -47,6 +48,7 @@ def up(
     fast: bool = False,
     settings: Mapping[str, Any] | None = None,
     port: int = 0,
+    console: bool = False,
 ) -> dict[str, Any]:
     """Start the lab of a home, making it where there is none, and return its status.
 
@@ -60,6 +62,7 @@ def up(
             unless `speed` says otherwise.
         settings: single settings by name; see `drengine.lab.settings`.
         port: 0 takes the port the lab had before, or any free one.
+        console: serve a page on loopback that shows the lab.
 
     Raises:
         InputError: a setting does not exist.
@@ -72,7 +75,7 @@ def up(
         place.estate.write_text(json.dumps(estate.to_document()))
     if not place.is_running():
         _write_settings(place, fast=fast, settings=settings)
-        _start(place, port)
+        _start(place, port, console=console)
     wanted = FAST_SPEED if fast and speed is None else speed
     if wanted is not None:
         # not earlier: building an estate would take virtual minutes
@@ -95,9 +98,38 @@ def _as_document(settings: Settings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
 
 
-def _start(place: LabHome, port: int) -> None:
+def up_from_file(home: Path, file: Path | None, **options: Any) -> dict[str, Any]:
+    """Start a lab as `up` does, from a file that describes its estate.
+
+    Besides the members of `EstateSpec` the file may have `settings` and `faults`.
+
+    Parameters:
+        file: JSON; None means the default estate.
+        options: as for `up`.
+
+    Raises:
+        InputError: the file is not such a description.
+    """
+    if file is None:
+        return up(home, **options)
+    try:
+        document = dict(json.loads(file.read_bytes()))
+        settings = {**document.pop("settings", {}), **(options.pop("settings", None) or {})}
+        rules = [dict(one) for one in document.pop("faults", ())]
+        wanted = spec_from(document)
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(f"reading the estate file {file}: {error}.") from error
+    found = up(home, estate=wanted, settings=settings or None, **options)
+    for rule in rules:
+        add_fault(home, **rule)
+    return found
+
+
+def _start(place: LabHome, port: int, *, console: bool) -> None:
     reader, writer = os.pipe()
     arguments = ["--home", str(place.root), "--port", str(port), "--detach", str(writer)]
+    if console:
+        arguments.append("--console")
     try:
         _python(place, "drengine.lab.serve", arguments, _kept(), pass_fds=(writer,)).wait()
     finally:

@@ -238,6 +238,22 @@ def _empty_graph(_call: Call) -> Response:
     return json_response(200, {"value": []})
 
 
+def _me(call: Call) -> Response:
+    """Answer who asks; the real service does so for people only."""
+    who = call.request.principal
+    if who is None:
+        raise LabFault(401, "InvalidAuthenticationToken", "Access token is empty.")
+    return json_response(200, {"id": who.object_id, "displayName": "drengine lab operator"})
+
+
+def _service_principals(call: Call) -> Response:
+    who = call.request.principal
+    if who is None:
+        raise LabFault(401, "InvalidAuthenticationToken", "Access token is empty.")
+    found = {"id": who.object_id, "appId": who.app_id, "displayName": "drengine lab operator"}
+    return json_response(200, {"value": [found]})
+
+
 _TENANT: Final = "/(?P<tenant>[^/]+)"
 ROUTES: Final[tuple[Route, ...]] = (
     Route(LOGIN_HOST, "GET", "/common/discovery/instance", _discovery, "none", _entra_fault),
@@ -250,6 +266,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         _entra_fault,
     ),
     Route(LOGIN_HOST, "POST", _TENANT + "/oauth2/v2\\.0/token", _token, "none", _entra_fault),
+    Route("graph\\.microsoft\\.com", "GET", "/[^/]+/me", _me, "none", _entra_fault),
+    Route(
+        "graph\\.microsoft\\.com",
+        "GET",
+        "/[^/]+/servicePrincipals",
+        _service_principals,
+        "none",
+        _entra_fault,
+    ),
     Route("graph\\.microsoft\\.com", "GET", "/.*", _empty_graph, "none", _entra_fault),
     Route("graph\\.microsoft\\.com", "POST", "/.*", _empty_graph, "none", _entra_fault),
 )

@@ -115,11 +115,14 @@ def identity_id(subscription: str, spec: EstateSpec) -> str:
 
 def _make_rsa_keys(lab: Lab, spec: EstateSpec) -> None:
     """Make all RSA keys at once, on all threads of the pool."""
-    sizes = [CUSTODIAN_BITS] * spec.custodians
+    needed: dict[int, int] = {}
     for key in spec.keys:
         if key.kty == "RSA-HSM":
-            sizes += [key.size] * key.versions
-    lab.keys.fill_all(sizes)
+            needed[key.size] = needed.get(key.size, 0) + key.versions
+    if spec.distinct_materials:
+        needed = {size: min(count, spec.distinct_materials) for size, count in needed.items()}
+    sizes = [CUSTODIAN_BITS] * spec.custodians
+    lab.keys.fill_all([*sizes, *(size for size, count in needed.items() for _ in range(count))])
 
 
 def _build_storage(tx: Tx, identity: LabIdentity, spec: EstateSpec) -> str:
@@ -159,7 +162,7 @@ def _build_hsm(tx: Tx, identity: LabIdentity, spec: EstateSpec) -> dict[str, Any
         "properties": {
             "initialAdminObjectIds": [identity.object_id],
             "softDeleteRetentionInDays": 90,
-            "enablePurgeProtection": False,
+            "enablePurgeProtection": spec.purge_protection,
         },
     }
     resource = hsms.wanted_resource(body, arm_id, identity.tenant)
@@ -175,15 +178,25 @@ def _build_hsm(tx: Tx, identity: LabIdentity, spec: EstateSpec) -> dict[str, Any
 
 
 def _build_keys(lab: Lab, tx: Tx, spec: EstateSpec) -> None:
+    used: dict[int, list[bytes]] = {}
     for key in spec.keys:
         for number in range(key.versions):
             made_ms = tx.now_ms - (key.versions - number) * KEY_SPACING_MS
-            version = keystore.new_version(key.kty, _material(lab, key), made_ms)
+            version = keystore.new_version(key.kty, _material(lab, spec, key, used), made_ms)
             keystore.add_version(tx, spec.source_hsm.lower(), key.name, version)
 
 
-def _material(lab: Lab, key: KeySpec) -> bytes:
-    return keystore.generate_material(lab, key.kty, key.size, key.crv)
+def _material(lab: Lab, spec: EstateSpec, key: KeySpec, used: dict[int, list[bytes]]) -> bytes:
+    """Return fresh material, or what was used before where the estate repeats it."""
+    most = spec.distinct_materials
+    if not most or key.kty != "RSA-HSM":
+        return keystore.generate_material(lab, key.kty, key.size, key.crv)
+    made = used.setdefault(key.size, [])
+    if len(made) < most:
+        made.append(keystore.generate_material(lab, key.kty, key.size, key.crv))
+        return made[-1]
+    made.append(made.pop(0))
+    return made[-1]
 
 
 def _assign_roles(tx: Tx, identity: LabIdentity, spec: EstateSpec, principal: str) -> None:

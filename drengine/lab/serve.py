@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from drengine.lab import estate, spec
+from drengine.lab import console, estate, spec
 from drengine.lab.client import LoopbackClient
 from drengine.lab.clock import LabClock
 from drengine.lab.dispatch import Dispatcher
@@ -62,11 +62,14 @@ def listen(lab: Lab, home: LabHome, port: int) -> LabServer:
     raise OSError("no port is free")
 
 
-def serve(home: LabHome, port: int, notify: Callable[[str], None]) -> int:
+def serve(
+    home: LabHome, port: int, notify: Callable[[str], None], *, with_console: bool = False
+) -> int:
     """Serve the lab until it is told to stop; return the exit code.
 
     Parameters:
         notify: is told `listening`, then `ready`.
+        with_console: serve the page that shows the lab.
     """
     lock = home.lock()
     if lock is None:
@@ -78,7 +81,9 @@ def serve(home: LabHome, port: int, notify: Callable[[str], None]) -> int:
     lab.https.use_port(server.port)
     estate.register(lab, wanted)
     threading.Thread(target=server.serve_forever, name="accept", daemon=True).start()
-    about = {"pid": os.getpid(), "port": server.port, "ready": False}
+    about: dict[str, object] = {"pid": os.getpid(), "port": server.port, "ready": False}
+    if with_console:
+        about["console"] = f"http://127.0.0.1:{console.start(lab)}/"
     home.write_server(about)
     notify("listening")
     if not estate.is_built(lab):
@@ -113,11 +118,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m drengine.lab.serve", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--console", action="store_true", help="serve a page about the lab")
     parser.add_argument("--detach", type=int, metavar="FD", help="tell FD about the start")
     options = parser.parse_args()
     os.umask(0o077)
     notify = _detach(options.detach) if options.detach is not None else _say
-    return serve(LabHome(options.home.resolve()), options.port, notify)
+    home = LabHome(options.home.resolve())
+    return serve(home, options.port, notify, with_console=options.console)
 
 
 def _say(word: str) -> None:

@@ -7,8 +7,8 @@ storage account with `-`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,10 @@ class EstateSpec:
     identity: str = "contoso-dr-identity"
     custodians: int = 3
     required: int = 2
+    purge_protection: bool = False
+    """Of the source HSM."""
+    distinct_materials: int = 0
+    """So many different RSA keys for each size; 0 gives every version its own."""
     keys: tuple[KeySpec, ...] = (
         KeySpec("sqlmi-tde", versions=3),
         KeySpec("sqlmi-tde-hr", size=3072),
@@ -82,10 +86,16 @@ class EstateSpec:
 def from_document(document: dict[str, Any]) -> EstateSpec:
     """Return the specification that `to_document` wrote; missing parts are the defaults.
 
+    A member `scale` with `keys`, `instances` and `databases` stands for an estate of that
+    size, whose keys repeat their material.
+
     Raises:
         TypeError: a part has a name that does not exist.
+        ValueError: the size is beyond what a lab takes.
     """
     parts = dict(document)
+    if "scale" in parts:
+        return replace(scaled(**parts.pop("scale")), **parts)
     if "keys" in parts:
         parts["keys"] = tuple(KeySpec(**key) for key in parts["keys"])
     if "groups" in parts:
@@ -93,6 +103,54 @@ def from_document(document: dict[str, Any]) -> EstateSpec:
     if "standalone" in parts:
         parts["standalone"] = tuple(_instance(one) for one in parts["standalone"])
     return EstateSpec(**parts)
+
+
+MOST_KEYS: Final = 5000
+MOST_INSTANCES: Final = 200
+MOST_DATABASES: Final = 5000
+
+
+def scaled(*, keys: int = 50, instances: int = 20, databases: int = 100) -> EstateSpec:
+    """Return an estate of a size: pairs of instances in failover groups, one key a group.
+
+    Parameters:
+        keys: of the source HSM.
+        instances: an odd one stands alone.
+        databases: spread evenly over the instances that are no secondary.
+
+    Raises:
+        ValueError: too many, or not a database for each primary and alone instance.
+    """
+    for count, most in (
+        (keys, MOST_KEYS),
+        (instances, MOST_INSTANCES),
+        (databases, MOST_DATABASES),
+    ):
+        if not 1 <= count <= most:
+            raise ValueError(f"an estate takes 1 to {most} of these, not {count}")
+    holders = (instances + 1) // 2
+    if databases < holders or keys < holders:
+        raise ValueError(f"{instances} instances need {holders} databases and keys at least")
+    names = [f"key-{number:04}" for number in range(keys)]
+    primaries = [
+        InstanceSpec(
+            f"sqlmi-{number:03}-a",
+            "westeurope",
+            tuple(f"db-{one:04}" for one in range(number, databases, holders)),
+            names[number],
+        )
+        for number in range(holders)
+    ]
+    pairs = primaries[: instances // 2]
+    return EstateSpec(
+        distinct_materials=8,
+        keys=tuple(KeySpec(name) for name in names),
+        groups=tuple(
+            GroupSpec(f"fog-{number:03}", one, f"sqlmi-{number:03}-b", "northeurope")
+            for number, one in enumerate(pairs)
+        ),
+        standalone=tuple(primaries[len(pairs) :]),
+    )
 
 
 def _instance(document: dict[str, Any]) -> InstanceSpec:

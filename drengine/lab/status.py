@@ -39,6 +39,7 @@ def describe(place: LabHome) -> dict[str, Any]:
             "principal_id": attached.get("principalId"),
             "client_id": attached.get("clientId"),
         },
+        "console": server.get("console") if running else None,
         "clock": {"now_ms": clock.now_ms(), "speed": clock.speed},
         **sql,
     }

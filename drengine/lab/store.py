@@ -209,6 +209,15 @@ class Tx:
         )
         return {f"{effect} {target or ''}".strip(): count for effect, target, count in rows}
 
+    def last_calls(self, count: int) -> list[dict[str, Any]]:
+        """Return the newest rows of the call log, the newest first."""
+        names = ("seq", "virtual_ms", "method", "status", "host", "path", "effect")
+        rows = self._sql.execute(
+            f"SELECT {', '.join(names)} FROM calls ORDER BY seq DESC LIMIT ?",  # noqa: S608 - constants
+            (count,),
+        )
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
     def log_effect(self, effect: str, target: str, detail: dict[str, Any]) -> None:
         """Append a row for an effect that is not a direct request, as the outcome of a job."""
         text = json.dumps(detail, separators=(",", ":"), sort_keys=True)

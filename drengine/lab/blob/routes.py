@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
-from drengine.lab.blob import blobs, containers
+from drengine.lab.blob import blobs, containers, copying
 from drengine.lab.blob.target import Target, open_target
 from drengine.lab.wire import LabFault, Response, Route, arm_fault, json_response
 
@@ -95,6 +95,8 @@ def _operation(request: Request) -> Callable[[Target], Response]:
     table = _BLOB if name else _CONTAINER if container else _SERVICE
     restype = request.query.get("restype", "").lower()
     comp = request.query.get("comp", "").lower()
+    if name and request.method == "PUT" and "x-ms-copy-source" in request.headers and not comp:
+        return copying.copy_blob
     found = table.get((request.method, restype, comp))
     if found is None:
         raise LabFault(

@@ -63,6 +63,8 @@ def _use(call: Call) -> Response:
         return state.answer(call, 200, {"value": _verify(version, body)})
     result = _PERFORM[operation](version, body)
     members = {"alg": body.get("alg"), "kid": kid, **result}
+    if state.is_vault(hsm):
+        del members["alg"]
     return state.answer(call, 200, dict(sorted(members.items())))
 
 
@@ -259,6 +261,6 @@ def _random(call: Call) -> Response:
 
 _PATH: Final = f"/keys/{KEY_NAME}(/{VERSION})?/(?P<operation>{'|'.join(_OPERATIONS)})"
 ROUTES: Final[tuple[Route, ...]] = (
-    Route(state.HOST, "POST", _PATH, _use, "hsm", hsm_fault),
+    *(Route(host, "POST", _PATH, _use, auth, hsm_fault) for host, auth in state.KEY_HOSTS),
     Route(state.HOST, "POST", "/rng", _random, "hsm", hsm_fault),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import quote
@@ -11,11 +12,24 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from drengine.lab.hsm import keystore, regions, state
 from drengine.lab.hsm.domain import protection_key
-from drengine.lab.hsm.jose import JoseError, b64, open_direct, seal_direct, unb64
+from drengine.lab.hsm.jose import JoseError, b64, derive, open_direct, seal_direct, unb64
 from drengine.lab.wire import Call, LabFault, Response, Route, hsm_fault
 
 PAGE: Final = 25
 BACKUP_KID: Final = "backup-protection-key"
+BINDING: Final = "lab.vault-binding"
+GEOGRAPHIES: Final = {
+    "europe": frozenset({"westeurope", "northeurope"}),
+    "uk": frozenset({"uksouth", "ukwest"}),
+    "us": frozenset(
+        {"eastus", "eastus2", "westus", "westus2", "westus3", "centralus", "northcentralus"}
+        | {"southcentralus", "westcentralus"}
+    ),
+    "germany": frozenset({"germanywestcentral", "germanynorth"}),
+    "france": frozenset({"francecentral", "francesouth"}),
+    "switzerland": frozenset({"switzerlandnorth", "switzerlandwest"}),
+    "sweden": frozenset({"swedencentral", "swedensouth"}),
+}
 DEFAULT_POLICY: Final = {
     "lifetimeActions": [{"trigger": {"timeBeforeExpiry": "P30D"}, "action": {"type": "Notify"}}],
     "attributes": {"expiryTime": None},
@@ -53,7 +67,14 @@ def _create(call: Call) -> Response:
         raise LabFault(400, "BadParameter", f"The key type '{body.get('kty')}' is not supported.")
     size = int(body.get("key_size") or _KEY_SIZES[kty])
     material = keystore.generate_material(call.lab, kty, size, str(body.get("crv") or "P-256"))
-    return _add(call, hsm, keystore.new_version(kty, material, call.tx.now_ms, body=body))
+    version = keystore.new_version(kty, material, call.tx.now_ms, body=body)
+    return _add(call, hsm, _kind_kept(hsm, version, str(body.get("kty"))))
+
+
+def _kind_kept(hsm: dict[str, Any], version: dict[str, Any], wanted: str) -> dict[str, Any]:
+    """Return the version marked as a software key, where a vault was asked for one."""
+    is_software = state.is_vault(hsm) and not wanted.endswith("-HSM")
+    return {**version, "software": True} if is_software else version
 
 
 def _add(call: Call, hsm: dict[str, Any], version: dict[str, Any]) -> Response:
@@ -74,7 +95,7 @@ def _import(call: Call) -> Response:
         raise LabFault(400, "BadParameter", "key must be a JWK with its private parts.") from None
     wanted = {**body, "key_ops": jwk.get("key_ops")}
     version = keystore.new_version(kty or "", material, call.tx.now_ms, body=wanted)
-    return _add(call, hsm, version)
+    return _add(call, hsm, _kind_kept(hsm, version, str(jwk.get("kty"))))
 
 
 def _imported(jwk: dict[str, Any], kty: str | None) -> bytes:
@@ -188,7 +209,8 @@ def _rotate(call: Call) -> Response:
     size = len(unb64(public["n"])) * 8 if kty == "RSA-HSM" else 256
     material = keystore.generate_material(call.lab, kty, size, str(public.get("crv", "")))
     like = {"key_ops": newest["ops"], "tags": newest["tags"]}
-    return _add(call, hsm, keystore.new_version(kty, material, call.tx.now_ms, body=like))
+    version = keystore.new_version(kty, material, call.tx.now_ms, body=like)
+    return _add(call, hsm, {**version, "software": True} if newest.get("software") else version)
 
 
 def _policy(call: Call) -> Response:
@@ -280,21 +302,41 @@ def _purge(call: Call) -> Response:
 def _backup(call: Call) -> Response:
     hsm = _load(call, "/keys/backup/action")
     document, _ = keystore.find(call.tx, hsm["name"], _name(call))
-    # bound to the security domain, not to the HSM: any HSM of the same domain restores it
-    cek = protection_key(state.domain_of(call.tx, hsm), BACKUP_KID)
-    compact = seal_direct(cek, json.dumps(document).encode(), BACKUP_KID)
+    compact = seal_direct(_backup_key(call, hsm), json.dumps(document).encode(), BACKUP_KID)
     return state.answer(call, 200, {"value": b64(compact.encode())})
+
+
+def _backup_key(call: Call, hsm: dict[str, Any]) -> bytes:
+    """Return what a single key's backup is bound to.
+
+    For a HSM that is its security domain, so any HSM of the same domain restores it; for a
+    vault its geography and subscription.
+    """
+    if not state.is_vault(hsm):
+        return protection_key(state.domain_of(call.tx, hsm), BACKUP_KID)
+    secret = call.tx.get(BINDING, "") or {"value": secrets.token_hex(32)}
+    call.tx.put(BINDING, "", secret)
+    subscription = hsm["arm_id"].split("/")[2].lower()
+    return derive(bytes.fromhex(secret["value"]), f"{geography(hsm['location'])}/{subscription}")
+
+
+def geography(region: str) -> str:
+    """Return the geography of a region, as the documentation groups them."""
+    for name, members in GEOGRAPHIES.items():
+        if region in members:
+            return name
+    return region
 
 
 def _restore(call: Call) -> Response:
     hsm = _load(call, "/keys/restore/action")
     try:
         compact = unb64(str(call.request.json_object().get("value"))).decode()
-        cek = protection_key(state.domain_of(call.tx, hsm), BACKUP_KID)
-        document = json.loads(open_direct(compact, cek))
+        document = json.loads(open_direct(compact, _backup_key(call, hsm)))
     except (JoseError, ValueError):
+        bound = "geography and subscription" if state.is_vault(hsm) else "security domain"
         raise LabFault(
-            400, "BadParameter", "The backup does not open with this HSM's security domain."
+            400, "BadParameter", f"The backup does not open with this one's {bound}."
         ) from None
     name = document["name"]
     key = keystore.key_id(hsm["name"], name)
@@ -313,7 +355,8 @@ VERSION: Final = "(?P<version>[0-9a-f]{32})"
 _KEY: Final = f"/keys/{KEY_NAME}"
 _DELETED: Final = f"/deletedkeys/{KEY_NAME}"
 ROUTES: Final[tuple[Route, ...]] = tuple(
-    Route(state.HOST, method, path, handler, "hsm", hsm_fault)
+    Route(host, method, path, handler, auth, hsm_fault)
+    for host, auth in state.KEY_HOSTS
     for method, path, handler in (
         ("GET", "/keys/?", _list),
         ("POST", "/keys/restore", _restore),

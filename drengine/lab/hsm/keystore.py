@@ -219,7 +219,7 @@ def bundle(tx: Tx, hsm: dict[str, Any], name: str, version: Version) -> dict[str
             **version["public"],
             "key_ops": version["ops"],
             "kid": kid,
-            "kty": version["kty"],
+            "kty": version["kty"].removesuffix("-HSM" if version.get("software") else " "),
         },
     }
     if version["tags"]:

@@ -118,7 +118,7 @@ def route(tx: Tx, vnet: str, host: str) -> bool:
     if tx.get(CUT, vnet) is not None or tx.get(CUT, "*") is not None:
         raise NoRoute("AkvEndpointNotReachableFromNode")
     name, _, domain = host.partition(".")
-    endpoints = _endpoints(tx, name)
+    endpoints = _endpoints(tx, f"{name}!vault" if domain.startswith("vault.") else name)
     if not endpoints:
         return False
     zone = _linked_zone(tx, vnet, ZONES.get(domain, ""))

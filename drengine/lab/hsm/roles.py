@@ -141,6 +141,9 @@ def require(call: Call, hsm: str, action: str, scope: str = "/") -> None:
     if not call.lab.settings.enforce_roles:
         return
     caller = call.principal.object_id
+    if hsm.endswith("!vault"):
+        _require_on_vault(call, hsm, caller, action)
+        return
     delay_ms = int(call.lab.settings.propagation * 1000)
     if not is_allowed(call.tx, hsm, caller, action, scope, delay_ms=delay_ms):
         raise LabFault(
@@ -148,6 +151,20 @@ def require(call: Call, hsm: str, action: str, scope: str = "/") -> None:
             "Forbidden",
             f"The caller '{caller}' is not authorized to perform '{ACTION_PREFIX}{action}' "
             f"at scope '{scope}'.",
+        )
+
+
+def _require_on_vault(call: Call, name: str, caller: str, action: str) -> None:
+    from drengine.lab import vaults  # noqa: PLC0415 - vaults are made of what is here
+
+    vault = call.tx.get("hsm", name)
+    if vault is None or not vaults.is_allowed(call.tx, vault, caller, action):
+        wanted = "/".join(vaults.PERMISSIONS.get(action, (action,)))
+        raise LabFault(
+            403,
+            "Forbidden",
+            f"The user, group or application '{caller}' does not have keys {wanted} permission on "
+            f"key vault '{name.removesuffix('!vault')}'.",
         )
 
 

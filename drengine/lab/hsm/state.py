@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from drengine.lab.hsm import network, regions, roles
 from drengine.lab.hsm.domain import TAGS, fingerprint
-from drengine.lab.wire import Call, LabFault, Response, Unreachable, json_response
+from drengine.lab.wire import Auth, Call, LabFault, Response, Unreachable, json_response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,11 @@ DOMAIN: Final = "hsm.domain"
 """The security domain lies apart: every request reads the HSM's document, few read this."""
 HOST: Final = "([a-z0-9]+\\.)?[a-z0-9][a-z0-9-]{0,62}\\.managedhsm\\.azure\\.net"
 ZONE: Final = "managedhsm.azure.net"
+VAULT_HOST: Final = "[a-z0-9][a-z0-9-]{0,62}\\.vault\\.azure\\.net"
+VAULT_ZONE: Final = "vault.azure.net"
+VAULT_MARK: Final = "!vault"
+"""Ends the name under which a vault's document and keys lie; no HSM's name can have it."""
+KEY_HOSTS: Final[tuple[tuple[str, Auth], ...]] = ((HOST, "hsm"), (VAULT_HOST, "vault"))
 DEFAULT_RETENTION_DAYS: Final = 90
 
 PROVISIONING: Final = "provisioning"
@@ -35,11 +40,21 @@ DELETED: Final = "deleted"
 
 def hsm_name(call: Call) -> str:
     """Return the lower-cased name from the host of the request."""
-    return regions.split_host(call.request.host)[0]
+    host = call.request.host
+    if host.endswith(f".{VAULT_ZONE}"):
+        return host.removesuffix(f".{VAULT_ZONE}") + VAULT_MARK
+    return regions.split_host(host)[0]
+
+
+def is_vault(hsm: dict[str, Any]) -> bool:
+    """Return whether a document stands for a Key Vault vault."""
+    return str(hsm["name"]).endswith(VAULT_MARK)
 
 
 def host_of(name: str) -> str:
-    """Return the host name of a HSM."""
+    """Return the host name of a HSM or vault."""
+    if name.endswith(VAULT_MARK):
+        return f"{name.removesuffix(VAULT_MARK)}.{VAULT_ZONE}"
     return f"{name}.{ZONE}"
 
 
@@ -62,7 +77,10 @@ def load(call: Call) -> dict[str, Any]:
     if hsm is None or hsm["phase"] == DELETED:
         raise LabFault(404, "NotFound", f"There is no Managed HSM named '{name}'.")
     origin = network.origin_of(call.request, call.lab.settings)
-    region = regions.serving_region(call.tx, call.request.host, origin.region)
+    if is_vault(hsm):
+        region = None if regions.is_down(call.tx, hsm["location"]) else hsm["location"]
+    else:
+        region = regions.serving_region(call.tx, call.request.host, origin.region)
     if region is None:
         raise Unreachable
     if call.lab.settings.enforce_firewall:
@@ -122,11 +140,12 @@ def set_domain(tx: Tx, hsm: dict[str, Any], domain: Mapping[str, bytes]) -> None
 
 def deletion_policy(tx: Tx, hsm: dict[str, Any]) -> tuple[int, bool]:
     """Return retention in days and whether purge protection is on."""
-    resource = tx.get("arm.hsm", hsm["arm_id"].lower())
+    resource = tx.get(hsm.get("arm_kind", "arm.hsm"), hsm["arm_id"].lower())
     if resource is None:
         return DEFAULT_RETENTION_DAYS, False
     properties = resource["resource"]["properties"]
-    return int(properties["softDeleteRetentionInDays"]), bool(properties["enablePurgeProtection"])
+    days = int(properties["softDeleteRetentionInDays"])
+    return days, bool(properties.get("enablePurgeProtection"))
 
 
 def answer(

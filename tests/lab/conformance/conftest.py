@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,16 +50,19 @@ class Recorder:
     file: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, command: str, result: Result, expected: int, *, named: str = "") -> None:
-        row = {
-            "client": self.client,
-            "command": named or command,
-            "requests": _requests(result.calls),
-            "count": len(result.calls),
-            "code": result.code,
-            "expected": expected,
-        }
-        self.rows.append(row)
+    def add(self, command: str, result: Result, expected: int) -> None:
+        self.rows.append(
+            {
+                "client": self.client,
+                "command": command,
+                "requests": _requests(result.calls),
+                "code": result.code,
+                "expected": expected,
+            }
+        )
+
+    def add_calls(self, command: str, calls: list[dict[str, Any]], code: int) -> None:
+        self.add(command, Result(code, "", "", calls), code)
 
     def save(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -77,16 +80,25 @@ def _requests(calls: list[dict[str, Any]]) -> list[str]:
     return list(found)
 
 
+def calls_of_operator(lab: Any, after: int) -> list[dict[str, Any]]:
+    """Return the requests of the operator; instances make requests of their own."""
+    operator = lab.status["object_id"]
+    return [
+        row
+        for row in commands.log(lab.home, after)
+        if row["method"] and row["principal"] in {operator, None}
+    ]
+
+
 class Az:
     """The az command line on one lab, in one long-lived process."""
 
     def __init__(self, lab: Any, recorder: Recorder) -> None:
         self.lab = lab
         self.recorder = recorder
-        self.env = commands.env(lab.home)
         self._process = subprocess.Popen(
             [str(AZ_PYTHON), "-W", "ignore", str(WORKER)],
-            env=self.env,
+            env=commands.env(lab.home),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -112,8 +124,7 @@ class Az:
         line = self._process.stdout.readline()
         assert line, f"az ended at: {' '.join(arguments)}"
         answer = json.loads(line)
-        calls = [row for row in commands.log(self.lab.home, before) if row["method"]]
-        calls = [row for row in calls if row["principal"] == self.lab.status["object_id"] or not row["principal"]]
+        calls = calls_of_operator(self.lab, before)
         return Result(answer["code"], answer["out"], answer["err"], calls)
 
     def close(self) -> None:
@@ -129,9 +140,11 @@ def _shown(arguments: list[str]) -> str:
     """Return command words and option names, without values."""
     words = []
     for argument in arguments:
-        if argument.startswith("--") or (len(argument) == 2 and argument.startswith("-")):
-            words.append(argument)
-        elif not any(word.startswith("-") for word in words):
+        if (
+            argument.startswith("--")
+            or (len(argument) == 2 and argument.startswith("-"))
+            or not any(word.startswith("-") for word in words)
+        ):
             words.append(argument)
     return " ".join(words)
 
@@ -146,6 +159,22 @@ def az(lab: Any, request: pytest.FixtureRequest) -> Iterator[Az]:
     client = Az(lab, recorder)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="module")
+def record(lab: Any, request: pytest.FixtureRequest) -> Iterator[Callable[[str, str, int], None]]:
+    """Write down which requests a client made since a number of the call log."""
+    stem = Path(str(request.module.__file__)).stem
+    recorders: dict[str, Recorder] = {}
+
+    def add(client: str, name: str, after: int) -> None:
+        file = BUILD / "conformance" / f"{stem}-{client}.json"
+        recorder = recorders.setdefault(client, Recorder(client, file))
+        recorder.add_calls(name, calls_of_operator(lab, after), 0)
+
+    yield add
+    for recorder in recorders.values():
+        recorder.save()
 
 
 @pytest.fixture(scope="module")
