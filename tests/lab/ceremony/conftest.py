@@ -40,7 +40,12 @@ class World:
         return {**env, "DRENGINE_LAB": str(self.folder / "lab"), **more}
 
     def run(
-        self, role: str, *words: object, code: int | None = 0, prefix: tuple[str, ...] = (), **more: Any
+        self,
+        role: str,
+        *words: object,
+        code: int | None = 0,
+        prefix: tuple[str, ...] = (),
+        **more: Any,
     ) -> str:
         env = self.environment(role, **more.pop("env", {}))
         done = subprocess.run(

@@ -166,7 +166,11 @@ def test_azs_own_upload_accepts_a_blob_from_contributions(lost, one_time_key, wr
     az = az_python().with_name("az")
     if not az.exists():
         pytest.skip(f"azure-cli is not installed: no {az}")
-    env = {**commands.env(lost.folder / "lab"), "PATH": os.environ["PATH"], "HOME": str(lost.folder)}
+    env = {
+        **commands.env(lost.folder / "lab"),
+        "PATH": os.environ["PATH"],
+        "HOME": str(lost.folder),
+    }
 
     def run_az(*words):
         done = subprocess.run(

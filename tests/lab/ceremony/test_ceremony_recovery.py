@@ -79,7 +79,16 @@ def test_three_custodians_with_their_own_homes_recover_the_hsm(lost):
     running = lost.open(
         *("--session", session, "--sd-file", domain["file"], "--target", "contoso--new"),
         *("--exchange-cert", request / "exchange.cer", "--combiner", "Olga"),
-        *("--purpose", "drill", "--valid-hours", "168", "--register", lost.folder / "register", "--class", "drill"),
+        *(
+            "--purpose",
+            "drill",
+            "--valid-hours",
+            "168",
+            "--register",
+            lost.folder / "register",
+            "--class",
+            "drill",
+        ),
     )
     code = json.loads((session / "request.json").read_bytes())
     assert [one["name"] for one in code["custodians"]] == [f"Custodian {n}" for n in (1, 2, 3)]
@@ -118,7 +127,9 @@ def test_three_custodians_with_their_own_homes_recover_the_hsm(lost):
 
 def contribute(world, number, session, *holder, env=None, **options):
     home = world.folder / f"custodian{number}"
-    shown = json.loads(world.run("combiner", "ceremony", "status", "--session", session, "-o", "json"))
+    shown = json.loads(
+        world.run("combiner", "ceremony", "status", "--session", session, "-o", "json")
+    )
     world.run(
         f"custodian{number}",
         *("ceremony", "contribute", "--request", session / "request.json"),
@@ -129,5 +140,3 @@ def contribute(world, number, session, *holder, env=None, **options):
         **options,
     )
     world.run("combiner", "ceremony", "add", "--session", session, home / "share.json")
-
-

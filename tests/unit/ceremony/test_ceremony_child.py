@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from drengine.ceremony import child, hardening
+from drengine.ceremony import child, hardening, serving
 from drengine.ceremony.messages import CombineRequest, KeySource
 from drengine.errors import CeremonyError
 
@@ -194,11 +194,11 @@ def test_a_process_that_cannot_shut_itself_off_reads_nothing(monkeypatch):
 
 
 def test_an_unforeseen_error_crosses_as_type_and_place_only(monkeypatch):
-    def explode():
+    def explode(**_options):
         raise RuntimeError("the passphrase is 'secret words'")
 
-    monkeypatch.setattr(child, "harden", explode)
-    answer = child._answer()
+    monkeypatch.setattr(serving, "harden", explode)
+    answer = serving.answer_of(child._perform)
     error = json.loads(answer)["error"]
     assert error["kind"] == "InternalError"
     assert "RuntimeError at test_ceremony_child.py:" in error["message"]

@@ -28,6 +28,8 @@ def combine_words(folder, *names):
     keys = [word for name in names for word in ("--key", folder / "keys" / name)]
     return [
         "combine",
+        "--class",
+        "drill",
         "--sd-file",
         folder / "sd.json",
         "--exchange-cert",

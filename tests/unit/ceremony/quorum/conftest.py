@@ -100,7 +100,9 @@ class Ceremony:
         }
         if "--module" not in given:
             defaults["--key"] = self.folder / "keys" / f"{number}.key"
-        extra = [word for name, value in defaults.items() if name not in given for word in (name, value)]
+        extra = [
+            word for name, value in defaults.items() if name not in given for word in (name, value)
+        ]
         return self.command("contribute", *extra, *words, **options), out
 
     def shares(self, *numbers):

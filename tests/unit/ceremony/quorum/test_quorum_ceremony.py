@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 
 
-def test_two_of_three_custodians_make_a_blob_and_keys_never_meet(
-    opened, domain, exchange, writer
-):
+def test_two_of_three_custodians_make_a_blob_and_keys_never_meet(opened, domain, exchange, writer):
     made = opened.combine(*opened.shares(1, 3), "-o", "json")
     assert made.returncode == 0, made.stderr
     report = json.loads(made.stdout)

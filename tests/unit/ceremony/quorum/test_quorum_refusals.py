@@ -80,7 +80,9 @@ def test_the_code_may_be_typed_in_words(opened):
     assert opened.contribute(1, "--code", words)[0].returncode == 0
 
 
-def test_a_domain_that_is_not_the_requests_is_refused_before_a_key_is_opened(opened, writer, people):
+def test_a_domain_that_is_not_the_requests_is_refused_before_a_key_is_opened(
+    opened, writer, people
+):
     other = opened.folder / "other.json"
     other.write_bytes(writer.write_domain(people[:3], 2).data)
     (opened.folder / "keys" / "1.key").unlink()
@@ -191,6 +193,8 @@ def test_a_changed_transcript_does_not_hold(opened):
     changed.write_bytes(good.replace(b"drill 7", b"drill 8"))
     refused(opened.command("verify", changed), "does not follow|not the hash", code=9)
     other = opened.folder / "other-blob.json"
-    other.write_bytes((opened.folder / "blob.json").read_bytes().replace(b"hsm_backup", b"hsm_bockup"))
+    other.write_bytes(
+        (opened.folder / "blob.json").read_bytes().replace(b"hsm_backup", b"hsm_bockup")
+    )
     result = opened.command("verify", opened.transcript, "--blob", other)
     assert result.returncode in (3, 9)

@@ -156,9 +156,7 @@ def test_a_token_that_is_not_there_is_named_with_those_that_are(opened, softhsm,
     assert "'ada'" in plain(result.stderr)
 
 
-def test_another_certificates_token_is_refused_before_anything_is_decrypted(
-    opened, softhsm, plain
-):
+def test_another_certificates_token_is_refused_before_anything_is_decrypted(opened, softhsm, plain):
     result, _ = contribute_with(
         opened,
         softhsm,

@@ -1,0 +1,201 @@
+"""Combining in-process: lying shares, expiry, wrong certificates, and mutations of every byte."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from drengine.ceremony.checking import check_contribution
+from drengine.ceremony.contributing import ContributeOrder
+from drengine.ceremony.contributing import perform as contribute
+from drengine.ceremony.contribution import Contribution, parse_contribution
+from drengine.ceremony.joining import JoinOrder
+from drengine.ceremony.joining import perform as join
+from drengine.ceremony.messages import KeySource, decode_bytes
+from drengine.ceremony.opening import Occasion, make_request
+from drengine.ceremony.register import Register
+from drengine.ceremony.request import parse_request
+from drengine.ceremony.sealing import open_sealed_share, seal_share
+from drengine.ceremony.shamir import Share
+from drengine.errors import CeremonyError, DrError, QuorumError, ShareError
+
+NOW = 1_790_000_000_000
+MASKS = (0x01, 0x20, 0x80)
+
+
+@pytest.fixture(scope="module")
+def one_time_key():
+    key = rsa.generate_private_key(65537, 3072)
+    return key, key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+class Room:
+    """Everything of a ceremony in one process, so that single bytes can be turned."""
+
+    def __init__(self, domain, exchange, one_time_key, folder):
+        self.domain, self.exchange, self.key, self.folder = (
+            domain,
+            exchange,
+            one_time_key[0],
+            folder,
+        )
+        self.request = make_request(
+            Occasion("drill", "p", "t", "Olga", (), 3_600_000),
+            domain=domain.data,
+            exchange_certificate=exchange.certificate_pem,
+            register=Register(),
+            combiner_key=one_time_key[1],
+            host="host 1",
+            now_ms=NOW,
+            tool={"version": "0", "files_sha256": "0" * 64},
+        )
+
+    def share(self, number):
+        order = ContributeOrder(
+            request=self.request.to_bytes(),
+            domain=self.domain.data,
+            holder=KeySource(self.folder / f"{number}.key"),
+            signing=None,
+            custodian=f"Custodian {number}",
+            host="host 2",
+            at_ms=NOW,
+            tool_version="0",
+            tool_sha256="0" * 64,
+        )
+        return contribute(order).to_bytes()
+
+    def lie(self, data):
+        """The same contribution with another share in it: what a dishonest custodian can make."""
+        honest = parse_contribution(data)
+        false = Share("liar", 1, tuple(range(32)))
+        sealed = seal_share(false, self.request, honest.statement, os.urandom)
+        return Contribution(honest.statement, sealed, b"").to_bytes()
+
+    def join(self, *shares, now=NOW, **changed):
+        order = {
+            "request": self.request.to_bytes(),
+            "domain": self.domain.data,
+            "exchange_certificate": self.exchange.certificate_pem,
+            "contributions": list(shares),
+            "now_ms": now,
+            **changed,
+        }
+        return decode_bytes(join(JoinOrder(**order), self.key)["blob"])
+
+
+@pytest.fixture
+def room(domain, exchange, one_time_key, key_folder):
+    return Room(domain, exchange, one_time_key, key_folder)
+
+
+def test_every_quorum_gives_the_same_domain(room, writer):
+    shares = {number: room.share(number) for number in (1, 2, 3)}
+    for chosen in ((1, 2), (1, 3), (2, 3), (3, 1), (1, 2, 3)):
+        blob = room.join(*(shares[number] for number in chosen))
+        assert writer.open_blob(blob, room.exchange) == room.domain.parts
+
+
+def test_a_lying_share_with_exactly_m_is_noticed(room):
+    with pytest.raises(QuorumError, match="no 2 of them give a key"):
+        room.join(room.lie(room.share(1)), room.share(2))
+
+
+def test_a_lying_share_with_one_more_is_named(room):
+    with pytest.raises(ShareError, match=r"Custodian 1 .* is not of this security domain"):
+        room.join(room.lie(room.share(1)), room.share(2), room.share(3))
+
+
+def test_an_expired_request_is_refused(room):
+    share = room.share(1), room.share(2)
+    with pytest.raises(CeremonyError, match="expired"):
+        room.join(*share, now=NOW + 3_600_000)
+
+
+def test_another_exchange_certificate_is_refused(room, people):
+    with pytest.raises(CeremonyError, match="exchange certificate is not the one"):
+        room.join(room.share(1), room.share(2), exchange_certificate=people[3].certificate_pem)
+
+
+def test_another_domain_is_refused(room, writer, people):
+    other = writer.write_domain(people[:3], 2)
+    with pytest.raises(DrError, match="is not the one that the request names"):
+        room.join(room.share(1), room.share(2), domain=other.data)
+
+
+def test_a_statement_that_was_put_on_another_share_is_refused(room):
+    one, two = json.loads(room.share(1)), json.loads(room.share(2))
+    one["share"], two["share"] = two["share"], one["share"]
+    swapped = [json.dumps(x, sort_keys=True, separators=(",", ":")).encode() for x in (one, two)]
+    with pytest.raises(ShareError, match="bound to another request, custodian or statement"):
+        room.join(*swapped)
+
+
+def test_another_statement_about_the_same_share_is_refused(room):
+    contribution = parse_contribution(room.share(1))
+    statement = dataclasses.replace(contribution.statement, host="another")
+    changed = dataclasses.replace(contribution, statement=statement)
+    with pytest.raises(ShareError, match="bound to another"):
+        room.join(changed.to_bytes(), room.share(2))
+
+
+def outcome(act):
+    try:
+        return act()
+    except DrError:
+        return None
+
+
+def opened(room, data):
+    """All that stands between a contribution and its share, without the rest of a join."""
+    contribution = parse_contribution(data)
+    check_contribution(contribution, room.request, now_ms=NOW)
+    return open_sealed_share(contribution, room.request, room.key)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_changed_byte_of_a_contribution_never_gives_a_share(room):
+    first = room.share(1)
+    assert opened(room, first).x == 1
+    given = 0
+    for at in range(len(first)):
+        for mask in MASKS:
+            changed = bytearray(first)
+            changed[at] ^= mask
+            given += outcome(lambda data=bytes(changed): opened(room, data)) is not None
+    assert given == 0
+
+
+def test_a_changed_byte_of_a_request_is_another_request(room):
+    """It does not parse, or its code differs: what was given to one never serves the other."""
+    data = room.request.to_bytes()
+    shares = room.share(1), room.share(2)
+    for at in range(len(data)):
+        for mask in MASKS:
+            changed = bytearray(data)
+            changed[at] ^= mask
+            parsed = outcome(lambda content=bytes(changed): parse_request(content))
+            if parsed is not None:
+                assert parsed.digest != room.request.digest
+                assert parsed.code != room.request.code
+    draw = random.Random(1)
+    for at in draw.sample(range(len(data)), 60):
+        changed = bytearray(data)
+        changed[at] ^= 0x01
+        assert outcome(lambda content=bytes(changed): room.join(*shares, request=content)) is None
+
+
+def test_a_changed_byte_of_the_domain_is_refused(room):
+    shares = room.share(1), room.share(2)
+    draw = random.Random(2)
+    for at in draw.sample(range(len(room.domain.data)), 120):
+        changed = bytearray(room.domain.data)
+        changed[at] ^= draw.choice(MASKS)
+        content = bytes(changed)
+        assert outcome(lambda data=content: room.join(*shares, domain=data)) is None
