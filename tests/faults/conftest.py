@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faultlab.fixtures import quick_stage, zygote  # noqa: F401 - for the tests of this folder
 
 from drengine.cli.family import Follower
 from drengine.drills.children import Engine

@@ -8,7 +8,6 @@ import random
 import pytest
 from faultlab import proxy
 from faultlab.__main__ import attempt, failure
-from faultlab.fixtures import quick_stage, zygote  # noqa: F401 - fixtures
 from faultlab.trial import Fault
 
 SEED = int(os.environ.get("DRENGINE_FAULT_SEED", "1"))
@@ -41,7 +40,7 @@ def _sample() -> list[Fault]:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("fault", _sample(), ids=str)
-def test_a_fault_doubles_nothing_and_loses_nothing(quick_stage, zygote, tmp_path, fault):  # noqa: F811
+def test_a_fault_doubles_nothing_and_loses_nothing(quick_stage, zygote, tmp_path, fault):
     verdict = attempt(quick_stage, zygote, tmp_path, SEED, fault, keep=False)
     assert verdict.is_good, failure(SEED, fault, verdict)
     assert verdict.starts <= len(fault.points) + 3, "it should not take so many starts"

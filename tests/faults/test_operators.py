@@ -1,0 +1,284 @@
+"""Two operators, signals of the operating system, and a run that moves to another host.
+
+Played on copies of one lab with real engine processes; judged by the lab's own call log.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from faultlab.judge import judge
+from faultlab.people import People
+from faultlab.stage import AUTH
+from faultlab.trial import Fault, Trial
+
+from drengine.cli.family import Follower
+from drengine.engine.fold import fold
+from drengine.errors import Locked
+from drengine.journal.sqlite import SqliteStore
+from drengine.journal.verify import verify_run
+from drengine.lab import commands
+from drengine.model.records import RecordType as R
+from drengine.model.run import RunStatus, StepStatus
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+
+ROUNDS = int(os.environ.get("DRENGINE_RACE_ROUNDS", "3"))
+LOCKED, WAITING, UNKNOWN = Locked.exit_code, 5, 12
+
+
+class Host:
+    """A lab, and engines started on it one by one."""
+
+    def __init__(self, stage, zygote, folder: Path) -> None:
+        self.stage, self.zygote, self.folder = stage, zygote, folder
+        self.trial = Trial(stage, zygote, folder, Fault())
+        stage.copy(folder / "lab", {})
+        self.lab = folder / "lab"
+        self.home = self.lab / "drengine"
+        self.environment = self.trial._open(self.lab)
+        self.count = 0
+
+    def begin(self, *arguments: str, point: str = "", home: Path | None = None) -> int:
+        self.count += 1
+        environment = dict(self.environment)
+        if home:
+            environment["DRENGINE_HOME"] = str(home)
+        argv = [*arguments]
+        if arguments[0] in ("run", "resume", "plan"):
+            argv += AUTH
+        return self.trial._engine(f"engine-{self.count}", argv, environment, point)
+
+    def log(self, number: int = 0) -> str:
+        return (self.folder / f"engine-{number or self.count}.log").read_text()
+
+    def end(self, pid: int, seconds: float = 60.0) -> int:
+        until = time.monotonic() + seconds
+        while (code := self.zygote.poll(pid)) is None:
+            assert time.monotonic() < until, f"process {pid} does not end"
+            time.sleep(0.01)
+        return code
+
+    def do(self, *arguments: str, **options) -> int:
+        return self.end(self.begin(*arguments, **options))
+
+    def effects(self) -> list[str]:
+        return [str(call["effect"]) for call in commands.log(self.lab) if call["effect"]]
+
+    def close(self) -> None:
+        for pid in self.trial._pids:
+            self.zygote.kill(pid)
+
+
+@contextmanager
+def host_in(stage, zygote, folder):
+    host = Host(stage, zygote, folder)
+    try:
+        yield host
+    finally:
+        host.close()
+
+
+def wait_for(condition, seconds: float = 40.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it does not happen"
+        time.sleep(0.01)
+
+
+def waits(host: Host) -> bool:
+    with SqliteStore(host.home) as store:
+        run = host.stage.run
+        return store.exists(run) and fold(store.read(run)).status is RunStatus.WAITING
+
+
+def finish(host: Host, home: Path | None = None) -> int:
+    """Drive the run to its end with the people playing."""
+
+    with SqliteStore(home or host.home) as store:
+        people = People(host.stage, store, host.folder)
+        follower = Follower(store, host.stage.run)
+        pid = host.begin("resume", "@latest", "--wait", home=home)
+        while (code := host.zygote.poll(pid)) is None:
+            if follower.advance():
+                people.answer(follower.family)
+            time.sleep(0.012)
+    return code
+
+
+def test_of_8_processes_started_together_exactly_one_proceeds(quick_stage, zygote, tmp_path):
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        for _ in range(ROUNDS):
+            pids = [host.begin("run", str(quick_stage.plan), "--wait") for _ in range(8)]
+            wait_for(lambda pids=pids: sum(zygote.poll(pid) is not None for pid in pids) == 7)
+            codes = sorted(str(zygote.poll(pid)) for pid in pids)
+            assert codes == [str(LOCKED)] * 7 + ["None"]
+            wait_for(lambda: waits(host))
+            (winner,) = (pid for pid in pids if zygote.poll(pid) is None)
+            os.kill(winner, signal.SIGKILL)
+            host.end(winner)
+        with SqliteStore(host.home) as store:
+            assert verify_run(store, quick_stage.run) == []
+            opened = [r for r in store.read(quick_stage.run) if r.type is R.RUN_OPENED]
+            assert len(opened) == ROUNDS
+
+
+def test_the_second_plan_for_one_target_is_refused_before_its_first_send(
+    quick_stage,
+    zygote,
+    tmp_path,
+):
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        first = host.begin("run", str(quick_stage.plan), "--wait")
+        wait_for(lambda: waits(host))
+        other = tmp_path / "other.json"
+        inputs = str(quick_stage.folder / "inputs.json")
+        arguments = ("--class", "drill", "--inputs", inputs, "--input", "soak=25m")
+        assert host.do("plan", "mhsm-full-recovery", *arguments, "--out", str(other)) == 0, (
+            host.log()
+        )
+        before = len(commands.log(host.lab))
+        assert host.do("run", str(other)) == LOCKED, host.log()
+        assert quick_stage.run in host.log()
+        sent = [
+            c for c in commands.log(host.lab)[before:] if c["effect"] not in (None, "entra.token")
+        ]
+        assert sent == []
+        assert zygote.poll(first) is None
+
+
+_APPENDS_UP_TO_THE_INTENT = 7
+"""opened, approved, succeeded, begun, absent, held, intent: nothing polls in between."""
+
+
+def _stopped_before_the_restore(host: Host) -> int:
+    """Let an engine freeze between the durable intent of the restore and its send."""
+    run = host.stage.run
+    with SqliteStore(host.home) as store:
+        people = People(host.stage, store, host.folder)
+        people.silent_on = "approve-restore"
+        follower = Follower(store, run)
+        pid = host.begin("run", str(host.stage.plan), "--wait")
+        while True:
+            assert host.zygote.poll(pid) is None, host.log()
+            if follower.advance():
+                people.answer(follower.family)
+                gate = follower.family.root.steps["approve-restore"]
+                if gate.status is StepStatus.AWAITING_APPROVAL:
+                    break
+            time.sleep(0.012)
+        os.kill(pid, signal.SIGTERM)
+        host.end(pid)
+        people.silent_on = ""
+        people.answer(follower.family)
+        point = f"journal.after_sync:{_APPENDS_UP_TO_THE_INTENT}:stop"
+        pid = host.begin("resume", run, "--wait", point=point)
+        wait_for(lambda: _state(pid) == "T")
+        last = list(store.read(run))[-1]
+        assert (last.type, last.body["step"]) == (R.INTENT, "restore")
+    return pid
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_zombie_is_fenced_and_its_open_intent_is_never_sent_again(
+    quick_stage,
+    zygote,
+    tmp_path,
+):
+    run = quick_stage.run
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        zombie = _stopped_before_the_restore(host)
+        # The lock is lost without the zombie noticing, as when a home is copied while it sleeps.
+        (host.home / "locks" / f"{run}.lock").unlink()
+        assert host.do("resume", run, "--wait") == UNKNOWN, host.log()
+        with SqliteStore(host.home) as store:
+            assert fold(store.read(run)).steps["restore"].status is StepStatus.UNKNOWN
+            head = store.head(run)
+            os.kill(zombie, signal.SIGCONT)
+            assert host.end(zombie) != 0
+            assert store.head(run) == head, "the zombie appended something"
+        sent = host.effects().count("hsm.restore")
+        assert sent <= 1
+        found = "--found" if sent else "--absent"
+        assert host.do("resolve", run, "restore", found, "--reason", "looked at the HSM") == 0
+        assert finish(host) in (0, 10)
+        verdict = judge(host.trial.ended, run, with_evidence=True)
+        assert verdict.is_good, verdict
+
+
+def test_a_take_over_ends_the_frozen_process_first(quick_stage, zygote, tmp_path):
+    run = quick_stage.run
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        zombie = _stopped_before_the_restore(host)
+        assert host.do("resume", run) == LOCKED
+        assert host.do("take-over", run, "--reason", "it hangs") == 0, host.log()
+        assert host.end(zombie) == -signal.SIGKILL
+        assert host.do("resume", run, "--wait") == UNKNOWN, host.log()
+        assert host.do("resolve", run, "restore", "--absent", "--reason", "looked") == 0
+        assert finish(host) in (0, 10)
+        verdict = judge(host.trial.ended, run, with_evidence=True)
+        assert verdict.is_good, verdict
+        with SqliteStore(host.home) as store:
+            notes = [r.body for r in store.read(run) if r.type is R.NOTE]
+        assert any(note.get("reason") == "it hangs" for note in notes)
+
+
+def test_a_run_goes_on_where_it_was_imported(quick_stage, zygote, tmp_path):
+    run = quick_stage.run
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        zombie = _stopped_before_the_restore(host)
+        os.kill(zombie, signal.SIGKILL)
+        host.end(zombie)
+        out, other = tmp_path / "run.tar", tmp_path / "other-host"
+        assert host.do("journal", "export", run, "--out", str(out)) == 0, host.log()
+        assert host.do("journal", "import", str(out), home=other) == 0, host.log()
+        assert host.do("resume", run, "--wait", home=other) == UNKNOWN, host.log()
+        arguments = ("resolve", run, "restore", "--absent", "--reason", "looked at the HSM")
+        assert host.do(*arguments, home=other) == 0, host.log()
+        assert finish(host, home=other) in (0, 10)
+        assert host.effects().count("hsm.restore") == 1
+        with SqliteStore(other) as store:
+            assert verify_run(store, run) == []
+            assert R.RUN_IMPORTED in [record.type for record in store.read(run)]
+        # What came back later from the old host is not taken in: the chains have parted.
+        assert host.do("resume", run) in (4, 5, 8, UNKNOWN)
+        again = tmp_path / "again.tar"
+        assert host.do("journal", "export", run, "--out", str(again)) == 0
+        assert host.do("journal", "import", str(again), home=other) != 0
+        assert host.effects().count("hsm.restore") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", [0.0, 0.15, 0.4])
+def test_a_signal_ends_it_within_two_seconds_and_says_how_to_go_on(
+    quick_stage,
+    zygote,
+    tmp_path,
+    number,
+    moment,
+):
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        pid = host.begin("run", str(quick_stage.plan), "--wait")
+        wait_for(lambda: waits(host))
+        with SqliteStore(host.home) as store:
+            follower = Follower(store, quick_stage.run)
+            follower.advance()
+            People(quick_stage, store, host.folder).answer(follower.family)
+        time.sleep(moment)
+        began = time.monotonic()
+        os.kill(pid, number)
+        code = host.end(pid)
+        took = time.monotonic() - began
+        assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+        assert f"Next: drengine resume {quick_stage.run}" in host.log()
+        assert took < 2.0, f"{took:.1f} s"
+        with SqliteStore(host.home) as store:
+            assert verify_run(store, quick_stage.run) == []
