@@ -8,11 +8,13 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help drill test lint types contracts suites clean
+.PHONY: help drill test lint types contracts packages suites bench simulate clean
 
 help:
 	@echo "make drill   destroy and recover an embedded lab; evidence in build/drill"
 	@echo "make test    lint, types, import contracts and all test suites"
+	@echo "make bench   start-up against an interpreter, one drill's seconds, the engine's memory"
+	@echo "make simulate   recoveries by seed in a simulated world (SEEDS=100000)"
 	@echo "make clean   remove the virtual environment and caches"
 
 $(READY): requirements.lock pyproject.toml
@@ -38,9 +40,23 @@ contracts: $(READY)
 	@echo "== import contracts"
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
-suites: $(READY)
+packages:
+	@sh .ci/packages
+	@sh .ci/conformance
+
+suites: $(READY) packages
 	@echo "== tests"
 	@sh .ci/suites $(BIN) $(JOBS) $(PYTEST_ARGS)
+
+bench: $(READY)
+	@$(BIN)/python tests/benchmarks/bench.py
+
+SEEDS ?= 100000
+FIRST ?= 0
+simulate: $(READY)
+	@cd tests && ../$(BIN)/python -m sim --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS)
+
+-include .ci/targets/reliability.mk
 
 clean:
 	rm -rf $(VENV) .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist
