@@ -22,7 +22,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 drill: $(READY)
-	@rm -rf build/drill
+	@[ ! -e build/drill ] || mv build/drill build/drill-$$(date +%Y%m%dT%H%M%S)
 	@$(BIN)/drengine drill --out build/drill $(DRILL_ARGS)
 
 test: lint types contracts suites
