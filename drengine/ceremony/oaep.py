@@ -33,18 +33,20 @@ def unpad_oaep(block: bytes, size: int, message_bytes: int) -> bytes:
     Raises:
         CeremonyError: it is no such block; nothing more is said.
     """
+    # Sizes are public: a block that cannot hold the message is told by its length alone.
+    if len(block) > size or size < 2 * _HASH_BYTES + 2 + message_bytes:
+        raise CeremonyError("this key does not open it")
     padded = block.rjust(size, b"\0")
     first, masked_seed = padded[:1], padded[1 : 1 + _HASH_BYTES]
     masked = padded[1 + _HASH_BYTES :]
     seed = _xor(masked_seed, _mask(masked, _HASH_BYTES))
     content = _xor(masked, _mask(seed, len(masked)))
     zeros = len(content) - _HASH_BYTES - 1 - message_bytes
-    separator = b"\0" * max(zeros, 0) + b"\1"
+    separator = b"\0" * zeros + b"\1"
     # The length of the message is known, so the padding is one fixed text to compare.
     good = hmac.compare_digest(first, b"\0")
     good &= hmac.compare_digest(content[:_HASH_BYTES], _EMPTY_LABEL)
     good &= hmac.compare_digest(content[_HASH_BYTES:-message_bytes], separator)
-    good &= len(padded) == size and zeros >= 0
     if not good:
         raise CeremonyError("this key does not open it")
     return content[-message_bytes:]

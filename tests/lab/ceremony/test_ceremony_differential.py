@@ -161,7 +161,7 @@ def test_200_random_domains_give_the_same_contents_as_azure_cli(
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_azs_own_upload_accepts_a_blob_from_contributions(lost, one_time_key, writer):
+def test_azs_own_upload_accepts_a_blob_from_contributions(lost, one_time_key):
     """The HSM is recovered with `az`: only the blob is ours."""
     az = az_python().with_name("az")
     if not az.exists():

@@ -37,7 +37,7 @@ def test_one_custodian_with_two_contributions_is_refused(opened):
     refused(opened.combine(*one, "--contribution", out), "two contributions are of the same")
 
 
-def test_a_contribution_to_another_ceremony_is_refused(opened, domain, writer):
+def test_a_contribution_to_another_ceremony_is_refused(opened):
     stranger = opened.shares(1)
     opened.end()
     opened.printed.clear()
