@@ -74,9 +74,10 @@ def drill_command(
         output.say(f"✗ {problem}")
     if result.lab:
         output.say(f"Lab     {result.lab / 'lab'} (stop it: {output.program()} lab down --home …)")
-    output.say(f"Report  {result.evidence / 'report.html'}")
+    output.say(f"Report  {result.evidence / 'reports' / 'report.html'}")
     output.say(f"Journal {result.evidence / 'journals'}")
-    output.say(f"Verify  {output.program()} verify {result.evidence}")
+    trust = result.evidence.parent / "trust"
+    output.say(f"Verify  {output.program()} verify {result.evidence} --trust {trust}")
     return code
 
 

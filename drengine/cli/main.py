@@ -12,8 +12,10 @@ Rules:
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -79,6 +81,7 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "ceremony": Lazy("ceremony:ceremony", "Hold a quorum ceremony.", PREPARE),
     "report": Lazy("proof:report_command", "Write a run's evidence folder and report.", PROVE),
     "verify": Lazy("proof:verify_command", "Check an evidence folder, without the store.", PROVE),
+    "evidence": Lazy("evidence:evidence", "Seal, stamp, redact and archive evidence.", PROVE),
     "key": Lazy("keys:key", "Make signing keys; keep a trust folder.", PREPARE),
     "journal": Lazy("journals:journal", "Export, import and check journals.", PROVE),
     "actions": Lazy("catalogue:actions", "List what a runbook's steps can do.", LEARN),
@@ -165,6 +168,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    # A core file would hold tokens and whatever secret a run was given.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.exit(run(sys.argv[1:]))
 
 

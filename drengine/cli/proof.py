@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from drengine.cli import output
 from drengine.cli.stores import find_run, open_store, run_or_latest
-from drengine.errors import VerificationError
+from drengine.errors import UsageError, VerificationError
+from drengine.journal.verify import Problem
+
+if TYPE_CHECKING:
+    from drengine.model.facts import EvidenceFacts
 
 
 @click.command("report")
@@ -40,32 +47,103 @@ def report_command(*, run: str, out: Path, output_format: str) -> int:
 
 @click.command("verify")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Your folder of trusted keys; a sealed bundle cannot be verified without it.",
+)
+@click.option(
+    "--history",
+    type=click.Path(path_type=Path, file_okay=False),
+    multiple=True,
+    help="A bundle from before, to check the chain of bundles; repeatable.",
+)
 @output.output_option
-def verify_command(*, folder: Path, output_format: str) -> int:
+def verify_command(
+    *, folder: Path, trust: Path | None, history: tuple[Path, ...], output_format: str
+) -> int:
     """Check an evidence FOLDER: every chain, every checksum, and the verdict computed anew.
 
-    Exits 0 where everything agrees, 9 where anything does not. It reads only FOLDER.
+    Of a sealed bundle also the seal, the signatures of approvers and time stamps, by the
+    keys of --trust alone. Exits 0 where everything agrees, 9 where anything does not.
     """
-    from drengine.evidence.verify import verify_folder  # noqa: PLC0415 - loads the evidence rules
+    from drengine.evidence.sealed import (  # noqa: PLC0415 - loads the evidence rules
+        is_bundle,
+        verify_bundle,
+    )
+    from drengine.evidence.verify import verify_folder  # noqa: PLC0415 - as above
 
-    report = verify_folder(folder)
-    problems = [str(problem) for problem in report.problems]
-    code = VerificationError.exit_code if problems else 0
+    if not is_bundle(folder):
+        report = verify_folder(folder)
+        if trust is not None:
+            report = replace(report, problems=(*report.problems, Problem(str(folder), _UNSEALED)))
+        return _tell(folder, report.problems, report.notes, report.facts, {}, output_format)
+    if trust is None:
+        raise UsageError(
+            f"{folder} is a sealed bundle: whose keys count is yours to say, never the bundle's",
+            hint=f"drengine verify {folder} --trust FOLDER",
+        )
+    from drengine.trust.register import read_trust  # noqa: PLC0415 - loads cryptography
+
+    sealed = verify_bundle(folder, read_trust(trust), history)
+    more: dict[str, Any] = {
+        "sealed_by": sealed.sealed_by or None,
+        "signers": [{"name": n, "run": r, "gate": g} for n, r, g in sealed.signers],
+        "stamps": [{"file": file, "time": time} for file, time in sealed.stamps],
+        "unanchored": list(sealed.unanchored),
+        "manifest_sha256": sealed.manifest_sha256,
+    }
+    return _tell(folder, sealed.problems, sealed.notes, sealed.facts, more, output_format)
+
+
+_UNSEALED: Final = "is not sealed: there is nothing that the trust folder could be asked about"
+
+
+def _tell(
+    folder: Path,
+    problems: Sequence[Problem],
+    notes: Sequence[str],
+    facts: EvidenceFacts | None,
+    more: Mapping[str, Any],
+    output_format: str,
+) -> int:
+    told = [str(problem) for problem in problems]
+    code = VerificationError.exit_code if told else 0
     if output_format == "json":
-        verdict = str(report.facts.verdict) if report.facts else None
-        result = {"folder": str(folder), "problems": problems, "verdict": verdict}
+        result = {
+            "folder": str(folder),
+            "problems": told,
+            "notes": list(notes),
+            "verdict": str(facts.verdict) if facts else None,
+            **more,
+        }
         output.emit("drengine/verification/v1", {**result, "exit_code": code})
         return code
-    for problem in problems:
-        output.say(f"✗ {problem}")
-    if problems:
-        output.say(f"{folder} does not verify: {len(problems)} problem(s). Do not rely on it.")
+    for text in told:
+        output.say(f"✗ {text}")
+    if told:
+        output.say(f"{folder} does not verify: {len(told)} problem(s). Do not rely on it.")
         return code
-    facts = report.facts
+    _tell_good(folder, notes, facts, more)
+    return code
+
+
+def _tell_good(
+    folder: Path, notes: Sequence[str], facts: EvidenceFacts | None, more: Mapping[str, Any]
+) -> None:
     output.say(f"✓ {folder}: chains, checksums, plan and facts agree")
     if facts:
         words = output.banner(facts.run_class, lab=facts.is_lab)
         output.say(f"{words}  {facts.run}  {facts.verdict}")
         for run in facts.runs:
             output.say(f"  {run.run}: record {run.head_seq}, {run.head_sha256}")
-    return code
+    if more.get("sealed_by"):
+        output.say(f"Sealed by {more['sealed_by']}")
+    for row in more.get("signers", ()):
+        output.say(f"  {row['name']} signed a decision on {row['gate']} of {row['run']}")
+    for row in more.get("stamps", ()):
+        output.say(f"  {row['file']}: stamped {row['time']}")
+    for span in more.get("unanchored", ()):
+        output.say(f"  no approver's signature covers {span}")
+    for note in notes:
+        output.say(f"· {note}")

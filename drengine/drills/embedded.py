@@ -34,6 +34,8 @@ from drengine.lab import commands
 from drengine.model.ids import RunId, run_id_of
 from drengine.model.records import Record
 from drengine.model.run import RunState
+from drengine.trust.register import read_trust
+from drengine.trust.signers import KeySigner
 
 RUNBOOKS: Final = ("mhsm-full-recovery",)
 DEFAULT_SPEED: Final = 900.0
@@ -213,13 +215,15 @@ class _Stage:
         return run
 
     def seal(self, run: RunId) -> tuple[str, tuple[str, ...]]:
-        """Write the evidence and verify it as a stranger would; return verdict and problems."""
-        from drengine.evidence.folder import write_evidence  # noqa: PLC0415 - loads the templates
-        from drengine.evidence.verify import verify_folder  # noqa: PLC0415 - as above
+        """Seal the evidence and verify it as a stranger would; return verdict and problems."""
+        from drengine.evidence.reports import reports_of  # noqa: PLC0415 - loads the templates
+        from drengine.evidence.seal import SealRequest, seal  # noqa: PLC0415 - as above
+        from drengine.evidence.sealed import verify_bundle  # noqa: PLC0415 - as above
 
         with SqliteStore(self._home / "drengine") as store:
-            folder = write_evidence(store, run, self._request.out / run)
-        report = verify_folder(folder)
+            signer = KeySigner(self._cast.sealing)
+            folder = seal(store, SealRequest(run, self._request.out / run, signer, reports_of))
+        report = verify_bundle(folder, read_trust(self._trust))
         if report.facts is None:
             raise VerificationError(
                 f"{folder}: {'; '.join(str(problem) for problem in report.problems)}"
@@ -270,7 +274,7 @@ class _Stage:
 
     def _follow(self, follower: Follower, people: PlayedPeople) -> None:
         """Follow the run until its journal or its process ends."""
-        from drengine.evidence import folder, verify  # noqa: F401, PLC0415 - warmed up meanwhile
+        from drengine.evidence import reports, seal, sealed  # noqa: F401, PLC0415 - warmed up
 
         until = time.monotonic() + _LONGEST_SECONDS
         pace = Pace(self._home, self._request.speed)

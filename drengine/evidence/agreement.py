@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from drengine.model.canonical import JsonObject, canonical, digest, sha256_hex
+from drengine.model.canonical import canonical, digest, sha256_hex
 from drengine.model.ids import child_id, run_id_of
 from drengine.model.plan import Plan, PlanPart
 from drengine.model.records import Record
@@ -20,11 +20,29 @@ _LONG: Final = 60
 _NOT_APPROVED: Final = ("digest", "exchanges")
 
 
-def chain_problems(records: Sequence[Record], plan: Plan) -> list[str]:
-    """Return everything in which a chain disagrees with its plan or with itself."""
-    if not records:
-        return ["there is no record at all"]
-    return [*_genesis_problems(records[0], plan), *_gate_problems(records)]
+class Agreement:
+    """Compares one chain with its plan, record by record."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._shown: dict[int, tuple[object, object]] = {}
+
+    def take(self, record: Record) -> Iterator[str]:
+        """Yield everything in which the next record disagrees with plan or chain."""
+        body = record.body
+        if record.seq == 0:
+            yield from _genesis_problems(record, self._plan)
+        elif record.type is R.GATE_REQUESTED:
+            self._shown[record.seq] = (body.get("step"), body.get("digest"))
+            rest = {name: value for name, value in body.items() if name not in _NOT_APPROVED}
+            if body.get("digest") != digest(rest):
+                yield f"record {record.seq}: the digest of what the gate shows is not its own"
+        elif record.type in (R.GATE_APPROVED, R.GATE_REJECTED):
+            step, shown = self._shown.get(body.get("request_seq", -1), (None, None))
+            if step is None or step != body.get("step"):
+                yield f"record {record.seq} decides on a request that is not before it"
+            elif shown != body.get("digest"):
+                yield f"record {record.seq} decides on other facts than were shown"
 
 
 def _genesis_problems(record: Record, plan: Plan) -> Iterator[str]:
@@ -72,24 +90,6 @@ def _part(plan: Plan, steps: Sequence[str]) -> PlanPart | None:
     for step in steps:
         part = part.children.get(step) if part else None
     return part
-
-
-def _gate_problems(records: Sequence[Record]) -> Iterator[str]:
-    """Check that what was approved is what was shown."""
-    shown: dict[int, JsonObject] = {}
-    for record in records:
-        body = record.body
-        if record.type is R.GATE_REQUESTED:
-            shown[record.seq] = body
-            rest = {name: value for name, value in body.items() if name not in _NOT_APPROVED}
-            if body.get("digest") != digest(rest):
-                yield f"record {record.seq}: the digest of what the gate shows is not its own"
-        elif record.type in (R.GATE_APPROVED, R.GATE_REJECTED):
-            asked = shown.get(body.get("request_seq", -1))
-            if asked is None or asked.get("step") != body.get("step"):
-                yield f"record {record.seq} decides on a request that is not before it"
-            elif asked.get("digest") != body.get("digest"):
-                yield f"record {record.seq} decides on other facts than were shown"
 
 
 def differences(said: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:

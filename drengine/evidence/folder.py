@@ -67,7 +67,11 @@ class Sources:
 
     def facts(self) -> EvidenceFacts:
         """Return what the sources amount to."""
-        return collect(self.plan, self.records())
+        return self.facts_of(self.records())
+
+    def facts_of(self, records: Mapping[str, list[Record]]) -> EvidenceFacts:
+        """Return what the records amount to."""
+        return collect(self.plan, records)
 
 
 def read_sources(store: JournalStore, run: RunId) -> Sources:
@@ -132,7 +136,7 @@ def write_evidence(
             raise InputError(f"evidence of {run}: a file cannot be added as {name!r}")
         files[name] = content
     files[SUMS] = write_sums({name: sha256_hex(data) for name, data in files.items()})
-    return _write(out, files)
+    return write_files(out, files)
 
 
 def sums_digest(folder: Path) -> str:
@@ -144,7 +148,12 @@ def sums_digest(folder: Path) -> str:
     return sha256_hex((folder / SUMS).read_bytes())
 
 
-def _write(out: Path, files: Mapping[str, bytes]) -> Path:
+def write_files(out: Path, files: Mapping[str, bytes]) -> Path:
+    """Write a folder of evidence, whole or not at all.
+
+    Raises:
+        InputError: `out` is not free or cannot be written; nothing was left there.
+    """
     if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise InputError(
             f"writing evidence to {out}: it is there already; nothing was written",

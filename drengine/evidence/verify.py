@@ -16,16 +16,17 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import drengine
 from drengine.errors import DrError, JournalDamaged
-from drengine.evidence.agreement import chain_problems, differences
+from drengine.evidence.agreement import Agreement, differences
+from drengine.evidence.bundle import FOLDER, Layout
 from drengine.evidence.collect import Gathering, read_plan
-from drengine.evidence.folder import FACTS_FILE, JOURNALS, PLAN_FILE, REPORT_FILE, facts_bytes
+from drengine.evidence.folder import JOURNALS, facts_bytes
 from drengine.evidence.numbers import numbers_of, read_numbers
 from drengine.evidence.render import render_html
 from drengine.evidence.sums import MAX_SUMS_BYTES, SUMS, is_safe_name, read_sums
@@ -48,6 +49,18 @@ _UNFORESEEN: Final = (KeyError, TypeError, ValueError, AttributeError)
 _UNSIGNED: Final = (
     "There is no signature: this check shows that the folder agrees with itself, not who made it."
 )
+
+
+class Watch(Protocol):
+    """Looks at what a verification reads, chain by chain, in order of run ids."""
+
+    def lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass a chain's lines on."""
+        ...
+
+    def take(self, record: Record) -> Iterable[str]:
+        """Return what is wrong with the next record."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,106 +91,129 @@ def verify_folder(path: Path) -> VerifyReport:
     if path.is_symlink() or not path.is_dir():
         problem = Problem(str(path), "is not a folder of evidence")
         return VerifyReport((problem,), (), None, "")
-    return _Verification(path).run()
+    return FolderCheck(path).run()
 
 
 @dataclass(slots=True)
-class _Verification:
+class FolderCheck:
+    """The checks that a folder and a sealed bundle share."""
+
     folder: Path
+    layout: Layout = FOLDER
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=lambda: [_UNSIGNED])
     files: dict[str, Path] = field(default_factory=dict)
     sums_sha256: str = ""
+    watch: Watch | None = None
 
     def run(self) -> VerifyReport:
-        self._list()
-        self._check_sums()
-        facts = None
+        """Check everything."""
+        self.list_files()
+        self.check_sums()
+        facts = self.check_journals()
+        return VerifyReport(tuple(self.problems), tuple(self.notes), facts, self.sums_sha256)
+
+    def check_journals(self) -> EvidenceFacts | None:
+        """Follow every chain, collect the facts and compare what was made of them."""
         # A journal that is no plain file is not opened at all.
-        if self._has_plain_journals():
-            self.problems += journal_verify.verify_folder(self.folder)
-            facts = self._collect()
+        if not self._has_plain_journals():
+            return None
+        self.problems += journal_verify.verify_folder(self.folder)
+        facts = self._collect()
         if facts is not None:
             self._check_facts(facts)
             self._check_report(facts)
-        return VerifyReport(tuple(self.problems), tuple(self.notes), facts, self.sums_sha256)
+        return facts
 
-    def _problem(self, place: str, reason: str) -> None:
+    def problem(self, place: str, reason: str) -> None:
+        """Note something that does not hold."""
         self.problems.append(Problem(place, reason))
 
     # files and digests
 
-    def _list(self) -> None:
+    def list_files(self) -> None:
+        """Take every plain file with a good name; what is left out is a problem."""
         for place, folders, names in os.walk(self.folder):
             here = Path(place)
             for name in (*folders, *names):
                 self._take(here / name, is_folder=name in folders)
             folders[:] = [name for name in folders if not (here / name).is_symlink()]
             if len(self.files) > MAX_FILES:
-                self._problem(str(self.folder), f"holds more than {MAX_FILES} files")
-                return
+                self.problem(str(self.folder), f"holds more than {MAX_FILES} files")
+                break
+        seen: dict[str, str] = {}
+        for name in sorted(self.files):
+            if (other := seen.setdefault(name.lower(), name)) != name:
+                self.problem(name, f"differs from {other} only in upper and lower case")
 
     def _take(self, file: Path, *, is_folder: bool) -> None:
         name = file.relative_to(self.folder).as_posix()
         found = file.lstat()
         if stat.S_ISLNK(found.st_mode):
-            self._problem(name, "is a symbolic link; it was not followed")
+            self.problem(name, "is a symbolic link; it was not followed")
         elif not is_safe_name(name):
-            self._problem(repr(name), "is not a name that evidence uses")
+            self.problem(repr(name), "is not a name that evidence uses")
         elif is_folder:
             return
         elif not stat.S_ISREG(found.st_mode):
-            self._problem(name, "is not a plain file")
+            self.problem(name, "is not a plain file")
+        elif found.st_nlink > 1:
+            self.problem(name, "has a second name somewhere (a hard link); it may change unseen")
         elif found.st_size > MAX_FILE_BYTES:
-            self._problem(name, f"has {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+            self.problem(name, f"has {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
         else:
             self.files[name] = file
 
-    def _check_sums(self) -> None:
-        data = self._document(SUMS, MAX_SUMS_BYTES)
+    def check_sums(self, is_outside: Callable[[str], bool] = lambda name: name == SUMS) -> None:
+        """Compare every file but those outside with SHA256SUMS."""
+        data = self.document(SUMS, MAX_SUMS_BYTES)
         if data is None:
             return
         self.sums_sha256 = hashlib.sha256(data).hexdigest()
         try:
             named = read_sums(data)
         except ValueError as error:
-            self._problem(SUMS, str(error))
+            self.problem(SUMS, str(error))
             return
         for name in sorted(named.keys() - self.files.keys()):
-            self._problem(name, f"is missing, but {SUMS} names it")
-        for name in sorted(self.files.keys() - named.keys() - {SUMS}):
-            self._problem(name, f"is not named in {SUMS}")
+            self.problem(name, f"is missing, but {SUMS} names it")
+        unnamed = self.files.keys() - named.keys()
+        for name in sorted(name for name in unnamed if not is_outside(name)):
+            self.problem(name, f"is not named in {SUMS}")
         for name in sorted(named.keys() & self.files.keys()):
-            if (found := _sha256(self.files[name])) != named[name]:
-                self._problem(name, f"has the digest {found}, but {SUMS} says {named[name]}")
+            if is_outside(name):
+                self.problem(name, f"is named in {SUMS}, where it cannot be")
+            elif (found := file_sha256(self.files[name])) != named[name]:
+                self.problem(name, f"has the digest {found}, but {SUMS} says {named[name]}")
 
-    def _document(self, name: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes | None:
+    def document(self, name: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes | None:
+        """Return a file's bytes; None, and a problem, where it is missing or too large."""
         file = self.files.get(name)
         if file is None:
-            self._problem(name, "is missing")
+            self.problem(name, "is missing")
             return None
         if file.stat().st_size > limit:
-            self._problem(name, f"is larger than {limit:,} bytes")
+            self.problem(name, f"is larger than {limit:,} bytes")
             return None
         return file.read_bytes()
 
     def _has_plain_journals(self) -> bool:
         journals = self.folder / JOURNALS
         if journals.is_symlink() or not journals.is_dir():
-            self._problem(JOURNALS, "is missing")
+            self.problem(JOURNALS, "is missing")
             return False
         return all(f"{JOURNALS}/{file.name}" in self.files for file in journals.iterdir())
 
     # plan, chains, facts
 
     def _plan(self) -> Plan | None:
-        data = self._document(PLAN_FILE)
+        data = self.document(self.layout.plan)
         if data is None:
             return None
         try:
             return read_plan(parse_canonical(data.removesuffix(b"\n")))
         except (DrError, ValueError) as error:
-            self._problem(PLAN_FILE, str(error))
+            self.problem(self.layout.plan, str(error))
             return None
 
     def _collect(self) -> EvidenceFacts | None:
@@ -185,78 +221,91 @@ class _Verification:
         if plan is None:
             return None
         gathering = Gathering(plan)
-        for name in sorted(self.files):
-            if name.startswith(f"{JOURNALS}/") and not self._follow(name, plan, gathering):
+        journals = [name for name in self.files if name.startswith(f"{JOURNALS}/")]
+        for name in sorted(journals, key=_run_of):
+            if not self._follow(name, plan, gathering):
                 return None
         try:
             return gathering.facts()
         except DrError as error:
-            self._problem(JOURNALS, error.message)
+            self.problem(JOURNALS, error.message)
         except _UNFORESEEN as error:
-            self._problem(JOURNALS, f"no facts can be made of them: {type(error).__name__} {error}")
+            self.problem(JOURNALS, f"no facts can be made of them: {type(error).__name__} {error}")
         return None
 
     def _follow(self, name: str, plan: Plan, gathering: Gathering) -> bool:
         """Take one journal into the facts; False where it breaks off."""
-        run = RunId(name.removeprefix(f"{JOURNALS}/").removesuffix(".jsonl").replace("~", "/"))
-        seen: list[Record] = []
+        run, seq = _run_of(name), -1
+        agreement = Agreement(plan)
         try:
-            for record in _records(self.files[name], run):
-                seen.append(record)
+            for record in _records(self.files[name], run, self.watch):
+                seq = record.seq
                 gathering.take([record])
+                self._heed(run, agreement.take(record))
+                if self.watch is not None:
+                    self._heed(run, self.watch.take(record))
         except JournalDamaged as error:
             # What the codec refuses, the check of the chains has told already.
             if not any(problem.reason == error.message for problem in self.problems):
-                self._problem(run, error.message)
+                self.problem(run, error.message)
             return False
         except DrError as error:
-            self._problem(run, error.message)
+            self.problem(run, error.message)
             return False
         except _UNFORESEEN as error:
-            self._problem(run, f"record {len(seen) - 1}: {type(error).__name__} {error}")
+            self.problem(run, f"record {seq}: {type(error).__name__} {error}")
             return False
-        self.problems += [Problem(run, reason) for reason in chain_problems(seen, plan)]
+        if seq < 0:
+            self.problem(run, "there is no record at all")
         return True
 
+    def _heed(self, run: RunId, found: Iterable[str]) -> None:
+        self.problems += [Problem(run, reason) for reason in found]
+
     def _check_facts(self, facts: EvidenceFacts) -> None:
-        data = self._document(FACTS_FILE)
+        data = self.document(self.layout.facts)
         if data is None or data == facts_bytes(facts):
             return
         try:
             said: Any = _parsed(data)
         except ValueError as error:
-            self._problem(FACTS_FILE, str(error))
+            self.problem(self.layout.facts, str(error))
             return
         if said.get("schema") != FACTS_SCHEMA:
-            self._problem(FACTS_FILE, f"its schema is not {FACTS_SCHEMA}")
+            self.problem(self.layout.facts, f"its schema is not {FACTS_SCHEMA}")
             return
         found = differences(said, facts.to_json())
         for where in found or ["it is not laid out as drengine writes it"]:
-            self._problem(FACTS_FILE, f"differs from the journals: {where}")
+            self.problem(self.layout.facts, f"differs from the journals: {where}")
 
     def _check_report(self, facts: EvidenceFacts) -> None:
-        data = self._document(REPORT_FILE)
+        data = self.document(self.layout.report)
         if data is None:
             return
         said = read_numbers(data.decode("utf-8", "replace"))
         if said is None:
-            self._problem(REPORT_FILE, "does not hold its numbers exactly once")
+            self.problem(self.layout.report, "does not hold its numbers exactly once")
             return
         expected: Mapping[str, str] = numbers_of(facts, said.get("version", ""))
         for where in differences(said, dict(expected)):
-            self._problem(REPORT_FILE, f"a number differs from the journals: {where}")
+            self.problem(self.layout.report, f"a number differs from the journals: {where}")
         if said.get("version") != drengine.__version__:
             self.notes.append(
-                f"{REPORT_FILE} was rendered by drengine {said.get('version', '?')[:20]}, this is"
-                f" {drengine.__version__}: its numbers were compared, its text was not."
+                f"{self.layout.report} was rendered by drengine {said.get('version', '?')[:20]},"
+                f" this is {drengine.__version__}: its numbers were compared, its text was not."
             )
         elif data != render_html(facts).encode():
-            self._problem(REPORT_FILE, "is not the page that these journals give")
+            self.problem(self.layout.report, "is not the page that these journals give")
 
 
-def _records(file: Path, run: RunId) -> Iterator[Record]:
+def _run_of(name: str) -> RunId:
+    return RunId(name.removeprefix(f"{JOURNALS}/").removesuffix(".jsonl").replace("~", "/"))
+
+
+def _records(file: Path, run: RunId, watch: Watch | None) -> Iterator[Record]:
     with file.open("rb") as stream:
-        yield from records_of(split_lines(stream), run)
+        lines = split_lines(stream)
+        yield from records_of(lines if watch is None else watch.lines(lines), run)
 
 
 def _parsed(data: bytes) -> dict[str, Any]:
@@ -267,7 +316,8 @@ def _parsed(data: bytes) -> dict[str, Any]:
     return found
 
 
-def _sha256(file: Path) -> str:
+def file_sha256(file: Path) -> str:
+    """Return the SHA-256 of a file, read in blocks."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(_BLOCK):

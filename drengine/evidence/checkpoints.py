@@ -1,0 +1,130 @@
+"""Time stamps taken while a run goes on, and over the sealed bundle.
+
+A checkpoint is a small document with the heads of all chains; its stamp shows that they
+were so at a time. Both are kept as documents beside the journal until the run is sealed.
+Nothing is appended to a chain.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from drengine.errors import InputError, InputFileError
+from drengine.evidence.bundle import ATTESTATION, STAMPS
+from drengine.evidence.stamps import request_stamp
+from drengine.journal.files import write_whole
+from drengine.journal.port import JournalStore
+from drengine.model.canonical import Json, canonical
+from drengine.model.ids import RunId
+from drengine.trust.dsse import parse_json
+
+SCHEMA: Final = "drengine/checkpoint/v1"
+_PREFIX: Final = "checkpoint-"
+_MOST: Final = 99
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """How an attempt to stamp ended.
+
+    Attributes:
+        token: the file or document with the stamp; empty where there is none.
+    """
+
+    token: str
+    told: str
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the outcome."""
+        return {"token": self.token or None, "told": self.told}
+
+
+def stamp_run(store: JournalStore, run: RunId, url: str) -> Stamped:
+    """Stamp the heads of a run's chains as they are now.
+
+    Raises:
+        InputError: the address is none.
+    """
+    root = RunId(run.partition("/")[0])
+    rows = [row for row in store.runs() if row.run == root or row.run.startswith(f"{root}/")]
+    heads = [
+        {"run": str(row.run), "seq": head.seq, "sha256": head.sha256}
+        for row in sorted(rows, key=lambda row: row.run)
+        for head in (store.head(row.run),)
+    ]
+    number = sum(name.startswith(_PREFIX) for name in store.documents(root)) + 1
+    if number > _MOST:
+        raise InputError(f"run {root} has {_MOST} checkpoints already; nothing was stamped")
+    doc: dict[str, Any] = {"schema": SCHEMA, "heads": heads}
+    name = f"{_PREFIX}{number:02}"
+    try:
+        reply = request_stamp(url, canonical(doc) + b"\n")
+    except InputFileError as error:
+        store.put_document(root, name, {"checkpoint": {**doc, "unstamped": error.message}})
+        return Stamped("", f"{error.message}; recorded as unstamped")
+    token = base64.b64encode(reply).decode()
+    store.put_document(root, name, {"checkpoint": doc, "token": token})
+    return Stamped(name, f"heads of {len(heads)} chains stamped")
+
+
+def kept_checkpoints(store: JournalStore, run: str) -> dict[str, bytes]:
+    """Return file name -> content of every checkpoint beside a run's journal."""
+    out: dict[str, bytes] = {}
+    for name in sorted(store.documents(RunId(run))):
+        if not name.startswith(_PREFIX):
+            continue
+        doc = store.get_document(RunId(run), name)
+        stem = name.removeprefix(_PREFIX)
+        out[f"{stem}.json"] = canonical(doc["checkpoint"]) + b"\n"
+        if "token" in doc:
+            out[f"{stem}.tsr"] = base64.b64decode(doc["token"])
+    return out
+
+
+def stamp_bundle(folder: Path, url: str) -> Stamped:
+    """Stamp a sealed bundle's attestation; a further stamp leaves the earlier ones.
+
+    Raises:
+        InputError: the address is none; InputFileError: the folder is no sealed bundle.
+    """
+    try:
+        data = (folder / ATTESTATION).read_bytes()
+    except OSError as error:
+        raise InputFileError(
+            f"stamping {folder}: it is not a sealed bundle ({error.strerror})",
+            hint="drengine evidence seal RUN",
+        ) from None
+    taken = sorted(path.name for path in folder.glob("attestation*.tsr"))
+    name = "attestation.tsr" if not taken else f"attestation.{len(taken) + 1}.tsr"
+    try:
+        reply = request_stamp(url, data)
+    except InputFileError as error:
+        _record(folder, {"tsa": url, "token": None, "why": error.message})
+        return Stamped("", f"{error.message}; recorded in {STAMPS}")
+    _write(folder / name, reply)
+    _record(folder, {"tsa": url, "token": name, "why": ""})
+    return Stamped(name, f"stamped by {url}, {name}")
+
+
+def _record(folder: Path, attempt: Mapping[str, Json]) -> None:
+    """Add an attempt to the list that stands beside what is signed."""
+    file = folder / STAMPS
+    attempts: list[Any] = []
+    if file.exists():
+        try:
+            attempts = list(parse_json(file.read_bytes())["attempts"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputFileError(f"reading {file}: {error}") from None
+    doc = {"schema": "drengine/stamps/v1", "attempts": [*attempts, dict(attempt)]}
+    _write(file, canonical(doc) + b"\n")
+
+
+def _write(file: Path, data: bytes) -> None:
+    try:
+        write_whole(file, data)
+    except OSError as error:
+        raise InputFileError(f"writing {file}: {error.strerror}; nothing was left there") from None

@@ -1,0 +1,95 @@
+"""Merkle trees as RFC 6962 has them: one root for many lines, one short proof for one line.
+
+Pure. A leaf is hashed behind a zero byte, an inner node behind a one byte, so that neither
+can stand for the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+
+def leaf_hash(data: bytes) -> bytes:
+    """Return the hash of a leaf."""
+    return hashlib.sha256(b"\x00" + data).digest()
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+class Tree:
+    """A tree that grows leaf by leaf and holds one hash per level only."""
+
+    def __init__(self, leaves: Iterable[bytes] = ()) -> None:
+        self._peaks: list[tuple[int, bytes]] = []
+        for leaf in leaves:
+            self.add(leaf)
+
+    def add(self, data: bytes) -> None:
+        """Add the next leaf."""
+        size, top = 1, leaf_hash(data)
+        while self._peaks and self._peaks[-1][0] == size:
+            top = _node(self._peaks.pop()[1], top)
+            size *= 2
+        self._peaks.append((size, top))
+
+    def root(self) -> str:
+        """Return the root of the leaves so far as hex digits."""
+        if not self._peaks:
+            return hashlib.sha256(b"").hexdigest()
+        top = self._peaks[-1][1]
+        for _, peak in reversed(self._peaks[:-1]):
+            top = _node(peak, top)
+        return top.hex()
+
+
+def _split(size: int) -> int:
+    return 1 << ((size - 1).bit_length() - 1)
+
+
+def _root(hashes: Sequence[bytes]) -> bytes:
+    if len(hashes) == 1:
+        return hashes[0]
+    cut = _split(len(hashes))
+    return _node(_root(hashes[:cut]), _root(hashes[cut:]))
+
+
+def proof_of(hashes: Sequence[bytes], index: int) -> list[str]:
+    """Return the audit path of a leaf, from the leaf upwards.
+
+    Parameters:
+        hashes: the leaf hashes of the whole tree.
+    """
+    if len(hashes) == 1:
+        return []
+    cut = _split(len(hashes))
+    if index < cut:
+        return [*proof_of(hashes[:cut], index), _root(hashes[cut:]).hex()]
+    return [*proof_of(hashes[cut:], index - cut), _root(hashes[:cut]).hex()]
+
+
+def root_from(data: bytes, index: int, size: int, path: Sequence[str]) -> str:
+    """Return the root that a leaf and its audit path lead to (RFC 9162, 2.1.3.2).
+
+    Raises:
+        ValueError: the path is not one of a tree of that size.
+    """
+    if not 0 <= index < size:
+        raise ValueError(f"there is no leaf {index} among {size}")
+    here, last, top = index, size - 1, leaf_hash(data)
+    for text in path:
+        if last == 0:
+            raise ValueError("the path is too long")
+        other = bytes.fromhex(text)
+        if here & 1 or here == last:
+            top = _node(other, top)
+            while not here & 1 and here:
+                here, last = here >> 1, last >> 1
+        else:
+            top = _node(top, other)
+        here, last = here >> 1, last >> 1
+    if last != 0:
+        raise ValueError("the path is too short")
+    return top.hex()

@@ -1,0 +1,188 @@
+"""Sealing a run: from the store to a bundle that stands whole or not at all.
+
+Rules:
+- Sealing reads; it appends nothing to any chain.
+- Everything is made before the first byte is written; it is written beside its place and
+  renamed there. A full disk leaves nothing.
+- The signing key is the caller's; it is used once, over the statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from drengine.errors import InputError, JournalError
+from drengine.evidence.bundle import (
+    ACTIONS,
+    APPROVERS,
+    ATTESTATION,
+    BUNDLE,
+    MANIFEST,
+    PAE,
+    SIGNATURE,
+    approvals_of,
+    manifest_of,
+    merkle_root,
+    predicate_of,
+    redacted_inputs,
+    statement_of,
+)
+from drengine.evidence.folder import Sources, facts_bytes, read_sources, write_files
+from drengine.evidence.readme import bundle_readme
+from drengine.evidence.sums import SUMS, write_sums
+from drengine.journal.port import JournalStore
+from drengine.model.canonical import JsonObject, canonical, sha256_hex
+from drengine.model.facts import EvidenceFacts
+from drengine.model.ids import RunId, run_file_name
+from drengine.model.plan import Plan, PlanPart
+from drengine.model.records import Record
+from drengine.model.records import RecordType as R
+from drengine.resources import template_folder
+from drengine.trust.dsse import Envelope
+from drengine.trust.signers import Signer, signed
+
+VERIFIER: Final = "verify.py"
+"""The verifier that ships in every bundle, byte for byte; it imports nothing of drengine."""
+
+Reports = Callable[[EvidenceFacts], Mapping[str, bytes]]
+"""Makes the reports of a bundle: file name below `reports/` -> content."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealRequest:
+    """What is to be sealed, and with what.
+
+    Attributes:
+        previous: `{run, manifest_sha256}` of the bundle before this one, None for the first.
+        actions: deviations, lessons and corrective actions as `actions.json` holds them.
+        checkpoints: file name below `checkpoints/` -> content.
+    """
+
+    run: RunId
+    out: Path
+    signer: Signer
+    reports: Reports
+    previous: JsonObject | None = None
+    actions: JsonObject | None = None
+    checkpoints: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def seal(store: JournalStore, request: SealRequest) -> Path:
+    """Write the sealed bundle of a run and return its folder.
+
+    Raises:
+        InputError: the folder is not free or cannot be written; nothing was left there.
+        JournalDamaged: a chain does not verify.
+    """
+    sources = read_sources(store, request.run)
+    records = sources.records()
+    facts = sources.facts_of(records)
+    files = _content(store, sources, records, facts)
+    files |= {f"reports/{name}": data for name, data in request.reports(facts).items()}
+    files |= {f"checkpoints/{name}": data for name, data in request.checkpoints.items()}
+    files[ACTIONS] = canonical(request.actions or {"schema": "drengine/actions/v1"}) + b"\n"
+    files["README.txt"] = bundle_readme(facts, request.signer.keyid).encode()
+    root = merkle_root(sources.lines.items())
+    manifest = manifest_of(facts, root, files, request.previous)
+    sealed = {**files, MANIFEST: manifest}
+    sums = write_sums({name: sha256_hex(data) for name, data in sealed.items()})
+    predicate = predicate_of(facts, root, request.previous)
+    envelope = signed(statement_of(manifest, sums, predicate), request.signer)
+    return write_files(request.out, {**sealed, SUMS: sums, **_attested(envelope)})
+
+
+def _attested(envelope: Envelope) -> dict[str, bytes]:
+    return {
+        ATTESTATION: canonical(envelope.to_json()) + b"\n",
+        PAE: envelope.covered,
+        SIGNATURE: envelope.signatures[0].sig,
+    }
+
+
+def _content(
+    store: JournalStore,
+    sources: Sources,
+    records: Mapping[str, Sequence[Record]],
+    facts: EvidenceFacts,
+) -> dict[str, bytes]:
+    """Return everything that comes from the journals and what stands beside them."""
+    plan = Plan.from_json(sources.plan)
+    files = {
+        f"journals/{run_file_name(RunId(run))}": b"".join(lines)
+        for run, lines in sources.lines.items()
+    }
+    for chain in records.values():
+        files |= approvals_of(chain)
+    files[BUNDLE.plan] = canonical(sources.plan) + b"\n"
+    files[BUNDLE.facts] = facts_bytes(facts)
+    files |= {f"inputs/{name}.yaml": text.encode() for name, text in _runbooks(plan.root).items()}
+    files["inputs/inputs.redacted.json"] = canonical(redacted_inputs(plan.root.inputs)) + b"\n"
+    files["inputs/environment.json"] = canonical(_environment(facts)) + b"\n"
+    if facts.approvers:
+        register = store.get_document(RunId(facts.run), "approvers")
+        files[APPROVERS] = canonical(register) + b"\n"
+    files[VERIFIER] = (template_folder() / VERIFIER).read_bytes()
+    return {**files, **_artifacts(store, plan, records)}
+
+
+def _runbooks(part: PlanPart) -> dict[str, str]:
+    out = {part.runbook_name: part.runbook_text}
+    for child in part.children.values():
+        out |= _runbooks(child)
+    return out
+
+
+def _environment(facts: EvidenceFacts) -> dict[str, object]:
+    return {
+        "schema": "drengine/environment/v1",
+        "cloud": dict(facts.cloud),
+        "tool": dict(facts.tool),
+        "initiator": facts.initiator,
+        "openings": {run.run: run.openings for run in facts.runs},
+    }
+
+
+def _artifacts(
+    store: JournalStore, plan: Plan, records: Mapping[str, Sequence[Record]]
+) -> dict[str, bytes]:
+    """Return inventories, custody and attached documents, as far as they are kept here."""
+    out = {}
+    inventory = plan.root.inputs.get("inventory")
+    if isinstance(inventory, Mapping) and (data := _object(store, inventory.get("sha256"))):
+        out["artifacts/keys/inventory.before.json"] = data
+    domain = plan.root.discovery.get("domain")
+    if isinstance(domain, Mapping):
+        out["artifacts/sd/fingerprints.json"] = canonical(domain) + b"\n"
+    for chain in records.values():
+        for record in chain:
+            out |= _of_record(store, record)
+    return out
+
+
+def _of_record(store: JournalStore, record: Record) -> dict[str, bytes]:
+    body = record.body
+    stem = run_file_name(RunId(record.run)).removesuffix(".jsonl")
+    evidence = body.get("evidence")
+    if record.type is R.STEP_SUCCEEDED and isinstance(evidence, Mapping):
+        name = f"artifacts/probes/{stem}.{record.seq}.{body.get('step')}.json"
+        after = {"artifacts/keys/inventory.after.json"} if "keys" in evidence else set()
+        return dict.fromkeys({name, *after}, canonical(evidence) + b"\n")
+    named = body.get("sha256") if record.type is R.NOTE and "attached" in body else None
+    if record.type is R.STEP_MARKED:
+        named = evidence
+    data = _object(store, named)
+    return {} if data is None else {f"artifacts/attached/{named}": data}
+
+
+def _object(store: JournalStore, sha256: object) -> bytes | None:
+    if not isinstance(sha256, str) or not store.has_object(sha256):
+        return None
+    try:
+        return store.get_object(sha256)
+    except JournalError as error:
+        raise InputError(
+            f"sealing: an object beside the journal is damaged: {error.message}"
+        ) from error

@@ -1,0 +1,244 @@
+"""What a sealed bundle's chains must bear out beyond a folder's: who approved, and when.
+
+Streaming: it sees each line and record once and keeps requests, signers and heads only.
+
+Rules:
+- Trust comes from the verifier's own register, never from the bundle.
+- A signature anchors its chain up to the request it approves: the hash it signs covers
+  every record before. What no signature or stamp covers is said, not hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from drengine.errors import DrError
+from drengine.evidence.bundle import SIGNED, approval_name
+from drengine.evidence.merkle import Tree
+from drengine.evidence.outline import outline_of
+from drengine.evidence.reading import text, texts
+from drengine.model.canonical import canonical, sha256_hex
+from drengine.model.plan import Plan
+from drengine.model.records import Record
+from drengine.model.records import RecordType as R
+from drengine.model.runbook import Runbook
+from drengine.trust.approval import Approval, Asked
+from drengine.trust.judging import judge, terms_of
+from drengine.trust.register import Register
+
+_BACK_MS: Final = 5_000
+_NEW_PROCESS: Final = (R.RUN_OPENED, R.RUN_IMPORTED, R.NOTE, R.RUN_CREATED)
+
+
+@dataclass(slots=True)
+class _Request:
+    body: Mapping[str, Any]
+    sha256: str
+    approvers: set[str] = field(default_factory=set)
+    urgent: bool = False
+
+    def suffices(self) -> bool:
+        required = self.body.get("approvals", 1)
+        return len(self.approvers) >= (1 if self.urgent else int(required))
+
+
+@dataclass(slots=True)
+class _Chain:
+    genesis: Mapping[str, Any]
+    runbook: Runbook | None
+    requests: dict[int, _Request] = field(default_factory=dict)
+    newest: dict[str, int] = field(default_factory=dict)
+    heads: dict[int, str] = field(default_factory=dict)
+    last: Record | None = None
+    anchored: int = -1
+    children: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class BundleWatch:
+    """Watches the chains of one bundle.
+
+    Attributes:
+        envelopes: file name -> digest of the signed decisions that the journals hold.
+        signers: (person, run, step) of every decision that counts.
+    """
+
+    plan: Plan
+    register: Register
+    wanted: Mapping[str, set[int]] = field(default_factory=dict)
+    tree: Tree = field(default_factory=Tree)
+    envelopes: dict[str, str] = field(default_factory=dict)
+    signers: list[tuple[str, str, str]] = field(default_factory=list)
+    chains: dict[str, _Chain] = field(default_factory=dict)
+    nonces: dict[str, str] = field(default_factory=dict)
+    unsigned: int = 0
+
+    def lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Take every line into the Merkle tree."""
+        for line in lines:
+            self.tree.add(line)
+            yield line
+
+    def take(self, record: Record) -> Iterator[str]:
+        """Yield what is wrong with the next record."""
+        chain = self.chains.get(record.run)
+        if chain is None:
+            chain = self.chains[record.run] = _Chain(record.body, self._runbook(record))
+        if record.seq in self.wanted.get(record.run, ()):
+            chain.heads[record.seq] = record.sha256
+        yield from _clock_problems(chain.last, record)
+        match record.type:
+            case R.GATE_REQUESTED:
+                chain.requests[record.seq] = _Request(record.body, record.sha256)
+                chain.newest[text(record.body.get("step"))] = record.seq
+            case R.STEP_SUCCEEDED:
+                yield from _success_problems(chain, record)
+            case R.CHILD_FINISHED:
+                end = (record.seq, int(record.body.get("seq", -1)))
+                chain.children[text(record.body.get("run"))] = end
+            case _ if record.type in SIGNED:
+                yield from self._decision(chain, record)
+            case _:
+                pass
+        chain.last = record
+
+    def _runbook(self, record: Record) -> Runbook | None:
+        try:
+            return outline_of(self.plan, texts(record.body.get("path"))).runbook
+        except DrError:
+            return None
+
+    def _decision(self, chain: _Chain, record: Record) -> Iterator[str]:
+        body, envelope = record.body, record.body.get("envelope")
+        if record.type is R.GATE_VOIDED and envelope is None:
+            return
+        if envelope is None:
+            self.unsigned += 1
+            if chain.genesis.get("approvers"):
+                yield f"record {record.seq}: the decision of {record.actor} is not signed"
+            self._count(chain, body.get("request_seq", -1), record)
+            return
+        self.envelopes[approval_name(record)] = sha256_hex(canonical(envelope) + b"\n")
+        named = chain.newest.get(text(body.get("step")), -1)
+        seq = named if record.type is R.GATE_VOIDED else body.get("request_seq", -1)
+        request = chain.requests.get(seq)
+        if request is None:
+            yield f"record {record.seq}: a signed decision on a request that is not before it"
+            return
+        why = self._judged(chain, request, seq, record)
+        if why:
+            yield f"record {record.seq}: the decision of {record.actor} does not count: {why}"
+
+    def _judged(self, chain: _Chain, request: _Request, seq: int, record: Record) -> str:
+        genesis = chain.genesis
+        asked = Asked(
+            run=record.run,
+            plan=text(genesis.get("plan")),
+            run_class=text(genesis.get("class")),
+            lab=genesis.get("cloud", {}).get("lab") is True,
+            step=text(record.body.get("step")),
+            seq=seq,
+            digest=text(request.body.get("digest")),
+            sha256=request.sha256,
+            facts=request.body.get("facts", {}),
+        )
+        terms = terms_of(
+            asked, request.body, initiator=text(genesis.get("initiator")), at_ms=record.at_ms
+        )
+        judged = judge(record.body["envelope"], terms, self.register)
+        said, person = judged.approval, judged.person
+        if judged.why or said is None or person is None:
+            return judged.why
+        if why := self._mismatch(said, record, person.actor):
+            return why
+        chain.anchored = max(chain.anchored, seq)
+        self.signers.append((person.name, str(record.run), asked.step))
+        if record.type is R.GATE_APPROVED:
+            request.approvers.add(person.name)
+            request.urgent = request.urgent or said.break_glass
+        return ""
+
+    def _mismatch(self, said: Approval, record: Record, actor: str) -> str:
+        kinds = {"approve": R.GATE_APPROVED, "reject": R.GATE_REJECTED, "withdraw": R.GATE_VOIDED}
+        if kinds[said.decision] is not record.type:
+            return f"it is signed as {said.decision}"
+        if actor != record.actor:
+            return f"it is {actor}'s"
+        first = self.nonces.setdefault(said.nonce, f"{record.run} record {record.seq}")
+        if first != f"{record.run} record {record.seq}":
+            return f"its nonce was used before, in {first}"
+        return ""
+
+    def _count(self, chain: _Chain, seq: object, record: Record) -> None:
+        request = chain.requests.get(seq) if isinstance(seq, int) else None
+        if request is None or chain.genesis.get("approvers"):
+            return
+        if record.type is R.GATE_APPROVED:
+            request.approvers.add(record.actor)
+            request.urgent = request.urgent or record.body.get("break_glass") is True
+
+    def spans(self) -> list[str]:
+        """Return what no approver's signature covers, chain by chain."""
+        out = []
+        for run in sorted(self.chains):
+            chain, end = self.chains[run], self._anchored(run)
+            last = chain.last.seq if chain.last else -1
+            if end < last:
+                out.append(f"{run}: records {end + 1} to {last} of 0 to {last}")
+        return out
+
+    def _anchored(self, run: str) -> int:
+        """Return the last record of a chain that a signature covers, the parent's included."""
+        found = self.chains[run].anchored
+        for name, chain in self.chains.items():
+            place = chain.children.get(run)
+            if place is not None and name != run and place[0] <= self._anchored(name):
+                found = max(found, place[1])
+        return found
+
+    def anchor(self, run: str, seq: int, sha256: str) -> str:
+        """Take in a head that a time stamp covers; say what is wrong with it."""
+        chain = self.chains.get(run)
+        if chain is None or chain.heads.get(seq) != sha256:
+            return f"names record {seq} of {run} with a digest that it does not have"
+        chain.anchored = max(chain.anchored, seq)
+        return ""
+
+
+def _clock_problems(before: Record | None, record: Record) -> Iterator[str]:
+    """Compare how far the two clocks of a process went from one record to the next."""
+    if before is None or record.type in _NEW_PROCESS or before.type in _NEW_PROCESS[1:]:
+        return
+    ran = record.mono_ms - before.mono_ms
+    shown = record.at_ms if record.wall_ms is None else record.wall_ms
+    was = before.at_ms if before.wall_ms is None else before.wall_ms
+    if shown - was < -_BACK_MS and ran >= 0:
+        yield (
+            f"record {record.seq}: the clock was set back by {was - shown} ms while the process"
+            f" ran for {ran} ms"
+        )
+
+
+def _success_problems(chain: _Chain, record: Record) -> Iterator[str]:
+    step_id = text(record.body.get("step"))
+    if chain.runbook is None or step_id not in {step.id for step in chain.runbook.steps}:
+        return
+    step = chain.runbook.step(step_id)
+    if step.gate is not None:
+        request = chain.requests.get(chain.newest.get(step_id, -1))
+        if request is None or not request.suffices():
+            have = len(request.approvers) if request else 0
+            yield (
+                f"record {record.seq}: gate {step_id} passed with {have} valid approvals of"
+                f" {step.gate.approvals} that it needs"
+            )
+        return
+    found = record.body.get("findings")
+    held = {str(each.get("rule")) for each in found} if isinstance(found, list) else set()
+    if missing := [rule for rule in step.guards_after if rule not in held]:
+        yield (
+            f"record {record.seq}: step {step_id} is said to have succeeded, but nothing was read"
+            f" back for {', '.join(missing)}"
+        )

@@ -1,0 +1,645 @@
+"""Verify a sealed evidence bundle with Python's standard library and openssl, nothing else.
+
+    python3 verify.py BUNDLE TRUST
+
+BUNDLE is the folder that holds manifest.json, TRUST your own folder of keys (trust.json).
+Prints every failure; ends with 0 where there is none, 9 otherwise. Keys in the bundle are
+never looked at. One file on purpose: it can be read in one sitting, and takes no import of
+the program that made the bundle. It does not fold the lifecycle of steps anew; `drengine
+verify` does that too.
+"""
+
+import base64
+import datetime
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+OUTSIDE = {
+    "SHA256SUMS",
+    "attestation.dsse.json",
+    "stamps.json",
+    "openssl/attestation.pae",
+    "openssl/engine.sig",
+}
+STAMP = re.compile(r"attestation(\.[0-9]{1,2})?\.tsr", re.ASCII)
+PART = r"[A-Za-z0-9_~][A-Za-z0-9._~-]*"
+NAME = re.compile(rf"{PART}(/{PART})*", re.ASCII)
+SUM = re.compile(r"([0-9a-f]{64})  ([^\n\r\\]+)", re.ASCII)
+ZEROS = "0" * 64
+MAX_FILE, MAX_LINE = 1 << 30, 1 << 20
+BACK_MS, SKEW_MS = 5_000, 300_000
+KEYS = {"actor", "at", "body", "mono", "prev", "run", "seq", "type"}
+DECISIONS = {"gate.approved": "approve", "gate.rejected": "reject", "gate.voided": "withdraw"}
+NEW_PROCESS = ("run.opened", "run.imported", "note")
+
+failures: list[str] = []
+notes: list[str] = []
+
+
+def fail(where, why):
+    failures.append(f"{where}: {why}")
+
+
+def sha(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def once(pairs):
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("has a key twice")
+    return dict(pairs)
+
+
+def no_float(text):
+    raise ValueError(f"holds the number {text[:20]}")
+
+
+def parse(data):
+    text = data.decode("utf-8")
+    return json.loads(text, object_pairs_hook=once, parse_float=no_float, parse_constant=no_float)
+
+
+def canonical(value):
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8")
+
+
+def parse_canonical(data):
+    value = parse(data)
+    if canonical(value) != data:
+        raise ValueError("is not in canonical form")
+    return value
+
+
+def millis(text):
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(text), re.ASCII):
+        raise ValueError(f"{text!r} is not a time")
+    moment = datetime.datetime.fromisoformat(text[:-1] + "+00:00")
+    epoch = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
+    return (moment - epoch) // datetime.timedelta(milliseconds=1)
+
+
+# ---- files
+
+
+def list_files(root):
+    found, lower = {}, {}
+    for place, folders, names in os.walk(root):
+        for name in folders + names:
+            path = Path(place) / name
+            short = path.relative_to(root).as_posix()
+            if path.is_symlink():
+                fail(short, "is a symbolic link")
+            elif not NAME.fullmatch(short) or len(short) > 240:
+                fail(repr(short), "is not a name that evidence uses")
+            elif path.is_dir():
+                continue
+            elif not path.is_file():
+                fail(short, "is not a plain file")
+            elif path.stat().st_nlink > 1:
+                fail(short, "is a hard link")
+            elif path.stat().st_size > MAX_FILE:
+                fail(short, "is too large")
+            else:
+                found[short] = path
+                other = lower.setdefault(short.lower(), short)
+                if other != short:
+                    fail(short, f"differs from {other} only in upper and lower case")
+        folders[:] = [name for name in folders if not (Path(place) / name).is_symlink()]
+    return found
+
+
+def is_outside(name):
+    return name in OUTSIDE or STAMP.fullmatch(name) is not None
+
+
+def check_sums(files):
+    data = files["SHA256SUMS"].read_bytes()
+    named = {}
+    for line in data.decode("ascii").removesuffix("\n").split("\n"):
+        match = SUM.fullmatch(line)
+        if not match or not NAME.fullmatch(match[2]) or match[2] in named or is_outside(match[2]):
+            raise ValueError(f"has the line {line[:80]!r}")
+        named[match[2]] = match[1]
+    if "".join(f"{named[name]}  {name}\n" for name in sorted(named)).encode() != data:
+        raise ValueError("is not in order of names")
+    for name in sorted(named.keys() - files.keys()):
+        fail(name, "is missing")
+    for name in sorted(files.keys() - named.keys()):
+        if not is_outside(name):
+            fail(name, "is not named in SHA256SUMS")
+    for name in sorted(named.keys() & files.keys()):
+        if sha(files[name].read_bytes()) != named[name]:
+            fail(name, "does not have the digest in SHA256SUMS")
+
+
+def check_manifest(files):
+    doc = parse_canonical(files["manifest.json"].read_bytes().removesuffix(b"\n"))
+    if doc.get("format") != "drengine/evidence-bundle/v1":
+        raise ValueError("is of another format")
+    listed = {row["path"]: row for row in doc["files"]}
+    if len(listed) != len(doc["files"]):
+        fail("manifest.json", "lists a file twice")
+    here = {name for name in files if not is_outside(name) and name != "manifest.json"}
+    for name in sorted(listed.keys() ^ here):
+        fail(name, "stands in the manifest or in the folder, but not in both")
+    for name in sorted(listed.keys() & here):
+        data = files[name].read_bytes()
+        if (listed[name]["sha256"], listed[name]["size"]) != (sha(data), len(data)):
+            fail(name, "does not have the digest and size in manifest.json")
+    return doc
+
+
+# ---- signatures
+
+
+def run(command, data=None):
+    return subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
+
+
+def verifies(kind, public, signature, data):
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "key").write_bytes(public)
+        (folder / "sig").write_bytes(signature)
+        (folder / "data").write_bytes(data)
+        key, sig, content = (str(folder / name) for name in ("key", "sig", "data"))
+        if kind == "p256":
+            done = run(["openssl", "dgst", "-sha256", "-verify", key, "-signature", sig, content])
+        elif kind == "ssh":
+            line = b'approver namespaces="drengine" ' + b" ".join(public.split()[:2]) + b"\n"
+            (folder / "allowed").write_bytes(line)
+            command = ["ssh-keygen", "-Y", "verify", "-f", str(folder / "allowed")]
+            done = run([*command, "-I", "approver", "-n", "drengine", "-s", sig], data)
+        else:
+            command = ["openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", sig]
+            command += ["-content", content, "-out", os.devnull, "-nointern", "-certfile", key]
+            command += ["-CAfile", key, "-partial_chain", "-purpose", "any", "-no_check_time"]
+            done = run(command)
+        return done.returncode == 0
+
+
+def key_id(kind, public):
+    if kind == "ssh":
+        return sha(base64.b64decode(public.split()[1]))
+    body = re.search(rb"-----BEGIN [A-Z ]+-----(.+?)-----END", public, re.DOTALL)[1]
+    return sha(base64.b64decode(b"".join(body.split())))
+
+
+def read_trust(folder):
+    doc = parse((folder / "trust.json").read_bytes())
+
+    def keys(rows):
+        for row in rows:
+            public = (folder / row["file"]).read_bytes()
+            yield key_id(row["kind"], public), {**row, "public": public}
+
+    people, owner = {}, {}
+    for person in doc.get("people", []):
+        people[person["name"]] = person
+        for keyid, key in keys(person["keys"]):
+            if keyid in owner:
+                raise ValueError("one key stands under two names")
+            owner[keyid] = (person, key)
+    tsa = folder / doc["tsa"] if doc.get("tsa") else None
+    return dict(keys(doc.get("sealers", []))), owner, tsa
+
+
+def read_envelope(doc):
+    if doc.keys() != {"payloadType", "payload", "signatures"} or len(doc["signatures"]) != 1:
+        raise ValueError("is not an envelope with one signature")
+    if doc["payloadType"] != "application/vnd.in-toto+json":
+        raise ValueError("holds another kind of payload")
+    payload = base64.b64decode(doc["payload"], validate=True)
+    signature = base64.b64decode(doc["signatures"][0]["sig"], validate=True)
+    if base64.b64encode(payload).decode() != doc["payload"]:
+        raise ValueError("is not in the one form of base64")
+    if base64.b64encode(signature).decode() != doc["signatures"][0]["sig"]:
+        raise ValueError("is not in the one form of base64")
+    kind = doc["payloadType"].encode()
+    pae = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+    return payload, pae, signature, doc["signatures"][0]["keyid"]
+
+
+def check_attestation(files, sealers):
+    payload, pae, signature, keyid = read_envelope(
+        parse(files["attestation.dsse.json"].read_bytes())
+    )
+    key = sealers.get(keyid)
+    if key is None:
+        fail("attestation.dsse.json", f"is signed by {keyid[:16]}, which is not trusted")
+    elif "revoked" in key:
+        fail("attestation.dsse.json", "is signed with a revoked key")
+    elif not verifies("p256", key["public"], signature, pae):
+        fail("attestation.dsse.json", "its signature does not verify")
+    if files["openssl/attestation.pae"].read_bytes() != pae:
+        fail("openssl/attestation.pae", "is not what was signed")
+    if files["openssl/engine.sig"].read_bytes() != signature:
+        fail("openssl/engine.sig", "is not the signature")
+    statement = parse_canonical(payload)
+    named = {row["name"]: row["digest"]["sha256"] for row in statement["subject"]}
+    for name in ("manifest.json", "SHA256SUMS"):
+        if named.get(name) != sha(files[name].read_bytes()):
+            fail(name, "is not the one that was signed")
+    if len(statement["subject"]) != 2 or statement["predicateType"] != "urn:drengine:dr-run:v1":
+        fail("attestation.dsse.json", "says other things than a sealed run does")
+    return statement["predicate"]
+
+
+# ---- journals
+
+
+class Tree:
+    """A Merkle tree as RFC 6962 has it."""
+
+    def __init__(self):
+        self.peaks = []
+
+    def add(self, data):
+        size, top = 1, hashlib.sha256(b"\x00" + data).digest()
+        while self.peaks and self.peaks[-1][0] == size:
+            top = hashlib.sha256(b"\x01" + self.peaks.pop()[1] + top).digest()
+            size *= 2
+        self.peaks.append((size, top))
+
+    def root(self):
+        top = self.peaks[-1][1]
+        for _, peak in reversed(self.peaks[:-1]):
+            top = hashlib.sha256(b"\x01" + peak + top).digest()
+        return top.hex()
+
+
+class Chain:
+    """One journal while it is followed."""
+
+    def __init__(self, run_id, owner, plan):
+        self.run, self.owner, self.plan = run_id, owner, plan
+        self.genesis, self.requests, self.newest = {}, {}, {}
+        self.last, self.heads, self.envelopes, self.children = None, [], {}, {}
+        self.anchored, self.ended, self.times = -1, False, {}
+
+    def say(self, seq, why):
+        fail(self.run, f"record {seq}: {why}")
+
+    def follow(self, path, tree, nonces):
+        prev, seq = ZEROS, -1
+        with path.open("rb") as stream:
+            while line := stream.readline(MAX_LINE + 1):
+                seq += 1
+                if not line.endswith(b"\n"):
+                    self.say(seq, "has no newline")
+                    return
+                record = parse_canonical(line[:-1])
+                if record.keys() - {"wall"} != KEYS or record["run"] != self.run:
+                    self.say(seq, "is not a record of this run")
+                    return
+                if (record["seq"], record["prev"]) != (seq, prev):
+                    self.say(seq, "does not follow from the record before")
+                    return
+                if (record["type"] == "run.created") != (seq == 0):
+                    self.say(seq, "is of a type that does not belong there")
+                prev = sha(line)
+                self.heads.append(prev)
+                tree.add(line)
+                self.take(record, nonces)
+        if seq < 0:
+            self.say(0, "there is none")
+
+    def take(self, record, nonces):
+        seq, kind, body = record["seq"], record["type"], record["body"]
+        at = millis(record["at"])
+        self.clock(record, at)
+        if seq == 0:
+            self.genesis = body
+            self.check_genesis(body)
+        elif kind == "gate.requested":
+            rest = {k: v for k, v in body.items() if k not in ("digest", "exchanges")}
+            if body["digest"] != sha(canonical(rest)):
+                self.say(seq, "the digest of what the gate shows is not its own")
+            self.requests[seq] = {**body, "sha256": self.heads[seq], "by": set(), "urgent": False}
+            self.newest[body["step"]] = seq
+        elif kind in DECISIONS:
+            self.decided(record, at, nonces)
+        elif kind == "step.succeeded":
+            self.times.setdefault(at, seq)
+            self.succeeded(record)
+        elif kind == "child.finished":
+            self.children[body["run"]] = (seq, body["seq"], body["sha256"])
+        elif kind in ("run.finished", "run.cancelled"):
+            self.times.setdefault(at, seq)
+            self.ended = True
+
+    def clock(self, record, at):
+        shown = millis(record["wall"]) if "wall" in record else at
+        if self.last and record["type"] not in NEW_PROCESS and self.last[0] not in NEW_PROCESS:
+            if shown - self.last[1] < -BACK_MS and record["mono"] >= self.last[2]:
+                self.say(record["seq"], "the clock was set back while the process ran")
+        self.last = (record["type"], shown, record["mono"])
+
+    def check_genesis(self, body):
+        if body["plan"] != self.plan["digest"]:
+            self.say(0, "names another plan")
+        if body["class"] != self.plan["class"] or body["cloud"] != self.plan["cloud"]:
+            self.say(0, "is of another class or cloud than the plan")
+        if body["inputs_digest"] != sha(canonical(body["inputs"])):
+            self.say(0, "the digest of the inputs is not theirs")
+
+    def decided(self, record, at, nonces):
+        seq, kind, body = record["seq"], record["type"], record["body"]
+        voided = kind == "gate.voided"
+        if voided and "envelope" not in body:
+            return
+        asked_seq = self.newest.get(body["step"], -1) if voided else body["request_seq"]
+        asked = self.requests.get(asked_seq)
+        if asked is None or asked["step"] != body["step"]:
+            self.say(seq, "decides on a request that is not before it")
+        elif not voided and asked["digest"] != body["digest"]:
+            self.say(seq, "decides on other facts than were shown")
+        elif "envelope" in body:
+            self.signed(record, at, asked, asked_seq, nonces)
+        elif self.genesis.get("approvers"):
+            self.say(seq, f"the decision of {record['actor']} is not signed")
+        elif kind == "gate.approved":
+            notes.append(f"{self.run} record {seq}: the approval is not signed")
+            asked["by"].add(record["actor"])
+            asked["urgent"] |= body.get("break_glass") is True
+
+    def signed(self, record, at, asked, asked_seq, nonces):
+        seq, body = record["seq"], record["body"]
+        person = re.sub(r"[^A-Za-z0-9._-]", "-", record["actor"].rpartition(":")[2]).lstrip(".-")
+        name = f"approvals/{self.run.replace('/', '~')}.{seq}.{person or 'x'}.dsse.json"
+        self.envelopes[name] = canonical(body["envelope"]) + b"\n"
+        try:
+            why = self.judge(record, at, asked, asked_seq, nonces)
+        except (ValueError, KeyError, TypeError) as error:
+            why = f"cannot be read: {error}"
+        if why:
+            self.say(seq, f"the decision of {record['actor']} does not count: {why}")
+
+    def judge(self, record, at, asked, asked_seq, nonces):
+        payload, pae, signature, keyid = read_envelope(record["body"]["envelope"])
+        if keyid not in self.owner:
+            return "its key is not trusted"
+        person, key = self.owner[keyid]
+        if not verifies(key["kind"], key["public"], signature, pae):
+            return "its signature does not verify"
+        statement = parse_canonical(payload)
+        said, expected = statement["predicate"], self.expected(asked, asked_seq)
+        subject = [row["digest"]["sha256"] for row in statement["subject"]]
+        if said["asked"] != expected or subject != [self.genesis["plan"], asked["sha256"]]:
+            return "it was given for another request, plan or run, or for other facts"
+        played = "simulated:" if person.get("simulated") else ""
+        if record["actor"] != f"{played}approver:{person['name']}" or said["by"] != person["name"]:
+            return "it is another person's"
+        if said["decision"] != DECISIONS[record["type"]]:
+            return f"it is signed as {said['decision']}"
+        if played and not (expected["lab"] and expected["class"] == "drill"):
+            return "the person is played by drills"
+        if nonces.setdefault(said["nonce"], (self.run, record["seq"])) != (self.run, record["seq"]):
+            return "its nonce was used before"
+        why = self.allowed(said, person, asked) or in_time(said, key, at)
+        if not why:
+            self.anchored = max(self.anchored, asked_seq)
+            if record["type"] == "gate.approved":
+                asked["by"].add(person["name"])
+                asked["urgent"] |= said["break_glass"]
+        return why
+
+    def expected(self, asked, asked_seq):
+        request = {"seq": asked_seq, "digest": asked["digest"], "sha256": asked["sha256"]}
+        return {
+            "run": self.run,
+            "plan": self.genesis["plan"],
+            "class": self.genesis["class"],
+            "lab": self.genesis["cloud"].get("lab") is True,
+            "step": asked["step"],
+            "request": request,
+            "facts": asked["facts"],
+        }
+
+    def allowed(self, said, person, asked):
+        if said["decision"] == "withdraw":
+            return ""
+        if said["break_glass"]:
+            good = asked.get("break_glass") is True and said["reason"].strip()
+            return "" if good else "break-glass is not allowed there, or has no reason"
+        began = self.genesis["initiator"].rpartition(":")[2]
+        mine = began == person["name"] or began in person.get("accounts", [])
+        if mine and said["decision"] == "approve":
+            return "the person started the run"
+        if said["role"] and said["role"] not in person.get("roles", []):
+            return "the person does not hold the role"
+        if asked.get("roles") and said["role"] not in asked["roles"]:
+            return "the gate asks for another role"
+        return ""
+
+    def succeeded(self, record):
+        body = record["body"]
+        asked = self.requests.get(self.newest.get(body["step"], -1))
+        if asked is not None:
+            need = 1 if asked["urgent"] else asked["approvals"]
+            if len(asked["by"]) < need:
+                self.say(record["seq"], f"gate {body['step']} passed without valid approvals")
+        elif "approvers" in body.get("outputs", {}):
+            self.say(record["seq"], "a gate passed that had asked nobody")
+        elif "exchanges" in body and not body.get("findings"):
+            self.say(record["seq"], "a step succeeded, and nothing was read back")
+
+
+def in_time(said, key, at):
+    issued, expires = millis(said["issued"]), millis(said["expires"])
+    if issued > at + SKEW_MS:
+        return "it is dated after its use"
+    if expires < at:
+        return "it had expired"
+    for moment in (issued, at):
+        if "not_before" in key and moment < millis(key["not_before"]):
+            return "its key was not valid yet"
+        if "not_after" in key and moment > millis(key["not_after"]):
+            return "its key was not valid any more"
+        if "revoked" in key and moment >= millis(key["revoked"]):
+            return "its key was revoked"
+    return ""
+
+
+def check_journals(files, owner):
+    plan = parse_canonical(files["inputs/plan.json"].read_bytes().removesuffix(b"\n"))
+    if plan["digest"] != sha(canonical({k: v for k, v in plan.items() if k != "digest"})):
+        fail("inputs/plan.json", "its digest is not its own")
+    names = {}
+    for name in files:
+        if name.startswith("journals/"):
+            names[name[len("journals/") : -len(".jsonl")].replace("~", "/")] = files[name]
+    tree, nonces, chains = Tree(), {}, {}
+    for run_id in sorted(names):
+        chains[run_id] = chain = Chain(run_id, owner, plan)
+        try:
+            chain.follow(names[run_id], tree, nonces)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            fail(run_id, f"record {len(chain.heads)}: {type(error).__name__} {error}")
+    check_children(chains)
+    check_decisions(files, chains)
+    return chains, tree
+
+
+def check_children(chains):
+    roots = [run_id for run_id in chains if "/" not in run_id]
+    if len(roots) != 1:
+        fail("journals", f"hold {len(roots)} root runs, expected one")
+    told = {}
+    for chain in chains.values():
+        told.update(chain.children)
+    for run_id, (_, seq, head) in told.items():
+        child = chains.get(run_id)
+        if child is None or len(child.heads) != seq + 1 or child.heads[seq] != head:
+            fail(run_id, "is not the chain whose end its parent recorded")
+
+
+def check_decisions(files, chains):
+    held = {}
+    for chain in chains.values():
+        held.update(chain.envelopes)
+    here = {name for name in files if name.startswith("approvals/")}
+    for name in sorted(held.keys() ^ here):
+        fail(name, "stands in the journals or in approvals, but not in both")
+    for name in sorted(held.keys() & here):
+        if files[name].read_bytes() != held[name]:
+            fail(name, "is not the decision that the journal holds")
+
+
+# ---- numbers, stamps, and what nothing anchors
+
+
+def check_numbers(files, predicate, manifest, chains, tree):
+    facts = json.loads(files["facts.json"].read_bytes())
+    (root,) = [chain for run_id, chain in chains.items() if "/" not in run_id]
+    heads = [
+        {"run": run_id, "records": len(chains[run_id].heads), "sha256": chains[run_id].heads[-1]}
+        for run_id in sorted(chains)
+    ]
+    genesis = root.genesis
+    same = {
+        "run": root.run,
+        "class": genesis["class"],
+        "lab": genesis["cloud"].get("lab") is True,
+        "plan": genesis["plan"],
+        "journals": heads,
+        "merkle_root": tree.root(),
+    }
+    for key, value in same.items():
+        for where, doc in (("manifest.json", manifest), ("attestation.dsse.json", predicate)):
+            if doc.get(key) != value:
+                fail(where, f"{key} is not what the journals give")
+    if manifest.get("previous_bundle") != predicate.get("previous_bundle"):
+        fail("manifest.json", "names another bundle before it than what was signed")
+    if facts["verdict"] != predicate["verdict"]:
+        fail("facts.json", "its verdict is not the one that was signed")
+    if facts["status"] == "finished" and not root.ended:
+        fail(root.run, "is said to be finished, and its journal does not end")
+    page = files["reports/report.html"].read_text("utf-8", "replace")
+    for name in ("rto", "rpo"):
+        check_objective(name, facts[name], predicate[name], page)
+    check_ends(facts["rto"], root, chains)
+
+
+def check_objective(name, said, signed, page):
+    if said["from_ms"] is not None and said["to_ms"] is not None:
+        if said["actual_ms"] != said["to_ms"] - said["from_ms"]:
+            fail("facts.json", f"{name} is not the time between its two ends")
+    if said["reached"] in ("met", "missed"):
+        if (said["actual_ms"] <= said["target_ms"]) != (said["reached"] == "met"):
+            fail("facts.json", f"{name} is not {said['reached']}")
+    for key in ("target_ms", "actual_ms", "reached"):
+        if said[key] != signed[key]:
+            fail("attestation.dsse.json", f"{name} {key} is not that of facts.json")
+    if f'data-{name}-actual-ms="{said["actual_ms"]}"' not in page:
+        fail("reports/report.html", f"does not show the {name} of facts.json")
+
+
+def check_ends(rto, root, chains):
+    if rto["to_ms"] is not None:
+        if not any(rto["to_ms"] in chain.times for chain in chains.values()):
+            fail("facts.json", "the RTO ends at a time at which no record says so")
+    incident = root.genesis["inputs"].get("incident_at")
+    if incident is None and rto["from_ms"] is not None:
+        first = rto["from_ms"]
+        if first > min(min(chain.times, default=first) for chain in chains.values()):
+            fail("facts.json", "the RTO begins after work had been done")
+
+
+def check_stamps(files, tsa):
+    pairs = [("attestation.dsse.json", n) for n in sorted(files) if STAMP.fullmatch(n)]
+    for name in sorted(files):
+        if name.startswith("checkpoints/") and name.endswith(".tsr"):
+            pairs.append((name[:-4] + ".json", name))
+    for data, token in pairs:
+        if tsa is None:
+            notes.append(f"{token}: the trust folder has no root for time stamps")
+            continue
+        said = run(["openssl", "ts", "-reply", "-in", str(files[token]), "-text"]).stdout.decode()
+        if not re.search(r"^Hash Algorithm: sha(256|384|512)$", said, re.MULTILINE):
+            fail(token, "is no time stamp with a good hash")
+            continue
+        command = ["openssl", "ts", "-verify", "-data", str(files[data]), "-in", str(files[token])]
+        if run([*command, "-CAfile", str(tsa)]).returncode:
+            fail(token, f"is not a time stamp over {data}, by an authority that is trusted")
+        else:
+            notes.append(f"{token}: {re.search(r'^Time stamp: .+$', said, re.MULTILINE)[0]}")
+
+
+def spans(chains):
+    def anchored(run_id):
+        found = chains[run_id].anchored
+        for name, chain in chains.items():
+            place = chain.children.get(run_id)
+            if place and name != run_id and place[0] <= anchored(name):
+                found = max(found, place[1])
+        return found
+
+    for run_id in sorted(chains):
+        first, last = anchored(run_id) + 1, len(chains[run_id].heads) - 1
+        if first <= last:
+            notes.append(f"{run_id}: no approver's signature covers records {first} to {last}")
+
+
+def step(where, action):
+    try:
+        return action()
+    except (ValueError, KeyError, TypeError, OSError, IndexError, AttributeError) as error:
+        fail(where, f"{type(error).__name__} {error}")
+        return None
+
+
+def main(bundle, trust):
+    sealers, owner, tsa = read_trust(trust)
+    files = list_files(bundle)
+    step("SHA256SUMS", lambda: check_sums(files))
+    manifest = step("manifest.json", lambda: check_manifest(files))
+    predicate = step("attestation.dsse.json", lambda: check_attestation(files, sealers))
+    found = step("journals", lambda: check_journals(files, owner))
+    if manifest and predicate and found:
+        step("facts.json", lambda: check_numbers(files, predicate, manifest, *found))
+        step("journals", lambda: spans(found[0]))
+    step("stamps", lambda: check_stamps(files, tsa))
+    for line in notes:
+        print(f"  {line}")
+    for line in failures:
+        print(f"FAILED  {line}")
+    if failures:
+        print(f"{bundle} does not verify: {len(failures)} failure(s)")
+        return 9
+    lab = " in a LAB" if predicate["lab"] else ""
+    print(f"OK  {predicate['class'].upper()}{lab} {predicate['run']}: {predicate['verdict']}")
+    return 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: verify.py BUNDLE TRUST")
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
