@@ -7,9 +7,6 @@ at the end and says how the blob was made. Neither has a share in it.
 from __future__ import annotations
 
 from drengine.actions.contract import Attached
-from drengine.ceremony.contribution import parse_attestation
-from drengine.ceremony.proving import prove
-from drengine.ceremony.signing import check_signature
 from drengine.errors import DrError
 from drengine.model.canonical import JsonObject
 from drengine.model.findings import Finding, block, ok, warn
@@ -24,6 +21,9 @@ def check_attestation(data: bytes, expects: JsonObject, run_class: RunClass) -> 
     The signature must verify under the key that the attestation itself names; that this
     is the enrolled key is proved with the transcript, whose request names it.
     """
+    from drengine.ceremony.contribution import parse_attestation  # noqa: PLC0415 - as below
+    from drengine.ceremony.signing import check_signature  # noqa: PLC0415 - loads cryptography
+
     try:
         attestation = parse_attestation(data)
         check_signature(attestation, b"")
@@ -51,6 +51,8 @@ def check_attestation(data: bytes, expects: JsonObject, run_class: RunClass) -> 
 
 def check_transcript(data: bytes, expects: JsonObject, run_class: RunClass) -> Attached:
     """Return what a ceremony's transcript proves, and whether it is for this delivery."""
+    from drengine.ceremony.proving import prove  # noqa: PLC0415 - loads cryptography
+
     try:
         proven = prove(data)
     except DrError as error:

@@ -139,8 +139,14 @@ def print_code(content: bytes, picture: Path | None, *, terminal: bool) -> None:
     """Show a message as a QR code, on the terminal (stderr) or as a PNG."""
     if not terminal and picture is None:
         return
-    from drengine.ceremony import qr  # noqa: PLC0415 - lazy for --help
-
+    try:
+        from drengine.ceremony import qr  # noqa: PLC0415 - an optional extra
+    except ModuleNotFoundError:
+        raise UsageError(
+            "showing a QR code: the Python package 'segno' is not installed; the message itself "
+            "is written",
+            hint="pip install 'drengine[qr]'",
+        ) from None
     if terminal:
         click.echo(qr.terminal_code(content), err=True)
     if picture is not None:
