@@ -55,6 +55,20 @@ holder_options = options(
 )
 
 
+class_option = click.option(
+    "--class",
+    "run_class",
+    type=click.Choice(["drill", "incident"]),
+    help="What it is for; by default drill in a lab, incident elsewhere.",
+)
+
+
+def chosen_class(given: str | None) -> str:
+    """Return the class: what was given, or what the place suggests."""
+    # As `places.lab_folder` reads it; that module loads more than a key needs to wait for.
+    return given or ("drill" if os.environ.get("DRENGINE_LAB") else "incident")
+
+
 def read_lines(descriptor: int, expected: int, what: str) -> list[bytes | None]:
     """Read secrets from a descriptor, a line each; an empty line is none.
 

@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from drengine.cli.places import open_clock
-from drengine.cli.quorum.asking import FILE
-from drengine.cli.quorum.hold import chosen_class, class_option, combine_in_session
-from drengine.cli.stores import user_name
+from drengine.cli.quorum.asking import FILE, chosen_class, class_option, read_message
 from drengine.errors import GuardError, UsageError
 
 if TYPE_CHECKING:
@@ -111,6 +108,27 @@ def combine_command(
     return 0
 
 
+def combine_in_session(session: Path, contributions: tuple[Path, ...], out: Path) -> dict[str, Any]:
+    """Hand contributions to an open ceremony, let it make the blob, and write it.
+
+    Raises:
+        InputFileError: a file cannot be read, or `out` exists.
+        CeremonyError: a contribution or the quorum is refused.
+    """
+    from drengine.ceremony.contribution import MAX_SHARE_BYTES  # noqa: PLC0415 - lazy
+    from drengine.ceremony.files import require_new, write_new  # noqa: PLC0415 - lazy
+    from drengine.ceremony.messages import decode_bytes, encode_bytes  # noqa: PLC0415 - lazy
+    from drengine.ceremony.wire import ask_session  # noqa: PLC0415 - lazy
+
+    require_new(out)
+    messages = [read_message(path, "a contribution", MAX_SHARE_BYTES) for path in contributions]
+    for message in messages:
+        ask_session(session, {"do": "add", "contribution": encode_bytes(message)})
+    found = ask_session(session, {"do": "combine"})
+    write_new(out, decode_bytes(found.pop("blob")))
+    return {**found, "out": str(out), "transcript": str(session / "transcript.json")}
+
+
 def _on_one_machine(
     *,
     sd_file: Path,
@@ -159,6 +177,8 @@ def _on_one_machine(
 def _transcript_of(report: CombineReport, run_class: str) -> bytes:
     from drengine.ceremony.contribute import host_name  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.transcript import Transcript  # noqa: PLC0415 - lazy for --help
+    from drengine.cli.places import open_clock  # noqa: PLC0415 - only for a transcript
+    from drengine.cli.stores import user_name  # noqa: PLC0415 - only for a transcript
 
     body = {
         "class": run_class,

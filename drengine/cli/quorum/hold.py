@@ -14,7 +14,15 @@ import click
 
 from drengine.cli import output
 from drengine.cli.places import lab_folder, open_clock
-from drengine.cli.quorum.asking import FILE, STANDARD, print_code, read_message, write_message
+from drengine.cli.quorum.asking import (
+    FILE,
+    STANDARD,
+    chosen_class,
+    class_option,
+    print_code,
+    read_message,
+    write_message,
+)
 from drengine.errors import InputFileError, UsageError
 
 if TYPE_CHECKING:
@@ -30,17 +38,6 @@ _HOUR_MS: Final = 3_600_000
 session_option = click.option(
     "--session", type=FILE, required=True, help="The folder of the open ceremony."
 )
-class_option = click.option(
-    "--class",
-    "run_class",
-    type=click.Choice(["drill", "incident"]),
-    help="What it is for; by default drill in a lab, incident elsewhere.",
-)
-
-
-def chosen_class(given: str | None) -> str:
-    """Return the class: what was given, or what the place suggests."""
-    return given or ("drill" if lab_folder() else "incident")
 
 
 @click.command("open")
@@ -190,27 +187,6 @@ def _show_opened(request: CeremonyRequest, folder: Path) -> None:
         f"Then: drengine ceremony combine --session {folder} --contribution FILE … --out BLOB"
     )
     sys.stdout.flush()
-
-
-def combine_in_session(session: Path, contributions: tuple[Path, ...], out: Path) -> dict[str, Any]:
-    """Hand contributions to an open ceremony, let it make the blob, and write it.
-
-    Raises:
-        InputFileError: a file cannot be read, or `out` exists.
-        CeremonyError: a contribution or the quorum is refused.
-    """
-    from drengine.ceremony.contribution import MAX_SHARE_BYTES  # noqa: PLC0415 - lazy
-    from drengine.ceremony.files import require_new, write_new  # noqa: PLC0415 - lazy
-    from drengine.ceremony.messages import decode_bytes, encode_bytes  # noqa: PLC0415 - lazy
-    from drengine.ceremony.wire import ask_session  # noqa: PLC0415 - lazy
-
-    require_new(out)
-    messages = [read_message(path, "a contribution", MAX_SHARE_BYTES) for path in contributions]
-    for message in messages:
-        ask_session(session, {"do": "add", "contribution": encode_bytes(message)})
-    found = ask_session(session, {"do": "combine"})
-    write_new(out, decode_bytes(found.pop("blob")))
-    return {**found, "out": str(out), "transcript": str(session / "transcript.json")}
 
 
 @click.command("add")

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from drengine.cli import output
-from drengine.cli.quorum.asking import FILE, STANDARD, read_message, write_message
-from drengine.cli.quorum.hold import chosen_class, class_option
+from drengine.cli.quorum.asking import (
+    FILE,
+    STANDARD,
+    chosen_class,
+    class_option,
+    read_message,
+    write_message,
+)
 
 if TYPE_CHECKING:
     from drengine.ceremony.domain import SecurityDomain

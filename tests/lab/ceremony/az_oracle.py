@@ -6,10 +6,16 @@ jobs, since loading azure-cli takes longer than a blob.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 
+from azure.cli.command_modules.keyvault import custom
 from azure.cli.command_modules.keyvault.custom import _security_domain_restore_blob
+
+
+# The check of an RSA key takes most of the time; the same ten keys come again and again.
+custom.load_pem_private_key = functools.cache(custom.load_pem_private_key)
 
 
 def main():

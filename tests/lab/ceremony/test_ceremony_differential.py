@@ -6,6 +6,7 @@ interpreter); without it these tests skip with that reason.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from drengine.ceremony import keyfile
 from drengine.ceremony.child import perform as combine_on_one_machine
 from drengine.ceremony.contributing import ContributeOrder
 from drengine.ceremony.contributing import perform as contribute
@@ -124,8 +126,11 @@ def ours_by_contributions(domain, exchange, paths, one_time_key):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_200_random_domains_give_the_same_contents_as_azure_cli(
-    tmp_path, writer, oracle, one_time_key
+    tmp_path, writer, oracle, one_time_key, monkeypatch
 ):
+    # The check of an RSA key takes most of the time; the same ten keys come again and again.
+    cached = functools.cache(keyfile.load_pem_private_key)
+    monkeypatch.setattr(keyfile, "load_pem_private_key", cached)
     seed = secrets.randbits(32)
     print(f"seed {seed}")
     draw = random.Random(seed)

@@ -1,0 +1,68 @@
+"""`ceremony inspect`: what a security-domain file says of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from drengine.cli.quorum.asking import FILE
+
+if TYPE_CHECKING:
+    from drengine.ceremony.domain import SecurityDomain
+
+_output = click.option(
+    "-o",
+    "--output",
+    "output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to print the result.",
+)
+
+
+@click.command("inspect")
+@click.option("--sd-file", type=FILE, required=True, help="The security-domain file.")
+@_output
+def inspect_command(*, sd_file: Path, output: str) -> None:
+    """Show what a security-domain file says of itself; opens nothing."""
+    from drengine.ceremony.domain import (  # noqa: PLC0415 - only this command needs it
+        MAX_DOMAIN_BYTES,
+        parse_security_domain,
+    )
+    from drengine.ceremony.files import read_input  # noqa: PLC0415 - only this command needs it
+
+    domain = parse_security_domain(
+        read_input(sd_file, "the security-domain file", max_bytes=MAX_DOMAIN_BYTES)
+    )
+    if output == "json":
+        click.echo(json.dumps(_domain_json(domain), indent=2))
+    else:
+        click.echo(_domain_text(domain))
+
+
+def _domain_json(domain: SecurityDomain) -> dict[str, object]:
+    return {
+        "schema": "drengine/ceremony-domain/v1",
+        "sha256": domain.sha256,
+        "size_bytes": domain.size_bytes,
+        "required": domain.required,
+        "custodians": list(domain.custodians),
+        "parts": list(domain.tags),
+    }
+
+
+def _domain_text(domain: SecurityDomain) -> str:
+    return "\n".join(
+        [
+            f"Security domain: {domain.size_bytes} bytes, SHA-256 {domain.sha256}",
+            f"Quorum:          {domain.required} of {len(domain.custodians)} custodians",
+            "Custodians (x5t#S256 of their certificates):",
+            *(f"  {x5t_256}" for x5t_256 in domain.custodians),
+            f"Parts:           {', '.join(domain.tags)}",
+            "This is what the file says of itself. Only a quorum can tell that it is true.",
+        ]
+    )
