@@ -38,13 +38,16 @@ from drengine.cli.writing import read_bounded
 from drengine.engine.commands import Rest
 from drengine.engine.driver import Outcome, drive
 from drengine.engine.genesis import create_run, targets_of
-from drengine.errors import InputError
+from drengine.engine.world import Listener
+from drengine.errors import InputError, UsageError
 from drengine.installed import tool_facts
+from drengine.journal.copying import JournalCopy
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.ids import RunId
 from drengine.model.plan import Plan
 from drengine.model.records import Record
-from drengine.model.run import RunStatus
+from drengine.model.run import RunState, RunStatus
+from drengine.model.runbook import RunClass
 from drengine.runbook.planner import read_plan
 
 EXIT_OF: Final[Mapping[Rest, int]] = {
@@ -72,6 +75,8 @@ class Manner:
     wait: bool
     as_json: bool
     approvers: Path | None = None
+    copy_to: Path | None = None
+    no_copy: bool = False
 
     @property
     def auth_kind(self) -> AuthKind:
@@ -117,6 +122,7 @@ class _Stop:
 
 def _drive(store: SqliteStore, plan: Plan, initiator: str | None, manner: Manner) -> int:
     failpoints.refuse_for_incident(plan.run_class)
+    _check_copy(plan, manner)
     library, secret, stop = Library(catalogue()), SecretResolver(), _Stop()
     check_files(plan, store, resuming=initiator is None)
     check_secrets(plan, library, secret)
@@ -126,6 +132,32 @@ def _drive(store: SqliteStore, plan: Plan, initiator: str | None, manner: Manner
             _drive_in_loop(store, plan, initiator, manner, library, secret, stop, progress)
         )
     return _report(store, plan.run_id, outcome, manner, stop.exit_code)
+
+
+def _check_copy(plan: Plan, manner: Manner) -> None:
+    """Make sure that an incident's journal does not live on one host alone.
+
+    Raises:
+        UsageError: neither a place nor the wish to do without was given.
+    """
+    if plan.run_class is not RunClass.INCIDENT or manner.copy_to or manner.no_copy:
+        return
+    raise UsageError(
+        "an incident run copies its journals off this host before each send; no place was given",
+        hint="Add --copy-to FOLDER (a mounted share), or --no-copy to go on without.",
+    )
+
+
+def _listener(store: SqliteStore, manner: Manner, progress: Progress) -> Listener:
+    if manner.copy_to is None:
+        return progress.listen
+    copy = JournalCopy(store, manner.copy_to)
+
+    def listen(state: RunState, record: Record) -> None:
+        copy.follow(record.run, record.type)
+        progress.listen(state, record)
+
+    return listen
 
 
 async def _drive_in_loop(
@@ -148,7 +180,7 @@ async def _drive_in_loop(
                 session.cloud,
                 library,
                 secret,
-                listener=progress.listen,
+                listener=_listener(store, manner, progress),
                 waits_for_people=manner.wait,
             ),
             run,

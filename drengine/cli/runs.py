@@ -17,6 +17,16 @@ _wait = click.option(
 )
 
 
+_copy_to = click.option(
+    "--copy-to",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="DRENGINE_COPY_TO",
+    help="A folder off this host: the journals are copied there before each send."
+    " Required for the class incident.",
+)
+_no_copy = click.option("--no-copy", is_flag=True, help="Incident: go on without such a copy.")
+
+
 @click.command("run")
 @click.argument("plan", type=click.Path(path_type=Path))
 @_wait
@@ -26,6 +36,8 @@ _wait = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="A trust folder: only signed decisions of the people in it count.",
 )
+@_copy_to
+@_no_copy
 @auth_option
 @output_option
 def run_command(
@@ -34,6 +46,8 @@ def run_command(
     wait: bool,
     initiator: str | None,
     approvers: Path | None,
+    copy_to: Path | None,
+    no_copy: bool,
     auth: str,
     output_format: str,
 ) -> int:
@@ -48,15 +62,26 @@ def run_command(
     """
     from drengine.cli.running import Manner, start  # noqa: PLC0415 - loads Azure's libraries
 
-    return start(plan, initiator, Manner(auth, wait, output_format == "json", approvers))
+    manner = Manner(auth, wait, output_format == "json", approvers, copy_to, no_copy)
+    return start(plan, initiator, manner)
 
 
 @click.command("resume")
 @run_or_latest
 @_wait
+@_copy_to
+@_no_copy
 @auth_option
 @output_option
-def resume_command(*, run: str, wait: bool, auth: str, output_format: str) -> int:
+def resume_command(
+    *,
+    run: str,
+    wait: bool,
+    copy_to: Path | None,
+    no_copy: bool,
+    auth: str,
+    output_format: str,
+) -> int:
     """Go on with RUN where its journal ends; @latest, the default, is the newest.
 
     Failed and refused steps begin again; operations that Azure still works on are found
@@ -65,4 +90,5 @@ def resume_command(*, run: str, wait: bool, auth: str, output_format: str) -> in
     """
     from drengine.cli.running import Manner, go_on  # noqa: PLC0415 - loads Azure's libraries
 
-    return go_on(run, Manner(auth, wait, output_format == "json"))
+    manner = Manner(auth, wait, output_format == "json", copy_to=copy_to, no_copy=no_copy)
+    return go_on(run, manner)

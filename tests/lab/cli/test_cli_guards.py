@@ -137,6 +137,35 @@ def test_a_taken_name_is_no_target(place):
     assert changed_effects(place, before) == []
 
 
+def test_an_incident_run_copies_its_journal_off_the_host_before_each_send(place):
+    inputs = place.inputs(target_hsm="contoso--copied")
+    plan = place.folder / "incident.json"
+    code, said = place.run(
+        *("plan", "mhsm-full-recovery", "--class", "incident"),
+        *("--inputs", inputs, "--out", plan),
+    )
+    assert code == 0, said
+    run = "r-" + json.loads(plan.read_bytes())["digest"][:12]
+    before = len(place.changes())
+    code, said = place.run("run", plan)
+    assert code == 2, said
+    assert "--copy-to" in said
+    blocked = place.folder / "no-folder"
+    blocked.write_text("a file, where a folder should be")
+    code, said = place.run("run", plan, "--copy-to", blocked / "x")
+    assert code == 14, said
+    assert "nothing was sent" in said
+    assert changed_effects(place, before) == []
+    copies = place.folder / "copies"
+    code, said = place.run("run", plan, "--copy-to", copies)
+    assert code == 5, said
+    code, said = place.run("journal", "verify", copies)
+    assert code == 0, said
+    assert (copies / f"{run}.jsonl").read_bytes().count(b"gate.requested") == 1
+    place.run("cancel", run, "--reason", "end of the test")
+    place.run("resume", run, "--copy-to", copies)
+
+
 def test_a_blob_for_another_exchange_key_is_not_delivered(place):
     code, said, plan = place.plan(target_hsm="contoso--blob")
     assert code == 0, said
