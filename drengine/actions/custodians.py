@@ -7,16 +7,22 @@ wrapped for earlier custodians stay open to those: they have to be destroyed by 
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from drengine.actions.base import BaseAction, target_hsm
 from drengine.actions.contract import StepContext, Verified
-from drengine.ceremony.founding import certificates_in, check_custodians, check_new_domain
 from drengine.errors import DrError, GuardError
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import Operation
 from drengine.model.findings import block, ok
+
+
+def _founding() -> ModuleType:
+    # Loads the cryptographic library: only where a domain is really made.
+    return import_module("drengine.ceremony.founding")
 
 
 class DownloadDomain(BaseAction):
@@ -44,7 +50,9 @@ class DownloadDomain(BaseAction):
         sha256 = ctx.operation.job
         try:
             certificates, required = _wanted(ctx)
-            found = check_new_domain(ctx.objects.get_object(sha256), certificates, required)
+            found = _founding().check_new_domain(
+                ctx.objects.get_object(sha256), certificates, required
+            )
         except DrError as error:
             return Verified((block("domain-kept", error.message, error.hint),))
         said = f"the domain is kept: {required} of {len(certificates)} custodians, SHA-256 {sha256}"
@@ -68,7 +76,7 @@ class DownloadDomain(BaseAction):
 def _wanted(ctx: StepContext) -> tuple[list[bytes], int]:
     bundle = ctx.objects.get_object(str(ctx.values["custodians"]))
     required = int(str(ctx.values["required"]))
-    return check_custodians(certificates_in(bundle), required), required
+    return _founding().check_custodians(_founding().certificates_in(bundle), required), required
 
 
 async def observe_custodians(ctx: StepContext) -> dict[str, Any]:
@@ -76,7 +84,10 @@ async def observe_custodians(ctx: StepContext) -> dict[str, Any]:
     given: Any = ctx.inputs["custodians"]
     bundle = ctx.objects.get_object(str(given["sha256"]))
     required = int(str(ctx.inputs["quorum"]))
-    return {"required": required, "custodians": names_of(certificates_in(bundle), required)}
+    return {
+        "required": required,
+        "custodians": names_of(_founding().certificates_in(bundle), required),
+    }
 
 
 def names_of(certificates: list[bytes], required: int) -> list[dict[str, str]]:
@@ -87,7 +98,7 @@ def names_of(certificates: list[bytes], required: int) -> list[dict[str, str]]:
         thumbprint_of,
     )
 
-    loaded = [load_certificate(der) for der in check_custodians(certificates, required)]
+    loaded = [load_certificate(der) for der in _founding().check_custodians(certificates, required)]
     return [{"subject": subject_of(one), "x5t_256": thumbprint_of(one)} for one in loaded]
 
 

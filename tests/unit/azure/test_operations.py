@@ -130,7 +130,7 @@ async def test_a_401_to_a_poll_never_sends_the_backup_again(azure, cloud, new_re
 
 
 def _target():
-    from drengine.model.cloud import StorageTarget  # noqa: PLC0415 (used by one test)
+    from drengine.model.cloud import StorageTarget
 
     return StorageTarget("https://lab-acct.blob.core.windows.net/c")
 
