@@ -71,16 +71,15 @@ def _find(call: Call) -> dict[str, Any]:
 
 def list_all(call: Call) -> Response:
     """Answer the connections of a HSM."""
-    arm_id = call.request.path.rpartition("/privateEndpointConnections")[0].lower()
-    rows = call.tx.find(CONNECTION, f"{arm_id}/")
-    return json_response(200, {"value": [_shown(call.tx, one) for _, one in rows]})
+    arm_id = call.request.path.rpartition("/privateEndpointConnections")[0]
+    return json_response(200, {"value": of_hsm(call.tx, arm_id)})
 
 
 def show(call: Call) -> Response:
     """Answer a connection, or the poll of an operation on it."""
     operation = _read_operation(call)
     if operation.get("code", "").endswith("delete"):
-        if call.tx.now_ms < operation["due"]:
+        if call.tx.now_ms < int(operation.get("due", 0)):
             url = f"https://{call.request.host}{call.request.raw_target}"
             return Response(202, {"location": url, **retry_headers(call)})
         return Response(204)

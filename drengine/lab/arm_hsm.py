@@ -243,7 +243,7 @@ def _result(call: Call) -> Response:
     if not operation["done"]:
         return _accepted(call, key, call.match["location"])
     document = call.tx.get(hsms.HSM, operation["id"].lower())
-    if operation["action"] in {"create", "recover"} and document is not None:
+    if operation["action"] == "create" and document is not None:
         return _json(200, hsms.render(call.tx, document))
     return Response(200, _HEADERS)
 

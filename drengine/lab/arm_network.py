@@ -186,6 +186,7 @@ def _connect(tx: Tx, document: dict[str, Any]) -> None:
         connections = properties.setdefault(member, [])
         for one in connections:
             wanted = one.setdefault("properties", {})
+            one["etag"] = document["etag"]
             one["id"] = f"{document['id']}/privateLinkServiceConnections/{one['name']}"
             one["type"] = "Microsoft.Network/privateEndpoints/privateLinkServiceConnections"
             wanted["provisioningState"] = "Succeeded"
@@ -196,6 +197,9 @@ def _connect(tx: Tx, document: dict[str, Any]) -> None:
                 "actionsRequired": "None",
             }
             _connect_one(tx, document, one, subnet, status)
+    properties.setdefault("customNetworkInterfaceName", "")
+    properties.setdefault("ipConfigurations", [])
+    properties["resourceGuid"] = str(uuid.uuid5(uuid.NAMESPACE_URL, document["id"].lower()))
     card = f"{document['id'].rsplit('/privateEndpoints/', 1)[0]}/networkInterfaces"
     properties["networkInterfaces"] = [{"id": f"{card}/{document['name']}.nic"}]
 

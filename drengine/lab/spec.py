@@ -31,7 +31,9 @@ class InstanceSpec:
     location: str
     databases: tuple[str, ...]
     key: str
-    """Name of the source HSM's key that is the encryption protector."""
+    """Name of the source HSM's key that is the encryption protector; empty: service-managed."""
+    resource_group: str = ""
+    """Of an instance that stands alone; empty means the estate's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from azure.identity import ClientSecretCredential
@@ -64,7 +65,7 @@ class RunningLab:
     ) -> Any:
         """Send one request as the operator; return status, headers and JSON or bytes."""
         audience = "https://management.azure.com"
-        if ".managedhsm." in url:
+        if (urlsplit(url).hostname or "").endswith(".managedhsm.azure.net"):
             audience = "https://managedhsm.azure.net"
         bearer = self.token(audience) if token is None else token
         client = LoopbackClient(int(self.status["proxy"].rsplit(":", 1)[1]), self.home / "ca.pem")
@@ -106,6 +107,12 @@ def start_lab(**options: Any) -> Iterator[RunningLab]:
         forget_challenges()
         commands.down(home)
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", name="start_lab")
+def start_lab_fixture() -> Any:
+    """The function that starts a lab with options of its own."""
+    return start_lab
 
 
 @pytest.fixture(scope="module")

@@ -193,6 +193,9 @@ def _update(call: Call) -> Response:
         if wanted.get(attribute) is not None:
             found["attributes"][attribute] = wanted[attribute]
     found["attributes"]["updated"] = call.tx.now_ms // 1000
+    if (found.get("release_policy") or {}).get("immutable") and body.get("release_policy"):
+        raise LabFault(400, "BadParameter", "The release policy of this key is immutable.")
+    found |= keystore.release_members(body)
     if body.get("key_ops") is not None:
         found["ops"] = list(body["key_ops"])
     if body.get("tags") is not None:

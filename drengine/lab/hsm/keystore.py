@@ -126,7 +126,23 @@ def new_version(
             **{name: int(attributes[name]) for name in ("nbf", "exp") if attributes.get(name)},
         },
         "tags": wanted.get("tags") or {},
+        **release_members(wanted),
     }
+
+
+def release_members(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what a request says about releasing the key, as it is stored."""
+    found: dict[str, Any] = {}
+    if (body.get("attributes") or {}).get("exportable"):
+        found["exportable"] = True
+    policy = body.get("release_policy")
+    if policy:
+        found["release_policy"] = {
+            "contentType": policy.get("contentType") or "application/json; charset=utf-8",
+            "data": policy.get("data"),
+            "immutable": bool(policy.get("immutable")),
+        }
+    return found
 
 
 def public_part(material: str) -> dict[str, Any]:
@@ -203,7 +219,7 @@ def wire_attributes(version: Version, retention_days: int, *, protected: bool) -
     level = "Recoverable" if retention_days >= LONGEST_RETENTION_DAYS else "CustomizedRecoverable"
     return {
         **version["attributes"],
-        "exportable": False,
+        "exportable": bool(version.get("exportable")),
         "recoverableDays": retention_days,
         "recoveryLevel": level if protected else f"{level}+Purgeable",
     }
@@ -212,9 +228,12 @@ def wire_attributes(version: Version, retention_days: int, *, protected: bool) -
 def bundle(tx: Tx, hsm: dict[str, Any], name: str, version: Version) -> dict[str, Any]:
     """Return the key bundle of a version."""
     retention, protected = state.deletion_policy(tx, hsm)
+    attributes = wire_attributes(version, retention, protected=protected)
+    if state.is_vault(hsm) and not attributes["exportable"]:
+        del attributes["exportable"]  # only HSMs always say it
     kid = f"https://{state.host_of(hsm['name'])}/keys/{name}/{version['version']}"
     found = {
-        "attributes": wire_attributes(version, retention, protected=protected),
+        "attributes": attributes,
         "key": {
             **version["public"],
             "key_ops": version["ops"],
@@ -222,6 +241,8 @@ def bundle(tx: Tx, hsm: dict[str, Any], name: str, version: Version) -> dict[str
             "kty": version["kty"].removesuffix("-HSM" if version.get("software") else " "),
         },
     }
+    if version.get("release_policy"):
+        found["release_policy"] = version["release_policy"]
     if version["tags"]:
         found["tags"] = version["tags"]
     return found

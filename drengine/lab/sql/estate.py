@@ -75,7 +75,8 @@ def build(lab: Lab, spec: EstateSpec) -> None:
     with lab.store.transaction() as tx:
         place = _place(tx, spec)
         for number, one in enumerate(_all_instances(spec)):
-            _build_instance(lab, tx, spec, place, one, number)
+            own = Place(place.subscription, one.resource_group or place.resource_group)
+            _build_instance(lab, tx, spec, own, one, number)
         for group in spec.groups:
             wanted = {
                 "name": group.name,
@@ -123,20 +124,23 @@ def _build_instance(
         "busy": False,
     }
     _remove_children(tx, key)
-    versions = _link_versions(tx, spec, key, one.key)
-    facts, public = versions[-1]
-    doc["protector"] = {
-        "name": _server_key_name(facts.uri),
-        "type": state.VAULT_KEY,
-        "auto_rotation": False,
-    }
-    for name in one.databases:
-        _build_database(tx, resource_id, name, facts, public)
+    if one.key:
+        versions = _link_versions(tx, spec, key, one.key)
+        facts, public = versions[-1]
+        doc["protector"] = _protector(_server_key_name(facts.uri), state.VAULT_KEY)
+        for name in one.databases:
+            _build_database(tx, resource_id, name, facts, public)
+    else:
+        doc["protector"] = _protector(state.SERVICE_MANAGED, state.SERVICE_MANAGED)
     cycle_ms = int(lab.settings.check_cycle * 1000)
     cycle.start(tx, key, doc, tx.now_ms + cycle_ms // 2 + number * _SPREAD % max(1, cycle_ms // 2))
     _build_network(tx, doc, number)
     tx.put(state.INSTANCES, key, doc)
     tx.put(state.HOSTS, doc["fqdn"], {"instance": key})
+
+
+def _protector(name: str, kind: str) -> dict[str, Any]:
+    return {"name": name, "type": kind, "auto_rotation": False}
 
 
 def _build_network(tx: Tx, doc: state.Doc, number: int) -> None:

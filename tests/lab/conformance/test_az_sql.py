@@ -117,7 +117,7 @@ def test_containers_and_blobs_with_every_kind_of_credential(
         key,
     )
     refused = az(f"storage blob list {account} -c made --sas-token", "sv=2022&sig=x", code=1)
-    assert "AuthenticationFailed" in refused.err
+    assert "Authentication failure" in refused.err
     az(f"storage container delete -n made {login}")
 
 
