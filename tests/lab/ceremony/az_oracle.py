@@ -13,7 +13,6 @@ import sys
 from azure.cli.command_modules.keyvault import custom
 from azure.cli.command_modules.keyvault.custom import _security_domain_restore_blob
 
-
 # The check of an RSA key takes most of the time; the same ten keys come again and again.
 custom.load_pem_private_key = functools.cache(custom.load_pem_private_key)
 

@@ -214,34 +214,38 @@ def test_azs_own_upload_accepts_a_blob_from_contributions(lost, one_time_key):
     assert json.loads(said)["status"] == "Success"
 
 
+def spent(command, env):
+    """Run a command; return its wall and processor seconds, children included."""
+    began, before = time.perf_counter(), os.times()
+    done = subprocess.run(command, env=env, capture_output=True, check=False)
+    wall, after = time.perf_counter() - began, os.times()
+    assert done.returncode == 0, done.stderr
+    used = after.children_user + after.children_system
+    return wall, used - before.children_user - before.children_system
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_combining_takes_at_most_half_of_azs_time(tmp_path, writer):
-    """Side by side, whole processes, a 3-of-10 domain."""
+def test_combining_takes_at_most_half_of_azs_processor_time(tmp_path, writer):
+    """Side by side, whole processes, a 3-of-10 domain; wall time is for a quiet machine to judge."""
     az = az_python().with_name("az")
     people = [writer.person(number) for number in range(1, 11)]
-    paths = key_files(tmp_path, people)
+    keys = [str(path) for path in key_files(tmp_path, people)[:3]]
     sd_file, exchange = tmp_path / "sd.json", tmp_path / "exchange.cer"
     sd_file.write_bytes(writer.write_domain(people, 3).data)
     exchange.write_bytes(writer.person(99).certificate_pem)
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "AZURE_CONFIG_DIR": str(tmp_path)}
-    keys = [str(path) for path in paths[:3]]
-    base = [sys.executable, "-m", "drengine", "ceremony", "combine", "--class", "drill"]
-    given = [word for key in keys for word in ("--key", key)]
+    ours = [sys.executable, "-m", "drengine", "ceremony", "combine", "--class", "drill"]
+    ours += ["--sd-file", sd_file, "--exchange-cert", exchange]
+    ours += [word for key in keys for word in ("--key", key)]
+    theirs = [az, "keyvault", "security-domain", "restore-blob", "--sd-file", sd_file]
+    theirs += ["--sd-exchange-key", exchange, "--sd-wrapping-keys", *keys]
     seconds = {"ours": [], "az": []}
     for number in range(3):
-        ours = [*base, "--sd-file", sd_file, "--exchange-cert", exchange, *given]
-        theirs = [
-            *(az, "keyvault", "security-domain", "restore-blob", "--sd-file", sd_file),
-            *("--sd-exchange-key", exchange, "--sd-wrapping-keys", *keys),
-        ]
-        ours += ["--out", tmp_path / f"ours-{number}.json"]
-        theirs += ["--sd-file-restore-blob", tmp_path / f"az-{number}.json"]
-        for name, command in (("ours", ours), ("az", theirs)):
-            began = time.perf_counter()
-            full = {**env, "PYTHONPATH": str(ROOT)} if name == "ours" else env
-            done = subprocess.run(command, env=full, capture_output=True, check=False)
-            seconds[name].append(time.perf_counter() - began)
-            assert done.returncode == 0, done.stderr
-    print({name: [round(one, 2) for one in values] for name, values in seconds.items()})
-    assert min(seconds["ours"]) <= min(seconds["az"]) / 2
+        blob = tmp_path / f"{number}.json"
+        seconds["ours"].append(spent([*ours, "--out", blob], {**env, "PYTHONPATH": str(ROOT)}))
+        other = tmp_path / f"az-{number}.json"
+        seconds["az"].append(spent([*theirs, "--sd-file-restore-blob", other], env))
+    for name, pairs in seconds.items():
+        print(name, "wall", [round(w, 2) for w, _ in pairs], "cpu", [round(c, 2) for _, c in pairs])
+    assert min(cpu for _, cpu in seconds["ours"]) <= min(cpu for _, cpu in seconds["az"]) / 2
