@@ -524,6 +524,9 @@ def check_numbers(files, predicate, manifest, chains, tree):
         for run_id in sorted(chains)
     ]
     genesis = root.genesis
+    if "approvers" in genesis:
+        if sha(files["inputs/approvers.json"].read_bytes()[:-1]) != genesis["approvers"]:
+            fail("inputs/approvers.json", "is not the register that record 0 names")
     same = {
         "run": root.run,
         "class": genesis["class"],

@@ -65,3 +65,52 @@ def facts(journals, store):
         return collect(story.plan, journals(store))
 
     return collected
+
+
+@pytest.fixture(scope="session")
+def cast(tmp_path_factory):
+    """People with keys, and a trust folder of theirs."""
+    return load("forging").Cast(tmp_path_factory.mktemp("cast") / "trust")
+
+
+@pytest.fixture(scope="session")
+def make_bundle(tell, cast):
+    """Seal a story with signed decisions; by default the plain one."""
+    from dataclasses import replace
+
+    from drengine.evidence.reports import reports_of
+    from drengine.evidence.seal import SealRequest, seal
+
+    def make(folder, tale=None, plan=None, signer=None, again=None, **more):
+        cast.number = 0
+        store = MemoryStore()
+        story = tell.Story(store, plan or tell.make_plan(), cast=cast)
+        (tale or tell.recover)(story)
+        request = SealRequest(
+            run=story.run,
+            out=folder / story.run,
+            signer=signer or cast.sealer,
+            reports=reports_of,
+            **more,
+        )
+        if again is not None:
+            seal(store, replace(request, out=again))
+        return seal(store, request)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def honest(make_bundle, tmp_path_factory):
+    """A sealed bundle that nobody has touched; not to be changed."""
+    return make_bundle(tmp_path_factory.mktemp("honest"))
+
+
+@pytest.fixture
+def forger(honest, tmp_path, cast, make_bundle, tell):
+    """A copy of the honest bundle, in the hands of a forger."""
+
+    def make(folder):
+        return make_bundle(folder, plan=tell.make_plan(target_hsm="contoso-two"))
+
+    return load("forging").Forger(honest, tmp_path, cast, make)

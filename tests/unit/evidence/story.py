@@ -47,7 +47,7 @@ steps:
   - id: approve-restore
     title: Approve the restore
     gate: {approvals: 2, facts: [backup, target], ask: "Restore this backup into this HSM?"}
-  - {id: restore, title: Restore the backup, action: hsm.restore, irreversible: true}
+  - {id: restore, title: Restore the backup, action: hsm.restore, irreversible: true, guards: {after: [restore-read-back]}}
   - {id: grant-roles, title: Grant roles by hand, action: hsm.grant, when: "${not inputs.protects_sql}"}
   - {id: prove-keys, title: Prove the keys, action: proof.keys}
   - {id: prove-roles, title: Prove the roles, action: proof.roles}
@@ -156,7 +156,8 @@ def error(message, *, code="DR-A001", transient=False):
 class Story:
     """One run and its children, told record by record."""
 
-    def __init__(self, store, plan, *, wall=True, initiator="operator:dana"):
+    def __init__(self, store, plan, *, wall=True, initiator="operator:dana", cast=None):
+        self.cast = cast
         self.store, self.plan = store, plan
         self.run = plan.run_id
         self.now = START_MS
@@ -205,6 +206,9 @@ class Story:
             "initiator": self.initiator,
             "tool": {"version": "0.1.0", "files_sha256": "ab" * 32},
         }
+        if self.cast:
+            body["approvers"] = self.cast.register.digest
+            self.store.put_document(self.run, "approvers", self.cast.register.to_json())
         self.store.create(
             run, body["title"], body["class"], self.draft(R.RUN_CREATED, body, self.initiator)
         )
@@ -332,6 +336,8 @@ class Story:
     ):
         gate = self.states[self.run].steps[step].gate
         more = {} if said is R.GATE_APPROVED else {"error": error("rejected", code="DR-G020")}
+        if self.cast:
+            more |= self.cast.sign(self, gate, step, actor, reason, said)
         return self.say(
             said,
             step,

@@ -1,0 +1,107 @@
+"""The sealed bundle: honest ones pass all three ways, and seal to the same bytes twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from drengine.errors import InputError
+from drengine.evidence.bundle import SIGNATURE
+from drengine.evidence.folder import write_files
+from drengine.evidence.sealed import is_bundle, verify_bundle
+from drengine.trust.register import read_trust
+
+FREE = {"attestation.dsse.json", SIGNATURE}
+
+
+def files(path):
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def test_the_honest_bundle_passes_the_command(honest, cast):
+    report = verify_bundle(honest, read_trust(cast.trust))
+    assert [str(problem) for problem in report.problems] == []
+    assert report.sealed_by == cast.sealer.keyid
+    assert {name for name, _, _ in report.signers} == {"alice", "bob"}
+    assert str(report.facts.verdict) == "recovered"
+    assert is_bundle(honest)
+
+
+def test_the_honest_bundle_passes_the_single_file(forger):
+    done = forger.alone()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "DRILL in a LAB" in done.stdout
+    assert (forger.path / "verify.py").read_bytes().startswith(b'"""Verify a sealed')
+
+
+def test_the_honest_bundle_passes_the_commands_of_its_readme(forger, cast):
+    text = (forger.path / "README.txt").read_text()
+    commands = [line.strip() for line in text.splitlines() if line.startswith("     ")]
+    (forger.path.parent / "trust").symlink_to(cast.trust)
+    outs = [
+        subprocess.run(
+            ["bash", "-c", command], cwd=forger.path, capture_output=True, text=True, check=False
+        )
+        for command in commands[:6]
+    ]
+    assert outs[0].returncode == 0
+    assert "Verified OK" in outs[1].stdout
+    assert outs[2].stdout == outs[3].stdout == "1\n"
+    assert outs[5].stdout.count("journals/") == 3
+    assert "BROKEN" not in outs[5].stdout
+
+
+def test_sealing_twice_gives_the_same_bytes_but_the_signature(make_bundle, tmp_path):
+    first = files(make_bundle(tmp_path / "first", again=tmp_path / "again"))
+    again = files(tmp_path / "again")
+    assert first.keys() == again.keys()
+    assert {name for name in first if first[name] != again[name]} <= FREE
+
+
+def test_every_file_of_the_layout_is_there(honest):
+    names = set(files(honest))
+    assert {
+        "README.txt",
+        "SHA256SUMS",
+        "manifest.json",
+        "attestation.dsse.json",
+        "openssl/attestation.pae",
+        "openssl/engine.sig",
+        "verify.py",
+        "facts.json",
+        "actions.json",
+        "inputs/plan.json",
+        "inputs/approvers.json",
+        "inputs/environment.json",
+        "inputs/inputs.redacted.json",
+        "inputs/mhsm-full-recovery.yaml",
+        "reports/report.html",
+        "artifacts/keys/inventory.after.json",
+    } <= names
+    assert sum(name.startswith("approvals/") for name in names) == 4
+
+
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path, monkeypatch):
+    written = []
+
+    def full(path, data, **_):
+        written.append(path)
+        if len(written) > 1:
+            raise OSError(28, "No space left on device")
+        path.write_bytes(data)
+
+    monkeypatch.setattr("drengine.evidence.folder.write_whole", full)
+    with pytest.raises(InputError, match="No space left"):
+        write_files(tmp_path / "out", {"a": b"1", "b": b"2"})
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_no_signature_covers_is_said(honest, cast):
+    spans = verify_bundle(honest, read_trust(cast.trust)).unanchored
+    assert len(spans) == 3
+    last = json.loads((honest / "journals" / f"{honest.name}.jsonl").read_bytes().splitlines()[-1])
+    assert spans[0].startswith(f"{honest.name}: records ")
+    assert spans[0].endswith(f"to {last['seq']} of 0 to {last['seq']}")

@@ -1,0 +1,459 @@
+"""Every way to tamper with a sealed bundle that we know, each caught with its own words.
+
+Where a case says "insider", the forger holds the sealing key and makes every file anew.
+`drengine verify` and the single file must both refuse; the number is that of the list in
+the design of the evidence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import re
+
+import pytest
+
+from drengine.evidence.sealed import verify_bundle
+from drengine.model.canonical import canonical, digest
+from drengine.model.facts import Verdict
+from drengine.trust.enrolling import Entry, enrol
+from drengine.trust.keys import make_key, public_pem
+from drengine.trust.register import read_trust
+from drengine.trust.signers import KeySigner
+
+CASES = {}
+
+
+def case(number, words, *, alone=True):
+    def keep(function):
+        name = f"{number}-{function.__name__}"
+        CASES[name] = (function, words, alone)
+        return function
+
+    return keep
+
+
+def index(records, kind, step=None, nth=0):
+    found = [
+        i
+        for i, doc in enumerate(records)
+        if doc["type"] == kind and step in (None, doc["body"].get("step"))
+    ]
+    return found[nth]
+
+
+@case("01", "does not follow|prev is|digest")
+def one_value_in_one_line(forger):
+    forger.edit(
+        f"journals/{forger.run}.jsonl",
+        b'"initiator":"operator:dana"',
+        b'"initiator":"operator:dina"',
+    )
+
+
+@case("02", "what is signed names other digests")
+def a_step_dropped_and_everything_but_the_signature_made_anew(forger):
+    records = forger.records()
+    del records[index(records, "probe.absent", "restore")]
+    forger.rechain(records)
+    forger.resum(sign=False)
+
+
+@case("03", "digest|what is signed")
+def the_tail_cut_off(forger):
+    forger.rechain(forger.records()[:-4])
+    forger.resum(sign=False)
+
+
+@case("03b", "finished|child|status", alone=False)
+def the_tail_cut_off_by_an_insider_who_still_claims_success(forger):
+    forger.rechain(forger.records()[:-4])
+    forger.rebuild(change=lambda facts: dataclasses.replace(facts, verdict=Verdict.RECOVERED))
+
+
+@case("04", "report.html")
+def the_report_replaced(forger):
+    forger.edit("reports/report.html", b"recovered", b"recovery!")
+
+
+@case("05", "a key that the trust folder lacks|not trusted")
+def a_better_time_signed_with_another_key(forger):
+    facts = forger.document("facts.json")
+    facts["rto"]["actual_ms"] -= 3_600_000
+    forger.rebuild(KeySigner(make_key()), facts_doc=canonical(facts))
+
+
+@case("06", "names 'bob'|another person's|approver:alice|is alice's")
+def one_person_counted_twice_by_an_insider(forger):
+    records = forger.records()
+    first = index(records, "gate.approved", "approve-restore")
+    records[first + 1]["body"]["envelope"] = records[first]["body"]["envelope"]
+    forger.rechain(records)
+    forger.rebuild()
+
+
+@case("07", "does not count|passed with")
+def an_approval_removed_by_an_insider(forger):
+    records = forger.records()
+    del records[index(records, "gate.approved", "approve-restore")]
+    forger.rechain(records)
+    forger.rebuild()
+
+
+@case("07b", "is missing")
+def the_file_of_an_approval_removed(forger):
+    next((forger.path / "approvals").iterdir()).unlink()
+    forger.resum()
+
+
+@case("08", "another plan|names plan|for another request")
+def the_plan_swapped_by_an_insider(forger):
+    plan = {k: v for k, v in forger.document("inputs/plan.json").items() if k != "digest"}
+    plan["created_at"] = "2026-11-22T09:59:00.000Z"
+    plan["digest"] = digest(plan)
+    forger.put("inputs/plan.json", plan)
+    forger.rebuild()
+
+
+@case("09", "is not named in SHA256SUMS")
+def a_file_that_nobody_listed(forger):
+    (forger.path / "reports" / "extra.html").write_text("<p>")
+
+
+@case("11", "does not count|lifecycle")
+def two_records_reordered_by_an_insider(forger):
+    records = forger.records()
+    i = index(records, "probe.absent", "create-hsm")
+    records[i - 1], records[i] = records[i], records[i - 1]
+    forger.rechain(records)
+    try:
+        forger.rebuild()
+    except Exception:
+        forger.resum()
+
+
+@case("11b", "does not count")
+def two_approvals_reordered_by_an_insider(forger):
+    records = forger.records()
+    i = index(records, "gate.approved", "approve-create")
+    j = index(records, "gate.approved", "approve-restore")
+    a, b = records[i]["body"], records[j]["body"]
+    a["envelope"], b["envelope"] = b["envelope"], a["envelope"]
+    forger.rechain(records)
+    forger.rebuild()
+
+
+@case("12", "twice|canonical")
+def a_key_twice_in_the_manifest(forger):
+    forger.edit("manifest.json", b'{"class":"drill"', b'{"class":"incident","class":"drill"')
+
+
+@case("12b", "twice|canonical")
+def a_key_twice_in_a_record_by_an_insider(forger):
+    forger.edit(f"journals/{forger.run}.jsonl", b'{"actor":', b'{"actor":"engine","actor":')
+    forger.resum()
+
+
+@case("13", "kind of payload|expected")
+def another_type_of_payload(forger):
+    doc = forger.document("attestation.dsse.json")
+    forger.put("attestation.dsse.json", {**doc, "payloadType": "application/json"})
+
+
+@case("14", "symbolic link")
+def a_symbolic_link(forger):
+    file = forger.path / "facts.json"
+    outside = forger.path.parent / "facts.json"
+    file.rename(outside)
+    file.symlink_to(outside)
+
+
+@case("14b", "not a file here|not in both|leads|KeyError")
+def a_path_that_leads_out_by_an_insider(forger):
+    row = {"path": "../../etc/passwd", "sha256": "0" * 64, "size": 1}
+    more = {"media": "text/plain", "role": "passwd", "redacted": False}
+    forger.resum(extra_rows=[{**row, **more}])
+
+
+@case("15", "was given for")
+def an_approval_of_another_run_by_an_insider(forger):
+    other = forger.other()
+    records = forger.records()
+    place = index(records, "gate.approved", "approve-create")
+    mine = records[place]["body"]
+    mine["envelope"] = other.records()[place]["body"]["envelope"]
+    forger.rechain(records)
+    forger.rebuild()
+
+
+@case("16", "the chain before it changed|does not count")
+def history_before_an_approval_rewritten_by_an_insider(forger):
+    records = forger.records()
+    doc = records[index(records, "intent", "create-hsm")]
+    doc["body"]["manual"] = "az keyvault create …"
+    forger.rechain(records)
+    forger.rebuild()
+
+
+@case("17", "revoked")
+def sealed_with_a_key_that_is_revoked(forger):
+    forger.trust(lambda doc: doc["sealers"][0].update(revoked="2026-01-01T00:00:00.000Z"))
+
+
+@case("17b", "revoked")
+def approved_with_a_key_that_was_revoked(forger):
+    forger.trust(lambda doc: doc["people"][0]["keys"][0].update(revoked="2026-01-01T00:00:00.000Z"))
+
+
+@case("17c", "not been valid since|not valid any more")
+def approved_with_a_key_that_was_too_old(forger):
+    forger.trust(
+        lambda doc: doc["people"][0]["keys"][0].update(not_after="2026-01-01T00:00:00.000Z")
+    )
+
+
+@case("18", "was used before|nonce")
+def a_nonce_used_twice(forger):
+    records = forger.records()
+    for place in (
+        index(records, "gate.approved", "approve-restore"),
+        index(records, "gate.approved", "approve-repoint"),
+    ):
+        doc = records[place]
+        forger.resign(records, place, nonce="f" * 32)
+        forger.rechain(records)
+        records = forger.records()
+        del doc
+    forger.rebuild()
+
+
+@case("19", "dated")
+def an_approval_dated_after_its_use(forger):
+    records = forger.records()
+    place = index(records, "gate.approved", "approve-repoint")
+    forger.resign(records, place, issued_ms=4_000_000_000_000, expires_ms=4_000_000_100_000)
+    forger.rechain(records)
+    forger.rebuild()
+
+
+@case("19b", "expired")
+def an_approval_used_after_it_expired(forger):
+    records = forger.records()
+    place = index(records, "gate.approved", "approve-repoint")
+    forger.resign(records, place, expires_ms=1_000)
+    forger.rechain(records)
+    forger.rebuild()
+
+
+@case("20", "started the run")
+def who_began_the_run_approved_it(forger):
+    forger.trust(lambda doc: doc["people"][0].update(accounts=["dana"]))
+
+
+@case("21", "for a drill|for another|is for a")
+def a_drill_relabelled_as_an_incident_by_an_insider(forger):
+    plan = {k: v for k, v in forger.document("inputs/plan.json").items() if k != "digest"}
+    plan["class"] = "incident"
+    plan["digest"] = digest(plan)
+    forger.put("inputs/plan.json", plan)
+    for file in (forger.path / "journals").iterdir():
+        records = forger.records(file)
+        records[0]["body"] |= {"class": "incident", "plan": plan["digest"]}
+        forger.rechain(records, file)
+    forger.rebuild()
+
+
+@case("21b", "attestation|what is signed|played|class")
+def a_lab_relabelled_as_real(forger):
+    forger.edit("manifest.json", b'"lab":true', b'"lab":false')
+
+
+@case("22", "plain name|has the line")
+def sums_with_carriage_returns(forger):
+    file = forger.path / "SHA256SUMS"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+
+
+@case("22b", "plain name|has the line")
+def sums_with_an_escaped_name(forger):
+    file = forger.path / "SHA256SUMS"
+    file.write_bytes(b"\\" + file.read_bytes())
+
+
+@case("23", "only in upper and lower case")
+def names_that_differ_in_case(forger):
+    (forger.path / "Facts.json").write_bytes((forger.path / "facts.json").read_bytes())
+    forger.resum()
+
+
+@case("23b", "not a name that evidence uses")
+def a_name_that_two_systems_write_differently(forger):
+    (forger.path / "reports" / "re\u0301sume.html").write_text("x")
+
+
+@case("23c", "hard link")
+def a_hard_link(forger):
+    os.link(forger.path / "facts.json", forger.path.parent / "mine")
+
+
+@case("24", "UTF-8|canonical|Expecting|BOM")
+def a_byte_order_mark(forger):
+    file = forger.path / "manifest.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+
+
+@pytest.mark.parametrize("number", [b"1.0", b"NaN", b"1e3"])
+def test_24b_a_number_that_two_readers_read_differently(forger, number):
+    forger.edit(f"journals/{forger.run}.jsonl", b'"attempt":1', b'"attempt":' + number)
+    forger.resum()
+    refused(forger, "number|canonical|value|Infinity|NaN", alone=True)
+
+
+@case("27", "the clock was set back")
+def the_clock_set_back(forger):
+    records = forger.records()
+    start = index(records, "step.skipped", "grant-roles")
+    for doc in records[start:]:
+        doc["at"] = doc["at"].replace("T1", "T0")
+        doc["wall"] = doc["wall"].replace("T1", "T0")
+    forger.rechain(records)
+    forger.rebuild()
+
+
+@case("28", "rto|RTO|differs from the journals")
+def numbers_edited_and_signed_by_an_insider(forger):
+    facts = forger.document("facts.json")
+    facts["rto"]["actual_ms"] -= 3_600_000
+    forger.rebuild(facts_doc=f"{json.dumps(facts, indent=2, sort_keys=True)}\n".encode())
+
+
+@case("28b", "what is signed is not what the journals give|not that of facts")
+def a_claim_edited_and_signed_by_an_insider(forger):
+    said = json.loads(forger.payload())["predicate"]
+    said["rto"]["actual_ms"] = 60_000
+    forger.resum(predicate=said)
+
+
+@case("29", "nothing was read back")
+def a_success_that_nobody_read_back(forger):
+    records = forger.records()
+    records[index(records, "step.succeeded", "restore")]["body"]["findings"] = []
+    records[index(records, "step.succeeded", "restore")]["body"]["exchanges"] = []
+    forger.resign_after(records, index(records, "step.succeeded", "restore"))
+    forger.rebuild()
+
+
+@case("31", "raw|is not the signature")
+def another_raw_signature_for_openssl(forger):
+    (forger.path / "openssl" / "engine.sig").write_bytes(b"0" * 70)
+
+
+@case("32", "is not what was signed")
+def other_signed_bytes_for_openssl(forger):
+    (forger.path / "openssl" / "attestation.pae").write_bytes(b"DSSEv1 ")
+
+
+@case("33", "is missing|not in both")
+def a_bundle_cut_in_transfer(forger):
+    for name in ("facts.json", "inputs/plan.json", "manifest.json"):
+        (forger.path / name).unlink()
+
+
+@case("34", "is not the register")
+def another_register_by_an_insider(forger):
+    doc = forger.document("inputs/approvers.json")
+    doc["people"][0]["roles"] = ["everything"]
+    forger.put("inputs/approvers.json", doc)
+    forger.rebuild()
+
+
+@case("35", "its end is lost|not the chain whose end")
+def a_childs_chain_shortened_by_an_insider(forger):
+    child = max((forger.path / "journals").iterdir())
+    forger.rechain(forger.records(child)[:-2], child)
+    forger.rebuild()
+
+
+@case("36", "signatures, expected one|one signature")
+def a_second_signature_on_the_attestation(forger):
+    doc = forger.document("attestation.dsse.json")
+    doc["signatures"] *= 2
+    forger.put("attestation.dsse.json", doc)
+
+
+def refused(forger, words, *, alone):
+    report = verify_bundle(forger.path, read_trust(forger.cast.trust))
+    told = "\n".join(str(problem) for problem in report.problems)
+    assert re.search(words, told), told or "nothing was found"
+    done = forger.alone()
+    assert done.returncode == 9 or not alone, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_tampering_is_caught_by_both(forger, name):
+    function, words, alone = CASES[name]
+    function(forger)
+    refused(forger, words, alone=alone)
+
+
+def test_what_an_insider_changes_after_the_last_approval_lies_in_the_span_that_is_told(forger):
+    records = forger.records()
+    place = index(records, "step.succeeded", "prove-databases")
+    records[place]["body"]["outputs"] = {"note": "made up"}
+    forger.rechain(records)
+    forger.rebuild()
+    report = verify_bundle(forger.path, read_trust(forger.cast.trust))
+    assert [str(problem) for problem in report.problems] == []
+    (span,) = [span for span in report.unanchored if span.startswith(f"{forger.run}: ")]
+    first = int(re.search(r"records (\d+)", span)[1])
+    assert first <= place
+    assert f"no approver's signature covers records {first}" in forger.alone().stdout
+
+
+def test_a_fork_and_a_dropped_action_show_in_the_chain_of_bundles(
+    make_bundle, tmp_path, tell, cast
+):
+    from drengine.evidence.sealed import manifest_digest
+
+    opened = {"schema": "drengine/actions/v1", "actions": [{"id": "CA-1", "status": "open"}]}
+    first = make_bundle(tmp_path / "1", actions=opened)
+    named = {"run": first.name, "manifest_sha256": manifest_digest(first)}
+
+    def later(folder, hsm, **more):
+        plan = tell.make_plan(target_hsm=hsm)
+        return make_bundle(tmp_path / folder, plan=plan, previous=named, **more)
+
+    second, fork = later("2", "contoso-b", actions=opened), later("3", "contoso-c")
+    trust = read_trust(cast.trust)
+    assert verify_bundle(second, trust, [first]).holds
+    told = [str(problem) for problem in verify_bundle(second, trust, [first, fork]).problems]
+    assert any("is a fork" in text for text in told), told
+    told = [str(problem) for problem in verify_bundle(fork, trust, [first]).problems]
+    assert any("lacks corrective action CA-1" in text for text in told), told
+    alone = make_bundle(tmp_path / "4", plan=tell.make_plan(target_hsm="contoso-d"))
+    told = [str(problem) for problem in verify_bundle(alone, trust, [first]).problems]
+    assert any("names no bundle before it" in text for text in told), told
+
+
+def test_a_changed_byte_anywhere_is_caught(cast, forger):
+    """One byte of every kind of file, at seeded places: none goes unseen."""
+    trust = read_trust(cast.trust)
+    dice = random.Random(5)
+    for file in sorted(path for path in forger.path.rglob("*") if path.is_file()):
+        data = file.read_bytes()
+        for _ in range(2):
+            place = dice.randrange(len(data))
+            changed = bytes([data[place] ^ (1 << dice.randrange(8))])
+            file.write_bytes(data[:place] + changed + data[place + 1 :])
+            assert verify_bundle(forger.path, trust).problems, f"{file.name} byte {place}"
+        file.write_bytes(data)
+    assert verify_bundle(forger.path, trust).holds
+
+
+def test_the_trust_folder_alone_says_whose_key_counts(honest, tmp_path):
+    enrol(tmp_path / "trust", Entry("engine", "p256", public_pem(make_key()), sealer=True))
+    told = [str(p) for p in verify_bundle(honest, read_trust(tmp_path / "trust")).problems]
+    assert any("a key that the trust folder lacks" in text for text in told)
+    assert any("is not in the register of approvers" in text for text in told)
