@@ -60,17 +60,25 @@ class Database:
 
     @contextmanager
     def reading(self, doing: str) -> Iterator[sqlite3.Connection]:
-        """Give the connection for reading.
+        """Give the connection for reading; all of the block sees one moment of the store.
+
+        Without that, an append of another process between two reads would look like damage.
 
         Raises:
             StoreFailed: SQLite failed.
         """
         with self._turn:
             self._check_open(doing)
+            is_inside = self._db.in_transaction
             try:
+                if not is_inside:
+                    self._db.execute("BEGIN")
                 yield self._db
             except sqlite3.Error as error:
                 self.fail(doing, error)
+            finally:
+                if not is_inside:
+                    self._roll_back()
 
     def fail(self, doing: str, error: Exception) -> NoReturn:
         """Close for good and raise `StoreFailed`."""
