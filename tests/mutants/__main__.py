@@ -19,6 +19,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 _COPIED = ("drengine", "tests", "runbooks", "templates", "docs", "pyproject.toml", "README.md")
 _SECONDS = 600
+_SEEDS = "50"
+"""So many seeds of the simulation must be enough to meet a bug."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def patched(tree: Path, mutant: Mutant, *, back: bool = False) -> bool:
 def suite(tree: Path, tests: tuple[str, ...]) -> int:
     """Run tests in the copy and return pytest's code."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:xdist", *tests]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(tree), "DRENGINE_SEEDS": _SEEDS}
     try:
         return subprocess.run(
             command, cwd=tree, env=environment, timeout=_SECONDS, capture_output=True, check=False
