@@ -41,11 +41,16 @@ class JumpingClock(LabClock):
     the engine that asked.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, skew_ms: int = 0) -> None:
         super().__init__(folder / "clock.json")
+        self._skew_ms = skew_ms
         self._lab = LabOwnClock(folder / "clock.json")
         self._wanted: list[int] = []
         self._jumper: asyncio.Task[None] | None = None
+
+    def now_ms(self) -> int:
+        """Return the lab's time as this machine's wrong clock has it."""
+        return super().now_ms() + self._skew_ms
 
     async def sleep_until(self, at_ms: int) -> None:
         self._wanted.append(at_ms)
@@ -63,27 +68,28 @@ class JumpingClock(LabClock):
             await asyncio.sleep(_TICK_SECONDS)
             quiet = 0 if Flying.count else quiet + 1
             if quiet >= _QUIET_TICKS and self._wanted:
-                self._lab.set(now_ms=max(self.now_ms(), min(self._wanted)), speed=1.0)
+                at_ms = max(self.now_ms(), min(self._wanted))
+                self._lab.set(now_ms=at_ms - self._skew_ms, speed=1.0)
                 await asyncio.sleep(_AFTER_JUMP_SECONDS)
                 quiet = 0
 
 
-def engine(argv: list[str], environment: dict[str, str], failpoint: str) -> int:
-    """Be `drengine ARGV` in the lab of `environment`."""
+def engine(argv: list[str], environment: dict[str, str], failpoint: str, skew_ms: int = 0) -> int:
+    """Be `drengine ARGV` in the lab of `environment`, on a machine whose clock is off."""
     os.environ.clear()
     os.environ.update(environment)
     failpoints.arm(failpoint)
-    _exchange_clock(Path(environment["DRENGINE_LAB"]))
+    _exchange_clock(Path(environment["DRENGINE_LAB"]), skew_ms)
     from drengine.cli.main import run
 
     return run(argv)
 
 
-def _exchange_clock(folder: Path) -> None:
+def _exchange_clock(folder: Path, skew_ms: int) -> None:
     from drengine.azure.transport import SharedTransport
     from drengine.cli import running, session
 
-    clock = JumpingClock(folder)
+    clock = JumpingClock(folder, skew_ms)
     real_world, real_exchange = running.make_world, SharedTransport._exchange
 
     def world(*positional: Any, **named: Any) -> Any:

@@ -70,6 +70,7 @@ class FaultyDispatcher:
         self._fault, self._which, self._number = fault, which, number
         self._trace = trace
         self._seen = {"change": 0, "read": 0}
+        self._bearers: set[str] = set()
         self._lock = threading.Lock()
 
     def knows_host(self, host: str) -> bool:
@@ -93,6 +94,11 @@ class FaultyDispatcher:
             line |= {"path": raw.target.partition("?")[0], "fault": self._fault if hit else ""}
             with self._trace.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
+            bearer = {k.lower(): v for k, v in raw.headers.items()}.get("authorization", "")
+            if bearer and bearer not in self._bearers:
+                self._bearers.add(bearer)
+                with self._trace.with_name("bearers").open("a") as stream:
+                    stream.write(bearer + "\n")
         return self._spoil(raw) if hit else self._forward(raw)
 
     def _spoil(self, raw: RawRequest) -> Response:

@@ -167,10 +167,17 @@ class Trial:
         time.sleep(0.2)
 
     def _engine(
-        self, name: str, argv: list[str], environment: dict[str, str], point: str = ""
+        self,
+        name: str,
+        argv: list[str],
+        environment: dict[str, str],
+        point: str = "",
+        skew_ms: int = 0,
     ) -> int:
         log = self.ended.folder / f"{name}.log"
-        pid = self._zygote.spawn("engine", log, argv=argv, environment=environment, failpoint=point)
+        arguments: dict[str, Any] = {"argv": argv, "environment": environment}
+        arguments |= {"failpoint": point, "skew_ms": skew_ms}
+        pid = self._zygote.spawn("engine", log, **arguments)
         self._pids.append(pid)
         return pid
 

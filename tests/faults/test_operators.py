@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from faultlab.host import Host, host_in, wait_for
 from faultlab.judge import judge
 from faultlab.people import People
-from faultlab.stage import AUTH
-from faultlab.trial import Fault, Trial
 
 from drengine.cli.family import Follower
 from drengine.engine.fold import fold
@@ -24,91 +22,12 @@ from drengine.journal.sqlite import SqliteStore
 from drengine.journal.verify import verify_run
 from drengine.lab import commands
 from drengine.model.records import RecordType as R
-from drengine.model.run import RunStatus, StepStatus
+from drengine.model.run import StepStatus
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROUNDS = int(os.environ.get("DRENGINE_RACE_ROUNDS", "3"))
 LOCKED, WAITING, UNKNOWN = Locked.exit_code, 5, 12
-
-
-class Host:
-    """A lab, and engines started on it one by one."""
-
-    def __init__(self, stage, zygote, folder: Path) -> None:
-        self.stage, self.zygote, self.folder = stage, zygote, folder
-        self.trial = Trial(stage, zygote, folder, Fault())
-        stage.copy(folder / "lab", {})
-        self.lab = folder / "lab"
-        self.home = self.lab / "drengine"
-        self.environment = self.trial._open(self.lab)
-        self.count = 0
-
-    def begin(self, *arguments: str, point: str = "", home: Path | None = None) -> int:
-        self.count += 1
-        environment = dict(self.environment)
-        if home:
-            environment["DRENGINE_HOME"] = str(home)
-        argv = [*arguments]
-        if arguments[0] in ("run", "resume", "plan"):
-            argv += AUTH
-        return self.trial._engine(f"engine-{self.count}", argv, environment, point)
-
-    def log(self, number: int = 0) -> str:
-        return (self.folder / f"engine-{number or self.count}.log").read_text()
-
-    def end(self, pid: int, seconds: float = 60.0) -> int:
-        until = time.monotonic() + seconds
-        while (code := self.zygote.poll(pid)) is None:
-            assert time.monotonic() < until, f"process {pid} does not end"
-            time.sleep(0.01)
-        return code
-
-    def do(self, *arguments: str, **options) -> int:
-        return self.end(self.begin(*arguments, **options))
-
-    def effects(self) -> list[str]:
-        return [str(call["effect"]) for call in commands.log(self.lab) if call["effect"]]
-
-    def close(self) -> None:
-        for pid in self.trial._pids:
-            self.zygote.kill(pid)
-
-
-@contextmanager
-def host_in(stage, zygote, folder):
-    host = Host(stage, zygote, folder)
-    try:
-        yield host
-    finally:
-        host.close()
-
-
-def wait_for(condition, seconds: float = 40.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it does not happen"
-        time.sleep(0.01)
-
-
-def waits(host: Host) -> bool:
-    with SqliteStore(host.home) as store:
-        run = host.stage.run
-        return store.exists(run) and fold(store.read(run)).status is RunStatus.WAITING
-
-
-def finish(host: Host, home: Path | None = None) -> int:
-    """Drive the run to its end with the people playing."""
-
-    with SqliteStore(home or host.home) as store:
-        people = People(host.stage, store, host.folder)
-        follower = Follower(store, host.stage.run)
-        pid = host.begin("resume", "@latest", "--wait", home=home)
-        while (code := host.zygote.poll(pid)) is None:
-            if follower.advance():
-                people.answer(follower.family)
-            time.sleep(0.012)
-    return code
 
 
 def test_of_8_processes_started_together_exactly_one_proceeds(quick_stage, zygote, tmp_path):
@@ -118,7 +37,7 @@ def test_of_8_processes_started_together_exactly_one_proceeds(quick_stage, zygot
             wait_for(lambda pids=pids: sum(zygote.poll(pid) is not None for pid in pids) == 7)
             codes = sorted(str(zygote.poll(pid)) for pid in pids)
             assert codes == [str(LOCKED)] * 7 + ["None"]
-            wait_for(lambda: waits(host))
+            wait_for(host.waits)
             (winner,) = (pid for pid in pids if zygote.poll(pid) is None)
             os.kill(winner, signal.SIGKILL)
             host.end(winner)
@@ -135,7 +54,7 @@ def test_the_second_plan_for_one_target_is_refused_before_its_first_send(
 ):
     with host_in(quick_stage, zygote, tmp_path / "host") as host:
         first = host.begin("run", str(quick_stage.plan), "--wait")
-        wait_for(lambda: waits(host))
+        wait_for(host.waits)
         other = tmp_path / "other.json"
         inputs = str(quick_stage.folder / "inputs.json")
         arguments = ("--class", "drill", "--inputs", inputs, "--input", "soak=25m")
@@ -209,7 +128,7 @@ def test_a_zombie_is_fenced_and_its_open_intent_is_never_sent_again(
         assert sent <= 1
         found = "--found" if sent else "--absent"
         assert host.do("resolve", run, "restore", found, "--reason", "looked at the HSM") == 0
-        assert finish(host) in (0, 10)
+        assert host.finish() in (0, 10)
         verdict = judge(host.trial.ended, run, with_evidence=True)
         assert verdict.is_good, verdict
 
@@ -223,7 +142,7 @@ def test_a_take_over_ends_the_frozen_process_first(quick_stage, zygote, tmp_path
         assert host.end(zombie) == -signal.SIGKILL
         assert host.do("resume", run, "--wait") == UNKNOWN, host.log()
         assert host.do("resolve", run, "restore", "--absent", "--reason", "looked") == 0
-        assert finish(host) in (0, 10)
+        assert host.finish() in (0, 10)
         verdict = judge(host.trial.ended, run, with_evidence=True)
         assert verdict.is_good, verdict
         with SqliteStore(host.home) as store:
@@ -243,7 +162,7 @@ def test_a_run_goes_on_where_it_was_imported(quick_stage, zygote, tmp_path):
         assert host.do("resume", run, "--wait", home=other) == UNKNOWN, host.log()
         arguments = ("resolve", run, "restore", "--absent", "--reason", "looked at the HSM")
         assert host.do(*arguments, home=other) == 0, host.log()
-        assert finish(host, home=other) in (0, 10)
+        assert host.finish(other) in (0, 10)
         assert host.effects().count("hsm.restore") == 1
         with SqliteStore(other) as store:
             assert verify_run(store, run) == []
@@ -267,7 +186,7 @@ def test_a_signal_ends_it_within_two_seconds_and_says_how_to_go_on(
 ):
     with host_in(quick_stage, zygote, tmp_path / "host") as host:
         pid = host.begin("run", str(quick_stage.plan), "--wait")
-        wait_for(lambda: waits(host))
+        wait_for(host.waits)
         with SqliteStore(host.home) as store:
             follower = Follower(store, quick_stage.run)
             follower.advance()
