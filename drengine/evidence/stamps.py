@@ -68,7 +68,7 @@ def check_stamp(data: Path, token: Path, roots: Path) -> Stamp:
 def _reason(said: str) -> str:
     if "message imprint mismatch" in said:
         return "is the time stamp of another document"
-    if "invalid signer certificate purpose" in said or "unsupported certificate purpose" in said:
+    if re.search(r"(invalid|unsupported|unsuitable)[a-z ]* certificate purpose", said):
         return "is signed by a certificate that may not stamp (no critical timeStamping use)"
     if "certificate verify error" in said or "unable to get" in said or "self-signed" in said:
         return "is not signed by an authority that the trust folder knows"

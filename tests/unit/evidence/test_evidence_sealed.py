@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 
 import pytest
@@ -96,7 +95,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("drengine.evidence.folder.write_whole", full)
     with pytest.raises(InputError, match="No space left"):
         write_files(tmp_path / "out", {"a": b"1", "b": b"2"})
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_no_signature_covers_is_said(honest, cast):
