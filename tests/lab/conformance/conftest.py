@@ -124,8 +124,11 @@ class Az:
         line = self._process.stdout.readline()
         assert line, f"az ended at: {' '.join(arguments)}"
         answer = json.loads(line)
-        calls = calls_of_operator(self.lab, before)
-        return Result(answer["code"], answer["out"], answer["err"], calls)
+        return Result(answer["code"], answer["out"], answer["err"], self.calls(before))
+
+    def calls(self, after: int) -> list[dict[str, Any]]:
+        """Return the operator's requests since a number of the call log."""
+        return calls_of_operator(self.lab, after)
 
     def close(self) -> None:
         assert self._process.stdin is not None

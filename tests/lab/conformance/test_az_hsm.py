@@ -41,8 +41,7 @@ def test_the_program_signs_in_and_asks(lab: Any, az: Any, az_binary: str) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert HSM in done.stdout
-    calls = [row for row in commands.log(lab.home, before) if row["method"]]
-    az.recorder.add_calls("az login --service-principal -u -p --tenant", calls, 0)
+    az.recorder.add_calls("az login --service-principal -u -p --tenant", az.calls(before), 0)
 
 
 def test_the_lab_has_signed_in_already(az: Any) -> None:
