@@ -48,9 +48,9 @@ def fault_group() -> None:
 def add_command(*, home: Path, words: tuple[str, ...], output_format: str) -> int:
     """Add a fault: a named one, members of a rule, or both.
 
-    Members: kind, host, method, path (regular expressions for the whole), count (0: always),
-    skip, probability, seed, status, code, message, retry_after, retry_after_ms, seconds,
-    old, new.
+    Members: kind, host, method, path (regular expressions for the whole), who (clients,
+    instances, all), count (0: always), skip, probability, seed, status, code, message,
+    retry_after, retry_after_ms, seconds, old, new.
     """
     from drengine.lab import commands  # noqa: PLC0415 - the lab is loaded by its commands only
 

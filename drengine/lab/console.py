@@ -156,6 +156,7 @@ function show(s){
  $('where').textContent='group '+s.resource_group;
  $('lost').textContent=s.lost.length?'LOST: '+s.lost.join(', '):'';
  for(const id of ['hsms','faults','instances','calls'])$(id).replaceChildren();
+ if(!s.hsms.length)put($('hsms'),'div','none','muted');
  for(const h of s.hsms){const p=put($('hsms'),'div',h.name+' ');
   put(p,'span',h.phase+(h.busy?', '+h.busy:''),h.phase==='active'?'good':'bad');
   put(p,'span',' in '+h.regions.join(', '),'muted')}

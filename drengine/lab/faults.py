@@ -71,6 +71,8 @@ class Rule:
     """Regular expression for the whole method."""
     path: str = ".*"
     """Regular expression for the whole path."""
+    who: Literal["clients", "instances", "all"] = "clients"
+    """Whose requests: those of clients, or the ones that instances make to HSMs."""
     count: int = 1
     """How many requests it spoils; 0 means every one."""
     skip: int = 0
@@ -101,6 +103,10 @@ class Rule:
 
     def fits(self, request: Request) -> bool:
         """Return whether the rule is about this request."""
+        principal = request.principal
+        is_instance = principal is not None and principal.kind == "identity"
+        if self.who != "all" and is_instance != (self.who == "instances"):
+            return False
         return all(
             re.fullmatch(pattern, found, re.IGNORECASE)
             for pattern, found in (

@@ -126,6 +126,8 @@ class Settings:
     # Open questions: SQL Managed Instance.
     protector_put_when_inaccessible: Literal["accept", "CMKOperationNotAllowed"] = "accept"
     """*open* Setting the protector of an instance with inaccessible databases."""
+    late_heal_drops: Literal["nothing", "group-and-tags"] = "nothing"
+    """*open* What an instance has lost when a database heals after the window."""
     reevaluate_needed_after_protector: bool = True
     """*open* Whether a late heal needs an explicit re-evaluation after the protector changed."""
     fog_forced_with_inaccessible: Literal["accept", "refuse"] = "accept"

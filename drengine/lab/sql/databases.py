@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from drengine.lab.hsm import regions
-from drengine.lab.sql import activity, cells, deks, operations, shapes, state
+from drengine.lab.sql import activity, cells, deks, failover, operations, shapes, state
 from drengine.lab.sql.faults import refusal
 from drengine.lab.sql.keycalls import KeyRefused
 from drengine.lab.sql.names import place_of
@@ -124,7 +124,7 @@ def reevaluate_job(lab: Lab, payload: dict[str, Any]) -> None:
     with lab.store.transaction() as tx:
         guid = operations.running_id(tx, payload)
         if guid is not None:
-            _finish_reevaluation(tx, guid, payload, outcomes)
+            _finish_reevaluation(lab, tx, guid, payload, outcomes)
 
 
 def _lost(tx: Tx, key: str, name: str | None) -> list[tuple[str, state.Doc]]:
@@ -161,21 +161,25 @@ def _reopen(ring: deks.Ring | None, doc: state.Doc, row: state.Doc, role: str) -
 
 
 def _finish_reevaluation(
-    tx: Tx, guid: str, payload: dict[str, Any], outcomes: dict[str, str | Refusal]
+    lab: Lab, tx: Tx, guid: str, payload: dict[str, Any], outcomes: dict[str, str | Refusal]
 ) -> None:
     key = payload["instance"]
     failed: Refusal | None = None
+    late, window_ms = False, int(lab.settings.autoheal_window * 1000)
     for place, outcome in outcomes.items():
         row = tx.get(state.DATABASES, place)
         if row is None or row["status"] != "Inaccessible":
             continue
         if isinstance(outcome, str):
             row["key_uri"] = outcome
+            late |= tx.now_ms - row["inaccessible"]["since_ms"] > window_ms
             activity.make_accessible(tx, key, row, "reevaluate")
         else:
             failed = failed or outcome
             activity.record_failure(tx, row, outcome)
         tx.put(state.DATABASES, place, row)
+    if late and lab.settings.late_heal_drops == "group-and-tags":
+        failover.drop_configuration(tx, key)
     result = None
     if payload["database"]:
         found = tx.get(state.DATABASES, state.database_key(key, payload["database"]))

@@ -276,6 +276,23 @@ def delete(call: Call) -> Response:
     return _accept(call, "DropManagedFailoverGroup", "sql.group.delete", {"group": key}, member)
 
 
+def drop_configuration(tx: Tx, key: str) -> None:
+    """Take failover group and tags from an instance, as a heal that came late may."""
+    doc = state.instance(tx, key)
+    doc["tags"] = {}
+    group = state.group_of(tx, doc)
+    doc["group"] = None
+    tx.put(state.INSTANCES, key, doc)
+    if group is None:
+        return
+    place, found = group
+    for role in ("primary", "secondary"):
+        member = state.instance(tx, found[role])
+        tx.put(state.INSTANCES, found[role], {**member, "group": None})
+    tx.delete(state.GROUPS, place)
+    tx.log_effect("sql.group.dropped", found["name"], {"cause": "late heal"})
+
+
 def delete_job(lab: Lab, payload: dict[str, Any]) -> None:
     """Dissolve a group."""
     with lab.store.transaction() as tx:

@@ -64,6 +64,17 @@ def test_an_hsm_that_returns_late_needs_a_reevaluation(world: Any) -> None:
     assert set(world.statuses("sqlmi-c").values()) == {"Online"}
 
 
+def test_a_late_heal_may_cost_the_failover_group(world: Any) -> None:
+    world.set(late_heal_drops="group-and-tags")
+    lose_all(world)
+    world.advance(3600)
+    world.revive_hsm()
+    world.finished("POST", f"{world.instance('sqlmi-a')}/reevaluateInaccessibleDatabaseState")
+    with world.lab.store.transaction() as tx:
+        assert list(tx.find(state.GROUPS)) == []
+        assert {doc["group"] for _, doc in tx.find(state.INSTANCES)} == {None}
+
+
 def test_the_same_material_on_another_hsm_brings_the_rows_back(world: Any) -> None:
     before = {i: world.canary(i, "orders")[1] for i in ("sqlmi-a", "sqlmi-b")}
     lose_all(world)
