@@ -11,10 +11,11 @@ Rules:
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import jinja2
 from markupsafe import Markup
@@ -22,6 +23,8 @@ from markupsafe import Markup
 import drengine
 from drengine.evidence import words
 from drengine.evidence.chart import LABELS, ROW, TOP, WIDTH, chart_of
+from drengine.evidence.controls import supports_of
+from drengine.evidence.curves import burn_down, database_rows, key_rows
 from drengine.evidence.numbers import ELEMENT, numbers_of
 from drengine.model.canonical import plain
 from drengine.model.facts import EvidenceFacts, Holds, Reached, Verdict
@@ -67,9 +70,19 @@ def _css_text(text: str) -> str:
     return "".join(sign for sign in text if sign.isalnum() or sign in " -_.")
 
 
+def render_executive(facts: EvidenceFacts) -> str:
+    """Return the page for those who read one page."""
+    return _render("executive.html.j2", facts, standalone=False)
+
+
+def render_markdown(facts: EvidenceFacts) -> str:
+    """Return the report as Markdown."""
+    return _render("report.md.j2", facts, standalone=False)
+
+
 def _render(template: str, facts: EvidenceFacts, *, standalone: bool) -> str:
     return (
-        _environment()
+        _environment(is_html=not template.endswith(".md.j2"))
         .get_template(template)
         .render(
             facts=facts,
@@ -78,15 +91,20 @@ def _render(template: str, facts: EvidenceFacts, *, standalone: bool) -> str:
             numbers_id=ELEMENT,
             version=drengine.__version__,
             standalone=standalone,
+            controls=supports_of(facts),
+            burn=burn_down(facts),
+            key_rows=key_rows(facts),
+            state_rows=database_rows(facts),
+            glass=sum(d.break_glass for gate in facts.gates for d in gate.decisions),
         )
     )
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _environment(*, is_html: bool) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template_folder()),
-        autoescape=True,
+        autoescape=is_html,  # noqa: S701 - Markdown is escaped by its own filter
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -99,6 +117,7 @@ def _environment() -> jinja2.Environment:
         short=words.short,
         size=words.size,
         pretty=_pretty,
+        md=_markdown,
     )
     environment.globals.update(
         WIDTH=WIDTH,
@@ -110,6 +129,15 @@ def _environment() -> jinja2.Environment:
         Verdict=Verdict,
     )
     return environment
+
+
+_MARKUP: Final = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
+
+
+def _markdown(value: object) -> str:
+    """Return a text that Markdown shows as it is, on one line."""
+    text: str = _MARKUP.sub(r"\\\1", " ".join(words.visible(str(value)).split()))
+    return text
 
 
 def _visible(value: Any) -> Any:

@@ -1,0 +1,148 @@
+"""The facts in forms that other programs read: OSCAL assessment results and JUnit XML.
+
+Pure. OSCAL's status is `satisfied` or `not-satisfied` of one objective; what it means here
+is "supported by this run", said in a property, and never "compliant".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from typing import Any, Final
+from xml.etree import ElementTree as ET
+
+from drengine.evidence.controls import Support, supports_of
+from drengine.evidence.words import visible
+from drengine.model.facts import EvidenceFacts, Holds
+from drengine.trust.times import utc_text
+
+OSCAL_VERSION: Final = "1.1.3"
+_NAMESPACE: Final = "urn:drengine:oscal"
+_CONTROL: Final = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 0x7F], " ")
+
+
+def oscal_of(facts: EvidenceFacts) -> bytes:
+    """Return OSCAL assessment results; the same facts give the same bytes and ids."""
+    doc = {"assessment-results": _results(facts)}
+    return f"{json.dumps(doc, indent=2, sort_keys=True, ensure_ascii=False)}\n".encode()
+
+
+def _id(facts: EvidenceFacts, name: str) -> str:
+    """Return an id made of the evidence: version 4 in form, not random in content."""
+    seed = hashlib.sha256(f"{facts.run}/{facts.runs[0].head_sha256}/{name}".encode()).digest()
+    return str(uuid.UUID(bytes=seed[:16], version=4))
+
+
+def _results(facts: EvidenceFacts) -> dict[str, Any]:
+    last = utc_text(facts.last.at_ms)
+    return {
+        "uuid": _id(facts, "results"),
+        "metadata": {
+            "title": f"{facts.run_class.upper()}{' LAB' if facts.is_lab else ''} {facts.run}",
+            "last-modified": last,
+            "version": facts.runs[0].head_sha256[:16],
+            "oscal-version": OSCAL_VERSION,
+        },
+        "import-ap": {"href": "../inputs/plan.json"},
+        "results": [_result(facts, last)],
+    }
+
+
+def _result(facts: EvidenceFacts, last: str) -> dict[str, Any]:
+    nist = [each for each in supports_of(facts) if each.control.framework == "nist-800-53-r5"]
+    result: dict[str, Any] = {
+        "uuid": _id(facts, "result"),
+        "title": visible(facts.title),
+        "description": f"{facts.verdict}. Supported by this run, never compliant.",
+        "start": utc_text(facts.created.at_ms),
+        "end": last,
+        "props": [
+            _prop("class", facts.run_class),
+            _prop("lab", "true" if facts.is_lab else "false"),
+            _prop("verdict", str(facts.verdict)),
+        ],
+        "reviewed-controls": {
+            "control-selections": [
+                {"include-controls": [{"control-id": each.control.oscal} for each in nist]}
+            ]
+        },
+        "observations": [_observation(facts, criterion.id) for criterion in facts.criteria],
+        "findings": [_finding(facts, each) for each in nist],
+    }
+    return result
+
+
+def _prop(name: str, value: str) -> dict[str, str]:
+    return {"name": name, "ns": _NAMESPACE, "value": value}
+
+
+def _observation(facts: EvidenceFacts, criterion_id: str) -> dict[str, Any]:
+    (found,) = [each for each in facts.criteria if each.id == criterion_id]
+    return {
+        "uuid": _id(facts, f"observation-{found.id}"),
+        "title": f"{found.id}: {found.statement}",
+        "description": visible(f"{found.holds}: {found.detail}"),
+        "methods": ["TEST"],
+        "collected": utc_text(facts.last.at_ms),
+    }
+
+
+def _finding(facts: EvidenceFacts, support: Support) -> dict[str, Any]:
+    control = support.control
+    state = "satisfied" if support.is_supported else "not-satisfied"
+    told = "; ".join(support.because if support.is_supported else support.missing)
+    return {
+        "uuid": _id(facts, f"finding-{control.id}"),
+        "title": f"{control.id} {control.title}",
+        "description": visible(told),
+        "props": [_prop("support-level", support.level)],
+        "target": {
+            "type": "objective-id",
+            "target-id": f"{control.oscal}_obj",
+            "status": {"state": state, "remarks": "supported by this run, or not"},
+        },
+    }
+
+
+def junit_of(facts: EvidenceFacts) -> bytes:
+    """Return JUnit XML: a suite of criteria and one for each run's steps."""
+    root = ET.Element("testsuites", name=_xml(facts.title))
+    suite = _suite(root, f"{facts.run_class.upper()}{' LAB' if facts.is_lab else ''} criteria")
+    for criterion in facts.criteria:
+        case = ET.SubElement(suite, "testcase", classname="criteria", name=criterion.id)
+        if criterion.holds.counts_against:
+            ET.SubElement(case, "failure", message=_xml(criterion.detail))
+        elif criterion.holds is Holds.NOT_ASKED:
+            ET.SubElement(case, "skipped", message=_xml(criterion.detail))
+    for run in facts.runs:
+        steps = _suite(root, run.run)
+        for step in run.steps:
+            seconds = f"{step.spent_ms // 1000}.{step.spent_ms % 1000:03}"
+            case = ET.SubElement(
+                steps, "testcase", classname=_xml(run.runbook), name=_xml(step.id), time=seconds
+            )
+            if step.status == "skipped":
+                ET.SubElement(case, "skipped")
+            elif step.status != "succeeded":
+                ET.SubElement(case, "failure", message=_xml(step.error or step.status))
+    for each in root:
+        _count(each)
+    ET.indent(root)
+    body: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return body + b"\n"
+
+
+def _suite(root: ET.Element, name: str) -> ET.Element:
+    return ET.SubElement(root, "testsuite", name=_xml(name))
+
+
+def _count(suite: ET.Element) -> None:
+    suite.set("tests", str(len(suite)))
+    suite.set("failures", str(len(suite.findall("testcase/failure"))))
+    suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
+
+
+def _xml(text: str) -> str:
+    """Return text without characters that XML cannot hold."""
+    return visible(text).translate(_CONTROL)
