@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ class World:
     folder: Path
     lab: dict[str, Any]
     sessions: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    said: list[bytes] = field(default_factory=list)
+    """What every command printed, on both streams."""
+    wrapped: dict[str, Callable[[], list[str]]] = field(default_factory=dict)
+    """Roles whose commands run under another command, made anew for each."""
 
     def environment(self, role: str, **more: str) -> dict[str, str]:
         home = self.folder / role
@@ -44,10 +48,10 @@ class World:
         role: str,
         *words: object,
         code: int | None = 0,
-        prefix: tuple[str, ...] = (),
         **more: Any,
     ) -> str:
         env = self.environment(role, **more.pop("env", {}))
+        prefix = self.wrapped[role]() if role in self.wrapped else []
         done = subprocess.run(
             [*prefix, sys.executable, "-m", "drengine", *map(str, words)],
             env=env,
@@ -58,6 +62,7 @@ class World:
             check=False,
             **more,
         )
+        self.said += [done.stdout.encode(), done.stderr.encode()]
         assert code is None or done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
@@ -75,7 +80,7 @@ class World:
                 return running
         raise AssertionError("the ceremony did not open")
 
-    def softhsm(self, role: str, key: str) -> dict[str, str]:
+    def softhsm(self, role: str, key: str, pin: str = PIN) -> dict[str, str]:
         """Put a PEM key into a token of that role, and return the role's environment."""
         if not SOFTHSM.exists() or shutil.which("softhsm2-util") is None:
             pytest.skip("softhsm2 is not installed")
@@ -84,7 +89,7 @@ class World:
         config = home / "softhsm2.conf"
         config.write_text(f"directories.tokendir = {home}/tokens\n")
         env = {"SOFTHSM2_CONF": str(config)}
-        tool = ["softhsm2-util", "--pin", PIN]
+        tool = ["softhsm2-util", "--pin", pin]
         full = {**os.environ, **env}
         made = [*tool, "--init-token", "--free", "--label", role, "--so-pin", "87654321"]
         subprocess.run(made, env=full, check=True, capture_output=True)
