@@ -43,7 +43,8 @@ def request_command(*, run: str, step: str, out: Path, output_format: str) -> in
     """Write what delivery STEP of RUN needs, for the custodians to carry away.
 
     For a restore blob that is the new HSM's exchange certificate, its thumbprint to
-    compare by voice, and the command that makes the blob. Nothing in it is secret.
+    compare by voice, and the two ways to the blob: the ceremony in which keys stay
+    apart, and the command for keys in one place. Nothing in it is secret.
     """
     with open_store() as store:
         found = find_run(store, run)
@@ -56,8 +57,11 @@ def request_command(*, run: str, step: str, out: Path, output_format: str) -> in
         output.say(f"  {name}: {value}")
     for file in facts["files"]:
         output.say(f"Wrote {file}")
-    if command := facts["command"]:
-        output.say(f"Custodians run: {command}")
+    if facts["command"]:
+        output.say("Custodians who keep their keys apart; the combiner begins with:")
+        output.say(f"  {facts['open']}")
+        output.say("Where all keys are in one place anyway:")
+        output.say(f"  {facts['command']}")
     output.say(f"Next: drengine deliver {found} {step} FILE")
     return 0
 
@@ -76,15 +80,20 @@ def write_request(store: JournalStore, run: RunId, step: str, out: Path) -> dict
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise InputFileError(f"making the folder {out}: {error.strerror}") from None
-    files, command = [], ""
+    files, command, opening = [], "", ""
     if certificate := _exchange_certificate(store, family, run, request):
         path = out / "exchange.cer"
         write_private(path, _pem(certificate), "the exchange certificate")
         files.append(str(path))
-        domain = family.root.genesis["inputs"].get("sd_file") or {}
+        public = f"--sd-file {_domain_path(family)} --exchange-cert {path}"
+        opening = (
+            f"drengine ceremony open --session SESSION {public} "
+            f"--target {family.root.genesis['inputs'].get('target_hsm', 'NEW_HSM')} "
+            f"--combiner NAME --witness NAME --purpose {run} --class {family.root.run_class}"
+        )
         command = (
-            f"drengine ceremony combine --sd-file {domain.get('path', 'SD_FILE')} "
-            f"--exchange-cert {path} --key KEY1 --key KEY2 --out {out / 'restore-blob.json'}"
+            f"drengine ceremony combine {public} --key KEY1 --key KEY2 "
+            f"--out {out / 'restore-blob.json'}"
         )
     return {
         "run": str(run),
@@ -93,8 +102,14 @@ def write_request(store: JournalStore, run: RunId, step: str, out: Path) -> dict
         "ask": request["ask"],
         "expects": dict(request["expects"]),
         "files": files,
+        "open": opening,
         "command": command,
     }
+
+
+def _domain_path(family: Family) -> str:
+    domain = family.root.genesis["inputs"].get("sd_file") or {}
+    return str(domain.get("path", "SD_FILE"))
 
 
 def _exchange_certificate(
