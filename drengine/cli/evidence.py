@@ -9,6 +9,7 @@ import click
 
 from drengine.cli import output
 from drengine.cli.places import home_folder
+from drengine.cli.plan import auth_option
 from drengine.cli.signing import open_key
 from drengine.cli.stores import find_run, open_store, run_or_latest
 from drengine.errors import InputError
@@ -128,3 +129,73 @@ def stamp_command(*, target: str, url: str, output_format: str) -> int:
     else:
         output.say(f"{'✓' if done.token else '✗'} {target}: {done.told}")
     return 0 if done.token else 4
+
+
+@evidence.command("redact")
+@click.argument("bundle", type=_folder)
+@click.option(
+    "--profile",
+    type=click.Choice(["regulator", "auditor", "internal"]),
+    default="auditor",
+    show_default=True,
+    help="Which records are shown.",
+)
+@click.option("--record", "records", multiple=True, metavar="RUN:SEQ", help="Only this one.")
+@click.option("--out", type=_folder, required=True, help="The folder to write; new.")
+def redact_command(*, bundle: Path, profile: str, records: tuple[str, ...], out: Path) -> int:
+    """Show some records of a sealed BUNDLE with proofs, and withhold the rest."""
+    from drengine.evidence.disclosure import disclose  # noqa: PLC0415 - on this path only
+
+    disclose(bundle, profile, out, records)
+    output.say(f"✓ {out}")
+    output.say(f"Next: drengine evidence check {out} --trust FOLDER")
+    return 0
+
+
+@evidence.command("check")
+@click.argument("folder", type=_folder)
+@click.option("--trust", type=_folder, required=True, help="Your folder of trusted keys.")
+@output.output_option
+def check_command(*, folder: Path, trust: Path, output_format: str) -> int:
+    """Check a redacted FOLDER: every record in it is part of what was sealed."""
+    from drengine.evidence.disclosure import check_disclosure  # noqa: PLC0415 - on this path only
+    from drengine.trust.register import read_trust  # noqa: PLC0415 - as above
+
+    found = check_disclosure(folder, read_trust(trust))
+    if output_format == "json":
+        output.emit("drengine/disclosure-checked/v1", found)
+        return 0
+    words = output.banner(str(found["class"]), lab=bool(found["lab"]))
+    output.say(f"{words}  ✓ {found['shown']} of {found['of']} records of {found['run']}")
+    return 0
+
+
+@evidence.command("archive")
+@click.argument("bundle", type=_folder)
+@click.option("--to", "address", required=True, help="azblob://ACCOUNT/CONTAINER[/PREFIX]")
+@click.option("--retain", default="2190d", show_default=True, help="For how long; six years.")
+@click.option("--lock", is_flag=True, help="Lock the policy: it can never be made shorter.")
+@click.option("--legal-hold", is_flag=True, help="Also a legal hold, until somebody lifts it.")
+@auth_option
+@output.output_option
+def archive_command(
+    *,
+    bundle: Path,
+    address: str,
+    retain: str,
+    lock: bool,
+    legal_hold: bool,
+    auth: str,
+    output_format: str,
+) -> int:
+    """Copy a sealed BUNDLE into blobs that cannot be changed, and read each back."""
+    from drengine.cli.archiving import archive  # noqa: PLC0415 - loads Azure's libraries
+
+    kind: Any = "environment" if auth == "environment" else "azure-cli"
+    found = archive(bundle, address, retain, lock=lock, legal_hold=legal_hold, auth=kind)
+    if output_format == "json":
+        output.emit("drengine/archived/v1", found)
+        return 0
+    held = ", legal hold" if found["legal_hold"] else ""
+    output.say(f"✓ {found['blobs']} blobs in {address}, unchangeable until {found['until']}{held}")
+    return 0

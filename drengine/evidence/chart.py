@@ -8,7 +8,7 @@ Where a step has many children, each child run is one row.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from drengine.evidence.words import clock, duration, utc
@@ -158,9 +158,18 @@ def _step_row(
         for p in points
     ]
     note = duration(step.spent_ms) if step.stretches else step.status
-    return _row(
-        step.title, step.kind, step.status, step.stretches, marks, note, scale, place, depth
-    )
+    planned: tuple[Bar, ...] = ()
+    if step.expected_ms and step.began is not None:
+        note += f" of {duration(step.expected_ms)} planned"
+        planned = (_planned(step.began.at_ms, step.expected_ms, scale),)
+    row = _row(step.title, step.kind, step.status, step.stretches, marks, note, scale, place, depth)
+    return replace(row, bars=(*planned, *row.bars))
+
+
+def _planned(from_ms: int, expected_ms: int, scale: _Scale) -> Bar:
+    x = scale.x(from_ms)
+    width = max(scale.x(from_ms + expected_ms) - x, _NARROWEST)
+    return Bar(x, round(width, 2), "planned", f"planned {duration(expected_ms)}")
 
 
 def _run_row(run: RunFacts, scale: _Scale, place: int, depth: int) -> Row:

@@ -1,0 +1,193 @@
+"""`coverage`, `diff`, `trends` and `corrective`: what runs amount to, taken together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from drengine.cli import output
+from drengine.cli.places import home_folder, open_clock
+from drengine.cli.stores import find_run, open_store, run_argument
+from drengine.errors import DrError, InputError
+
+if TYPE_CHECKING:
+    from drengine.journal.sqlite import SqliteStore
+    from drengine.model.facts import EvidenceFacts
+
+
+def _facts(store: SqliteStore, run: Any) -> EvidenceFacts:
+    from drengine.evidence.folder import read_sources  # noqa: PLC0415 - loads the evidence rules
+
+    return read_sources(store, run).facts()
+
+
+def _all_facts(store: SqliteStore) -> list[EvidenceFacts]:
+    found = []
+    for row in store.runs():
+        if "/" in row.run:
+            continue
+        try:
+            found.append(_facts(store, row.run))
+        except DrError as error:
+            output.talk(f"⚠ {row.run} was left out: {error.message}")
+    return found
+
+
+@click.command("coverage")
+@click.option("--every", default="365d", show_default=True, help="How often a control is due.")
+@click.option("--overdue", is_flag=True, help="Only what is overdue.")
+@output.output_option
+def coverage_command(*, every: str, overdue: bool, output_format: str) -> int:
+    """Say which controls and scenarios the runs of this home support, and what is overdue."""
+    from drengine.cli.signing import valid_ms  # noqa: PLC0415 - on this path only
+    from drengine.evidence.compare import coverage_of, scenarios_of  # noqa: PLC0415 - as above
+    from drengine.evidence.words import utc  # noqa: PLC0415 - as above
+
+    with open_store() as store:
+        runs = _all_facts(store)
+    now, every_ms = open_clock().now_ms(), valid_ms(every)
+    rows = [row for row in coverage_of(runs) if not overdue or row.is_overdue(now, every_ms)]
+    if output_format == "json":
+        listed = [
+            {
+                "framework": row.framework,
+                "id": row.id,
+                "level": row.level,
+                "run": row.run,
+                "at_ms": row.ms,
+                "overdue": row.is_overdue(now, every_ms),
+                "missing": list(row.missing),
+            }
+            for row in rows
+        ]
+        result = {"controls": listed, "scenarios": scenarios_of(runs)}
+        output.emit("drengine/coverage/v1", result)
+        return 0
+    for scenario in scenarios_of(runs):
+        words = output.banner(scenario["class"], lab=scenario["lab"])
+        when = utc(scenario["ended_ms"])
+        output.say(f"{words} {scenario['runbook']}  {scenario['verdict']}  {when}")
+    for row in rows:
+        due = row.is_overdue(now, every_ms)
+        when = "never" if row.ms is None else utc(row.ms)
+        mark = "⚠ overdue" if due else "✓"
+        output.say(f"{mark:<9} {row.framework} {row.id}: {row.level}, {when}")
+        for told in row.missing:
+            output.say(f"          missing: {told}")
+    if not runs:
+        output.say("There is no run in this home.")
+    return 0
+
+
+@click.command("diff")
+@run_argument
+@click.argument("other")
+@output.output_option
+def diff_command(*, run: str, other: str, output_format: str) -> int:
+    """Say what changed from RUN to OTHER: verdict, objectives, criteria, time of each step."""
+    from drengine.evidence.compare import difference  # noqa: PLC0415 - loads the evidence rules
+    from drengine.evidence.words import duration  # noqa: PLC0415 - as above
+
+    with open_store() as store:
+        one, two = (_facts(store, find_run(store, name)) for name in (run, other))
+    found = difference(one, two)
+    if output_format == "json":
+        output.emit("drengine/difference/v1", found)
+        return 0
+    for name in ("verdict", "deviations"):
+        output.say(f"{name:<12} {found[name][0]} → {found[name][1]}")
+    for name in ("rto_ms", "rpo_ms"):
+        was, now = found[name]
+        output.say(f"{name[:3].upper():<12} {duration(was)} → {duration(now)}")
+    for name, (before, after) in found["criteria"].items():
+        output.say(f"{name:<12} {before} → {after}")
+    for row in found["steps"]:
+        if row["was"] != row["is"] or row["was_ms"] != row["is_ms"]:
+            times = f"{duration(row['was_ms'])} → {duration(row['is_ms'])}"
+            changed = "" if row["was"] == row["is"] else f"  {row['was']} → {row['is']}"
+            output.say(f"  {row['step']:<40} {times}{changed}")
+    return 0
+
+
+@click.command("trends")
+@output.output_option
+def trends_command(*, output_format: str) -> int:
+    """Show every run of this home in turn: times, deviations, slowest steps."""
+    from drengine.evidence.compare import trend_of  # noqa: PLC0415 - loads the evidence rules
+    from drengine.evidence.words import duration, utc  # noqa: PLC0415 - as above
+
+    with open_store() as store:
+        rows = trend_of(_all_facts(store))
+    if output_format == "json":
+        output.emit("drengine/trends/v1", {"runs": rows})
+        return 0
+    for row in rows:
+        words = output.banner(row["class"], lab=row["lab"])
+        slow = ", ".join(f"{name} {duration(ms)}" for name, ms in row["slowest"].items())
+        output.say(f"{words} {row['run']} {utc(row['began_ms'])}  {row['verdict']}")
+        times = f"RTO {duration(row['rto_ms'])}, RPO {duration(row['rpo_ms'])}"
+        output.say(f"   {times}, {row['deviations']} deviations; slowest: {slow}")
+    return 0
+
+
+@click.group("corrective")
+def corrective() -> None:
+    """Track corrective actions across drills; every bundle carries them on."""
+
+
+@corrective.command("list")
+@click.option("--all", "everything", is_flag=True, help="Closed ones, too.")
+@output.output_option
+def list_command(*, everything: bool, output_format: str) -> int:
+    """List corrective actions of this home."""
+    from drengine.evidence.actions import read_actions  # noqa: PLC0415 - on this path only
+
+    rows = [row for row in read_actions(home_folder()) if everything or row["status"] != "closed"]
+    if output_format == "json":
+        output.emit("drengine/actions/v1", {"actions": rows})
+        return 0
+    for row in rows:
+        due = f", due {row['due']}" if row.get("due") else ""
+        output.say(f"{row['id']}  {row['status']:<11} {row['title']}  ({row['owner']}{due})")
+    if not rows:
+        output.say("There is none.")
+    return 0
+
+
+@corrective.command("add")
+@click.argument("title")
+@click.option("--owner", required=True, help="Who sees to it.")
+@click.option("--due", default="", help="Until when: YYYY-MM-DD.")
+@click.option("--run", default="", help="The run that showed it.")
+@click.option("--lesson", default="", help="What was learned.")
+def add_command(*, title: str, owner: str, due: str, run: str, lesson: str) -> int:
+    """Open a corrective action."""
+    from datetime import date  # noqa: PLC0415 - on this path only
+
+    from drengine.evidence.actions import open_action  # noqa: PLC0415 - as above
+    from drengine.trust.times import utc_text  # noqa: PLC0415 - as above
+
+    try:
+        if due:
+            date.fromisoformat(due)
+    except ValueError:
+        raise InputError(f"--due {due!r} is not a date such as 2027-01-31") from None
+    fields = {"title": title, "owner": owner, "due": due, "run": run, "lesson": lesson}
+    row = open_action(home_folder(), fields, utc_text(open_clock().now_ms()))
+    output.say(f"✓ {row['id']} opened")
+    return 0
+
+
+@corrective.command("set")
+@click.argument("name")
+@click.argument("status", type=click.Choice(["open", "in progress", "closed"]))
+@click.option("--note", required=True, help="Why; it stays in the action's history.")
+def set_command(*, name: str, status: str, note: str) -> int:
+    """Change the status of corrective action NAME."""
+    from drengine.evidence.actions import change_action  # noqa: PLC0415 - on this path only
+    from drengine.trust.times import utc_text  # noqa: PLC0415 - as above
+
+    row = change_action(home_folder(), name, status, note, utc_text(open_clock().now_ms()))
+    output.say(f"✓ {row['id']} is {row['status']}")
+    return 0

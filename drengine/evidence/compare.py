@@ -1,0 +1,132 @@
+"""What changed from one run to another, and what is covered by the runs of a home. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from drengine.evidence.controls import supports_of
+from drengine.model.facts import EvidenceFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """When a control was last supported, None where it never was.
+
+    Attributes:
+        level: what the run that supports it most says; ms: when that run ended.
+    """
+
+    framework: str
+    id: str
+    title: str
+    run: str
+    level: str
+    ms: int | None
+    missing: tuple[str, ...]
+
+    def is_overdue(self, now_ms: int, every_ms: int) -> bool:
+        """Whether it is longer ago than it may be."""
+        return self.ms is None or now_ms - self.ms > every_ms
+
+
+def coverage_of(runs: Iterable[EvidenceFacts]) -> list[Covered]:
+    """Return every control with the newest run that supports it."""
+    best: dict[tuple[str, str], Covered] = {}
+    for facts in sorted(runs, key=lambda each: each.last.at_ms):
+        for support in supports_of(facts):
+            control = support.control
+            key = (control.framework, control.id)
+            row = Covered(
+                framework=control.framework_title,
+                id=control.id,
+                title=control.title,
+                run=facts.run,
+                level=support.level,
+                ms=facts.last.at_ms if support.is_supported else None,
+                missing=support.missing,
+            )
+            if support.is_supported or key not in best or best[key].ms is None:
+                best[key] = row
+    return list(best.values())
+
+
+def scenarios_of(runs: Iterable[EvidenceFacts]) -> list[dict[str, Any]]:
+    """Return each runbook and class with its newest run."""
+    newest: dict[tuple[str, str, bool], EvidenceFacts] = {}
+    for facts in sorted(runs, key=lambda each: each.last.at_ms):
+        newest[facts.runs[0].runbook, facts.run_class, facts.is_lab] = facts
+    return [
+        {
+            "runbook": name,
+            "class": run_class,
+            "lab": lab,
+            "run": facts.run,
+            "verdict": str(facts.verdict),
+            "ended_ms": facts.last.at_ms,
+        }
+        for (name, run_class, lab), facts in sorted(newest.items())
+    ]
+
+
+def _steps(facts: EvidenceFacts) -> dict[str, Any]:
+    out = {}
+    for run in facts.runs:
+        place = run.run.partition("/")[2]
+        for step in run.steps:
+            out[f"{place}/{step.id}" if place else step.id] = step
+    return out
+
+
+def difference(one: EvidenceFacts, other: EvidenceFacts) -> dict[str, Any]:
+    """Return what differs from one run to another: verdict, objectives, criteria, steps."""
+    left, right = _steps(one), _steps(other)
+    steps = [
+        {
+            "step": name,
+            "was": left[name].status if name in left else None,
+            "is": right[name].status if name in right else None,
+            "was_ms": left[name].spent_ms if name in left else None,
+            "is_ms": right[name].spent_ms if name in right else None,
+        }
+        for name in dict.fromkeys([*left, *right])
+    ]
+    before = {each.id: str(each.holds) for each in one.criteria}
+    after = {each.id: str(each.holds) for each in other.criteria}
+    return {
+        "runs": [one.run, other.run],
+        "verdict": [str(one.verdict), str(other.verdict)],
+        "same_plan": one.plan_digest == other.plan_digest,
+        "same_runbook": one.runs[0].runbook_sha256 == other.runs[0].runbook_sha256,
+        "rto_ms": [one.rto.actual_ms, other.rto.actual_ms],
+        "rpo_ms": [one.rpo.actual_ms, other.rpo.actual_ms],
+        "deviations": [len(one.deviations), len(other.deviations)],
+        "criteria": {
+            name: [before.get(name), after.get(name)]
+            for name in sorted(before | after)
+            if before.get(name) != after.get(name)
+        },
+        "steps": steps,
+    }
+
+
+def trend_of(runs: Sequence[EvidenceFacts]) -> list[dict[str, Any]]:
+    """Return one row per run, oldest first: objectives, deviations, slowest steps."""
+    rows = []
+    for facts in sorted(runs, key=lambda each: each.created.at_ms):
+        slow = sorted(_steps(facts).items(), key=lambda pair: -pair[1].spent_ms)[:3]
+        rows.append(
+            {
+                "run": facts.run,
+                "class": facts.run_class,
+                "lab": facts.is_lab,
+                "began_ms": facts.created.at_ms,
+                "verdict": str(facts.verdict),
+                "rto_ms": facts.rto.actual_ms,
+                "rpo_ms": facts.rpo.actual_ms,
+                "deviations": len(facts.deviations),
+                "slowest": {name: step.spent_ms for name, step in slow},
+            }
+        )
+    return rows

@@ -1,0 +1,121 @@
+"""Showing some records of a sealed run and withholding the rest, still verifiable.
+
+A disclosure holds the signed statement, which names the Merkle root over all lines, and
+for each record shown its line and the path to that root. What is withheld shows only in
+the count. It proves that the records shown are in the sealed run, not that nothing else is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from drengine.errors import InputError, VerificationError
+from drengine.evidence.bundle import ATTESTATION
+from drengine.evidence.folder import write_files
+from drengine.evidence.merkle import leaf_hash, proof_of, root_from
+from drengine.journal.codec import parse_canonical
+from drengine.model.canonical import canonical
+from drengine.trust.dsse import parse_json, read_envelope
+from drengine.trust.judging import verify_with
+from drengine.trust.register import Trust
+
+SCHEMA: Final = "drengine/disclosure/v1"
+DISCLOSURE: Final = "disclosure.json"
+_REGULATOR: Final = frozenset(
+    ("run.created", "run.finished", "run.cancelled", "gate.requested", "gate.approved",
+     "gate.rejected", "gate.voided", "step.succeeded", "step.skipped", "child.finished")
+)  # fmt: skip
+_AUDITOR: Final = _REGULATOR | {
+    *("intent", "answer.operation", "answer.done", "answer.refused", "answer.lost"),
+    *("step.failed", "step.marked", "step.attested", "outcome.unknown", "outcome.found"),
+    *("outcome.absent", "delivery.requested", "delivery.accepted", "generation.ended", "note"),
+}
+PROFILES: Final = {"regulator": _REGULATOR, "auditor": _AUDITOR, "internal": None}
+
+
+def disclose(bundle: Path, profile: str, out: Path, only: Iterable[str] = ()) -> Path:
+    """Write what a profile shows of a sealed bundle into a new folder.
+
+    Parameters:
+        only: `RUN:SEQ` of the records to show, instead of those of the profile.
+
+    Raises:
+        InputError: there is no such profile or record, or the folder is taken.
+    """
+    if profile not in PROFILES:
+        raise InputError(f"there is no profile '{profile}': {', '.join(PROFILES)}")
+    wanted, shown = set(only), PROFILES[profile]
+    lines = list(_lines(bundle))
+    hashes = [leaf_hash(line) for _, line in lines]
+    records = []
+    for index, (run, line) in enumerate(lines):
+        doc = parse_canonical(line[:-1])
+        name = f"{run}:{doc['seq']}"
+        if name in wanted if wanted else shown is None or doc["type"] in shown:
+            wanted.discard(name)
+            path = proof_of(hashes, index)
+            records.append({"index": index, "line": line[:-1].decode(), "path": path})
+            if only and not wanted:
+                break
+    if only and wanted:
+        raise InputError(f"there is no record {', '.join(sorted(wanted))}")
+    doc = {"schema": SCHEMA, "profile": profile, "size": len(lines), "records": records}
+    return write_files(
+        out,
+        {DISCLOSURE: canonical(doc) + b"\n", ATTESTATION: (bundle / ATTESTATION).read_bytes()},
+    )
+
+
+def _lines(bundle: Path) -> Iterable[tuple[str, bytes]]:
+    files = {
+        file.name.removesuffix(".jsonl").replace("~", "/"): file
+        for file in (bundle / "journals").glob("*.jsonl")
+    }
+    if not files or not (bundle / ATTESTATION).is_file():
+        raise InputError(f"{bundle} is not a sealed bundle")
+    for run in sorted(files):
+        for line in files[run].read_bytes().splitlines(keepends=True):
+            yield run, line
+
+
+def check_disclosure(folder: Path, trust: Trust) -> dict[str, Any]:
+    """Verify a disclosure and return how much of which run it shows.
+
+    Raises:
+        VerificationError: the seal, or a record's proof, does not hold.
+    """
+    try:
+        doc = parse_canonical((folder / DISCLOSURE).read_bytes()[:-1])
+        said = _sealed_statement(folder, trust)
+        for row in doc["records"]:
+            _require_part(row, doc["size"], said["merkle_root"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VerificationError(f"checking {folder}: {error}") from None
+    if doc["size"] != sum(journal["records"] for journal in said["journals"]):
+        raise VerificationError(f"checking {folder}: it counts other records than were sealed")
+    return {
+        "run": said["run"],
+        "class": said["class"],
+        "lab": said["lab"],
+        "shown": len(doc["records"]),
+        "of": doc["size"],
+        "profile": doc["profile"],
+    }
+
+
+def _sealed_statement(folder: Path, trust: Trust) -> dict[str, Any]:
+    envelope = read_envelope(parse_json((folder / ATTESTATION).read_bytes()))
+    (signature,) = envelope.signatures
+    by = [key for key in trust.sealers if key.keyid == signature.keyid]
+    if not by or not verify_with(by[0], signature.sig, envelope.covered):
+        raise ValueError("the seal is not by a key of the trust folder")
+    said: dict[str, Any] = parse_canonical(envelope.payload)["predicate"]
+    return said
+
+
+def _require_part(row: dict[str, Any], size: int, root: str) -> None:
+    line = row["line"].encode() + b"\n"
+    if root_from(line, row["index"], size, row["path"]) != root:
+        raise ValueError(f"the record at place {row['index']} is not part of what was sealed")
