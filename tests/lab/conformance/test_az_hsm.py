@@ -164,7 +164,8 @@ def test_a_hsm_is_deleted_recovered_and_purged(az: Any, group: str) -> None:
     assert az(f"keyvault show-deleted --hsm-name {NEW} -l northeurope")["name"] == NEW
     taken = az(f"keyvault check-name --name {NEW} --resource-type hsm")
     assert taken["nameAvailable"] is False
-    back = az(f"keyvault recover --hsm-name {NEW} -l northeurope")
+    az(f"keyvault recover --hsm-name {NEW} -l northeurope")
+    back = az(f"keyvault show --hsm-name {NEW} -g {group}")
     assert back["properties"]["securityDomainProperties"]["activationStatus"] == "Active"
     az(f"keyvault delete --hsm-name {NEW}")
     az(f"keyvault purge --hsm-name {NEW}")
