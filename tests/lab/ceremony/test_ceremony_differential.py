@@ -1,7 +1,8 @@
 """Ours against azure-cli's own code: the same domains, the same keys, the same contents.
 
-azure-cli lives in an environment of its own (`make az-venv`, or AZ_PYTHON names its
-interpreter); without it these tests skip with that reason.
+azure-cli lives in an environment of its own (build/azure-cli, where the conformance suite
+installs it, else .venv-az; or AZ_PYTHON names its interpreter); without it these tests skip
+with that reason.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ TARGET = "contoso--az"
 
 def az_python():
     named = os.environ.get("AZ_PYTHON")
-    found = Path(named) if named else ROOT / ".venv-az" / "bin" / "python"
-    if not found.exists():
-        pytest.skip(f"azure-cli is not installed: no {found}")
-    return found
+    places = [Path(named).parents[1]] if named else [ROOT / "build/azure-cli", ROOT / ".venv-az"]
+    for place in places:
+        # Its `az` too: an environment that is still being installed has an interpreter only.
+        if (place / "bin" / "az").exists():
+            return place / "bin" / "python"
+    pytest.skip(f"azure-cli is not installed: no bin/az in {' or '.join(map(str, places))}")
 
 
 @pytest.fixture(scope="module")
