@@ -10,13 +10,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drengine.azure.pipeline import Pipeline
-from drengine.errors import GuardError
+from drengine.errors import AzureError, GuardError
 
 if TYPE_CHECKING:
     from azure.storage.blob.aio import ContainerClient
+
+_CONFLICT: Final = 409
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,17 @@ class BlobArchive:
     async def _upload(
         self, container: ContainerClient, blob: str, data: bytes, retention: Retention
     ) -> None:
-        from azure.core.exceptions import ResourceExistsError  # noqa: PLC0415 (with the next)
         from azure.storage.blob import ImmutabilityPolicy  # noqa: PLC0415 (370 ms, when needed)
 
-        client = container.get_blob_client(blob)
+        client, send = container.get_blob_client(blob), self._pipeline.send
         try:
-            await client.upload_blob(data, overwrite=False)
-        except ResourceExistsError:
+            await send(
+                f"archiving {blob}",
+                lambda: client.upload_blob(data, overwrite=False, length=len(data)),
+            )
+        except AzureError as error:
+            if error.status != _CONFLICT:
+                raise
             raise GuardError(
                 f"archiving {blob}: a blob of that name is there already; it was not touched",
                 hint="Choose another prefix.",
@@ -85,18 +91,24 @@ class BlobArchive:
             expiry_time=datetime.fromtimestamp(retention.until_ms // 1000, UTC),
             policy_mode="Locked" if retention.locked else "Unlocked",
         )
-        await client.set_immutability_policy(policy)
+        await send(f"protecting {blob}", lambda: client.set_immutability_policy(policy))
         if retention.legal_hold:
-            await client.set_legal_hold(legal_hold=True)
+            await send(f"holding {blob}", lambda: client.set_legal_hold(legal_hold=True))
 
     async def _check(
         self, container: ContainerClient, blob: str, data: bytes, retention: Retention
     ) -> tuple[str, bool]:
-        stream = await container.get_blob_client(blob).download_blob()
-        found = await stream.readall()
+        client, read = container.get_blob_client(blob), self._pipeline.read
+
+        async def downloaded() -> bytes:
+            stream = await client.download_blob()
+            content: bytes = await stream.readall()
+            return content
+
+        found = await read(f"reading {blob} back", downloaded)
         if hashlib.sha256(found).digest() != hashlib.sha256(data).digest():
             raise GuardError(f"archiving {blob}: what was read back is not what was written")
-        properties = await container.get_blob_client(blob).get_blob_properties()
+        properties = await read(f"looking at {blob}", client.get_blob_properties)
         policy = properties.immutability_policy
         expires = policy.expiry_time if policy else None
         if expires is None or expires.timestamp() < retention.until_ms // 1000:

@@ -33,7 +33,7 @@ def test_the_drill_recovers_everything_and_its_evidence_verifies(tmp_path: Path)
         assert done.returncode == 0, done.stdout + done.stderr
         check_output(done.stdout, tmp_path)
         check_log(folder / "lab")
-        check_evidence(tmp_path / "evidence", environment)
+        check_evidence(bundle_of(tmp_path), tmp_path / "evidence" / "trust", environment)
     finally:
         commands.down(folder / "lab")
 
@@ -44,8 +44,14 @@ def check_output(said: str, folder: Path) -> None:
     assert lines[-3].startswith("Report")
     assert lines[-2].startswith("Journal")
     assert lines[-1].startswith("Verify")
-    assert lines[-1].endswith(f"verify {folder / 'evidence'}")
-    assert (folder / "evidence" / "report.html").is_file()
+    bundle = bundle_of(folder)
+    assert lines[-1].endswith(f"verify {bundle} --trust {folder / 'evidence' / 'trust'}")
+    assert (bundle / "reports" / "report.html").is_file()
+
+
+def bundle_of(folder: Path) -> Path:
+    (bundle,) = (folder / "evidence").glob("r-*")
+    return bundle
 
 
 def check_log(home: Path) -> None:
@@ -56,9 +62,19 @@ def check_log(home: Path) -> None:
     assert {name: effects.count(name) for name in ONCE} == dict.fromkeys(ONCE, 1), effects
 
 
-def check_evidence(folder: Path, environment: dict[str, str]) -> None:
+def check_evidence(folder: Path, trust: Path, environment: dict[str, str]) -> None:
     verified = subprocess.run(
-        [sys.executable, "-m", "drengine", "verify", str(folder), "-o", "json"],
+        [
+            sys.executable,
+            "-m",
+            "drengine",
+            "verify",
+            str(folder),
+            "--trust",
+            str(trust),
+            "-o",
+            "json",
+        ],
         env=environment,
         capture_output=True,
         text=True,

@@ -50,6 +50,8 @@ def suite(tree: Path, tests: tuple[str, ...]) -> int:
     """Run tests in the copy and return pytest's code."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:xdist", *tests]
     environment = {**os.environ, "PYTHONPATH": str(tree), "DRENGINE_SEEDS": _SEEDS}
+    # A patch may keep size and second of a file: compiled files would then be stale.
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
     try:
         return subprocess.run(
             command, cwd=tree, env=environment, timeout=_SECONDS, capture_output=True, check=False
@@ -76,7 +78,8 @@ def judge(tree: Path, mutant: Mutant) -> str:
     if not patched(tree, mutant):
         return "NOT APPLIED"
     try:
-        return "caught" if suite(tree, mutant.tests) == 1 else "SURVIVED"
+        code = suite(tree, mutant.tests)
+        return "caught" if code == 1 else f"SURVIVED ({code})"
     finally:
         patched(tree, mutant, back=True)
 
