@@ -16,6 +16,7 @@ from drengine.actions.contract import Observer, StepContext
 from drengine.actions.documents import inventory_of
 from drengine.actions.names import hsm_uri
 from drengine.actions.sas import BACKUP_RIGHTS, LIST_RIGHT, sas_facts, sas_problems
+from drengine.actions.security_domain import unstable_key
 from drengine.actions.sql import roles_now, target_host
 from drengine.ceremony.blob import inspect_restore_blob
 from drengine.errors import AzureError
@@ -94,6 +95,8 @@ async def observe_exchange_key(ctx: StepContext) -> dict[str, Any]:
     hsm = await target_hsm(ctx)
     if hsm is None or hsm.activation_status == "Active":
         return {"x5t_256": ""}
+    if (kept := unstable_key(ctx)) is not None:
+        return {"x5t_256": kept}
     key = await ctx.cloud.hsm(hsm.uri).transfer_key()
     return {"x5t_256": key.x5t_256}
 

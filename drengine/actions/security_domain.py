@@ -23,14 +23,15 @@ from drengine.errors import DrError, GuardError
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import Operation, OperationKind, OperationState, OperationStatus
-from drengine.model.findings import Findings, block, ok
+from drengine.model.findings import Findings, block, ok, warn
 
 
 class ExchangeKey(BaseAction):
     """Put the target into recovery mode and keep its exchange certificate.
 
     Source: GET /securitydomain/upload. Whether a later GET returns the same key is not
-    documented: the upload compares it again.
+    documented, so it is read twice: where the key changed, the second one holds and is not
+    read again before the upload, which would void it under a finished blob.
     """
 
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
@@ -43,21 +44,24 @@ class ExchangeKey(BaseAction):
             )
         key = await ctx.cloud.hsm(hsm.uri).transfer_key()
         sha256 = ctx.objects.put_object(key.certificate_der)
-        return {"x5t_256": key.x5t_256, "certificate": sha256, "uri": hsm.uri}
+        return {"x5t_256": key.x5t_256, "certificate": sha256, "uri": hsm.uri, "stable": True}
 
     async def verify(self, ctx: StepContext) -> Verified:
-        """Check that the certificate is kept and that the HSM still shows the same key."""
+        """Read the key once more: does this service show the same one?"""
         kept = ctx.outputs[ctx.step]
         key = await ctx.cloud.hsm(str(kept["uri"])).transfer_key()
-        if key.x5t_256 != kept["x5t_256"]:
-            finding = block(
-                "exchange-key-stable",
-                f"the HSM now shows exchange key {key.x5t_256}, a moment ago {kept['x5t_256']}",
-                "Resume: the key is read again.",
-            )
-        else:
-            finding = ok("exchange-key-stable", f"exchange key {key.x5t_256} read twice, equal")
-        return Verified((finding,))
+        if key.x5t_256 == kept["x5t_256"]:
+            found = ok("exchange-key-stable", f"exchange key {key.x5t_256} read twice, equal")
+            return Verified((found,))
+        finding = warn(
+            "exchange-key-stable",
+            f"this HSM shows another exchange key at each read; the last one, {key.x5t_256}, holds"
+            " and is not read again",
+            "Nobody else may read the exchange key until the blob is uploaded.",
+        )
+        sha256 = ctx.objects.put_object(key.certificate_der)
+        newer = {"x5t_256": key.x5t_256, "certificate": sha256, "stable": False}
+        return Verified((finding,), newer)
 
     def manual(self, ctx: StepContext) -> str:
         """Return the az command."""
@@ -91,6 +95,8 @@ class UploadDomain(BaseAction):
             return InProgress(_upload_operation(hsm.uri), pending.detail)
         if pending is not None and pending.state is OperationState.SUCCEEDED:
             return Busy("the upload succeeded; the resource does not show it as active yet")
+        if (kept := unstable_key(ctx)) is not None:
+            return Absent(f"not active, no upload pending; the key {kept} is not read again")
         key = await data.transfer_key()
         if key.x5t_256 != ctx.values["exchange"]:
             return Stale(
@@ -128,6 +134,14 @@ class UploadDomain(BaseAction):
         )
 
 
+def unstable_key(ctx: StepContext) -> str | None:
+    """Return the recorded exchange key where reading it again would replace it, else None."""
+    for outputs in ctx.outputs.values():
+        if outputs.get("stable") is False and "x5t_256" in outputs:
+            return str(outputs["x5t_256"])
+    return None
+
+
 def _upload_operation(uri: str) -> Operation:
     url = f"{uri.rstrip('/')}/securitydomain/upload/pending"
     return Operation(OperationKind.SD_UPLOAD, url, resource=uri)
@@ -157,7 +171,7 @@ EXCHANGE_KEY = ExchangeKey(
         name="securitydomain.exchange_key",
         title="Read the security-domain exchange key",
         parameters=(),
-        outputs=("x5t_256", "certificate", "uri"),
+        outputs=("x5t_256", "certificate", "uri", "stable"),
         repeat=Repeat.READ,
         rest="GET /securitydomain/upload",
         settle_ms=30_000,

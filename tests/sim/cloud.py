@@ -74,6 +74,7 @@ class SimCloud:
     ledger: list[str] = field(default_factory=list)
     before_effect: Callable[[str], None] = lambda _: None
     serial: int = 0
+    new_key_at_each_read: bool = False
 
     def __post_init__(self) -> None:
         self.identity = None
@@ -225,6 +226,8 @@ class SimData:
 
     async def transfer_key(self) -> TransferKey:
         self._cloud.read("transfer_key")
+        if self._cloud.new_key_at_each_read:
+            self._hsm.exchange = x5t_of(self._cloud.next_id())
         return TransferKey(b"certificate", self._hsm.exchange)
 
     async def start_upload(self, blob: bytes) -> Operation:

@@ -221,13 +221,19 @@ class Story:
 
 
 def simulate(
-    seed: int, fate: Fate | None = None, *, points: int = 420, roll_back_at: str = ""
+    seed: int,
+    fate: Fate | None = None,
+    *,
+    points: int = 420,
+    roll_back_at: str = "",
+    new_key_at_each_read: bool = False,
 ) -> Story:
     """Run one recovery by seed: processes die and are started again until it ends."""
     fate = fate or Fate.of(seed, points)
     disk, elapsed = MemoryDisk(), 0.0
     times = {"now": EPOCH_MS}
     cloud = SimCloud(fate, lambda: int(times["clock"].now_ms()), ME, source_keys(), source_roles())
+    cloud.new_key_at_each_read = new_key_at_each_read
     cloud.folders[FOLDER] = [BlobItem(f"{FOLDER}/b", 10, "e")]
     run = plan().run_id
     rests: list[str] = []

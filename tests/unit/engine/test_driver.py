@@ -114,3 +114,14 @@ def _once(name: str, what: str, fate: Fate):
         return True
 
     return happens
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_service_that_shows_a_new_exchange_key_at_each_read_needs_one_ceremony(seed):
+    fate = Fate(0) if seed == 0 else None
+    story = simulate(seed, fate, new_key_at_each_read=True)
+    assert story.rests[-1] == "done"
+    assert story.count("upload") == 1
+    if seed == 0:
+        assert story.state.steps["upload-domain"].generation == 0
+        assert story.rests == ["waiting"] * 4 + ["done"]
