@@ -66,6 +66,8 @@ class Story:
         genesis = {
             "class": run_class,
             "title": "A recovery",
+            "plan": "0" * 64,
+            "initiator": "operator:somebody",
             "inputs": {"sd_file": {"path": "/sd.json", "sha256": "0" * 64, "size": 1}},
             "objectives": {"rto_ms": 4 * 3_600_000},
             "steps": list(self.STEPS),
