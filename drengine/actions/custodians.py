@@ -112,6 +112,7 @@ DOWNLOAD = DownloadDomain(
         ),
         outputs=("sha256", "size", "required", "custodians"),
         repeat=Repeat.HARMLESS,
+        quiet_ms=60_000,
         rest="POST /securitydomain/download",
         poll_ms=5_000,
         settle_ms=60_000,

@@ -50,7 +50,7 @@ def render_script(script: object, *, html: bool) -> str:
 
 @cache
 def _script_environment(*, html: bool) -> jinja2.Environment:
-    environment = _environment().overlay(autoescape=html)
+    environment = _environment(is_html=html).overlay(autoescape=html)
     environment.filters.update(in_order=_in_order, fold=_fold, css=_css_text)
     return environment
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,16 @@ class Process:
         return self.log.read_text(errors="replace")[-800:]
 
 
+@contextmanager
+def ended(process: Process) -> Iterator[None]:
+    """Leave no process behind, however the block ends."""
+    try:
+        yield
+    finally:
+        if process.popen.poll() is None:
+            process.kill()
+
+
 @dataclass
 class FaultStage:
     """One recovery that is killed and resumed, on a lab of its own."""
@@ -95,9 +107,11 @@ class FaultStage:
     ) -> int | None:
         """Play the people until the process ends (its code) or is killed (None)."""
         began = time.monotonic()
-        people = PlayedPeople(store, self.lab, self.environment, self.folder)
+        # A folder of their own: what a killed attempt left half written is not in the way.
+        place = Path(tempfile.mkdtemp(prefix="people-", dir=self.folder))
+        people = PlayedPeople(store, self.lab, self.environment, place)
         follower = Follower(store, self.run)
-        with closing(people):
+        with closing(people), ended(child):
             while (code := child.popen.poll()) is None:
                 assert time.monotonic() < until, f"too slow: {child.last_words()}"
                 if moment is not None and time.monotonic() - began > moment:

@@ -225,30 +225,3 @@ def spent(command, env):
     assert done.returncode == 0, done.stderr
     used = after.children_user + after.children_system
     return wall, used - before.children_user - before.children_system
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(200)
-def test_combining_takes_at_most_half_of_azs_processor_time(tmp_path, writer):
-    """Side by side, whole processes, a 3-of-10 domain; wall time is for a quiet machine to judge."""
-    az = az_python().with_name("az")
-    people = [writer.person(number) for number in range(1, 11)]
-    keys = [str(path) for path in key_files(tmp_path, people)[:3]]
-    sd_file, exchange = tmp_path / "sd.json", tmp_path / "exchange.cer"
-    sd_file.write_bytes(writer.write_domain(people, 3).data)
-    exchange.write_bytes(writer.person(99).certificate_pem)
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "AZURE_CONFIG_DIR": str(tmp_path)}
-    ours = [sys.executable, "-m", "drengine", "ceremony", "combine", "--class", "drill"]
-    ours += ["--sd-file", sd_file, "--exchange-cert", exchange]
-    ours += [word for key in keys for word in ("--key", key)]
-    theirs = [az, "keyvault", "security-domain", "restore-blob", "--sd-file", sd_file]
-    theirs += ["--sd-exchange-key", exchange, "--sd-wrapping-keys", *keys]
-    seconds = {"ours": [], "az": []}
-    for number in range(3):
-        blob = tmp_path / f"{number}.json"
-        seconds["ours"].append(spent([*ours, "--out", blob], {**env, "PYTHONPATH": str(ROOT)}))
-        other = tmp_path / f"az-{number}.json"
-        seconds["az"].append(spent([*theirs, "--sd-file-restore-blob", other], env))
-    for name, pairs in seconds.items():
-        print(name, "wall", [round(w, 2) for w, _ in pairs], "cpu", [round(c, 2) for _, c in pairs])
-    assert min(cpu for _, cpu in seconds["ours"]) <= min(cpu for _, cpu in seconds["az"]) / 2
