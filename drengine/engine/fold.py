@@ -16,6 +16,7 @@ from typing import Any, Final
 from drengine.engine.machine import AFTER_OPENING, TRIGGERS, next_status
 from drengine.engine.undoing import UNDO_ROWS, undone
 from drengine.errors import JournalDamaged
+from drengine.model.changed import changed
 from drengine.model.cloud import Operation
 from drengine.model.ids import RunId
 from drengine.model.records import Head, Record
@@ -66,25 +67,25 @@ def begin(record: Record) -> RunState:
 def apply(state: RunState, record: Record) -> RunState:
     """Return the state after one more record."""
     body: Mapping[str, Any] = record.body
-    changed: dict[str, Any] = {
+    changes: dict[str, Any] = {
         "head": Head(record.seq, record.sha256),
         "last_ms": record.at_ms,
     }
     if signal := body.get("signal"):
-        changed["signals"] = state.signals | {signal}
+        changes["signals"] = state.signals | {signal}
     if record.type in TRIGGERS:
         names = body["steps"] if record.type is R.GENERATION_ENDED else [body["step"]]
-        changed["steps"] = dict(state.steps)
+        changes["steps"] = dict(state.steps)
         for name in names:
-            changed["steps"][name] = _moved(_step(state, name, record), record)
+            changes["steps"][name] = _moved(_step(state, name, record), record)
         if state.status is RunStatus.WAITING:
-            changed["status"] = RunStatus.RUNNING
+            changes["status"] = RunStatus.RUNNING
     elif record.type in UNDO_ROWS:
         step = _step(state, body["step"], record)
-        changed["steps"] = {**state.steps, step.id: undone(step, record)}
+        changes["steps"] = {**state.steps, step.id: undone(step, record)}
     elif change := _RUN_CHANGES.get(record.type):
-        changed.update(change(state, body, record))
-    return replace(state, **changed)
+        changes.update(change(state, body, record))
+    return changed(state, changes)
 
 
 def _step(state: RunState, name: str, record: Record) -> StepState:
@@ -96,12 +97,12 @@ def _step(state: RunState, name: str, record: Record) -> StepState:
 def _moved(step: StepState, record: Record) -> StepState:
     body: Mapping[str, Any] = record.body
     status = next_status(record.type, step.status, step=step.id, seq=record.seq)
-    changed: dict[str, Any] = {"status": status, "not_before_ms": body.get("not_before", 0)}
+    changes: dict[str, Any] = {"status": status, "not_before_ms": body.get("not_before", 0)}
     if status is not step.status:
-        changed["entered_ms"] = record.at_ms
+        changes["entered_ms"] = record.at_ms
     if change := _STEP_CHANGES.get(record.type):
-        changed.update(change(step, body, record))
-    return replace(step, **changed)
+        changes.update(change(step, body, record))
+    return changed(step, changes)
 
 
 Changes = dict[str, Any]
