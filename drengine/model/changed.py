@@ -7,13 +7,15 @@ nothing is run.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Shape = tuple[Callable[[Any], tuple[Any, ...]], dict[str, int], tuple[Callable[..., None], ...]]
+
+_SHAPES: dict[type, Shape] = {}
 
 
 def changed(value: T, changes: Mapping[str, Any]) -> T:
@@ -22,21 +24,19 @@ def changed(value: T, changes: Mapping[str, Any]) -> T:
     Raises:
         KeyError: the value has no field of such a name.
     """
-    kind: type[Any] = type(value)
-    get, places, setters = _shape(kind)
+    kind = type(value)
+    get, places, setters = _SHAPES.get(kind) or _learn(kind)
     contents = list(get(value))
     for name, content in changes.items():
         contents[places[name]] = content
-    copy: T = object.__new__(kind)
+    copy = object.__new__(kind)
     for set_, content in zip(setters, contents, strict=True):
         set_(copy, content)
     return copy
 
 
-@functools.cache
-def _shape(
-    kind: type[Any],
-) -> tuple[Callable[[Any], tuple[Any, ...]], dict[str, int], tuple[Callable[..., None], ...]]:
+def _learn(kind: Any) -> Shape:
     names = [field.name for field in fields(kind)]
     setters = tuple(getattr(kind, name).__set__ for name in names)
-    return attrgetter(*names), {name: i for i, name in enumerate(names)}, setters
+    _SHAPES[kind] = attrgetter(*names), {name: i for i, name in enumerate(names)}, setters
+    return _SHAPES[kind]
