@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-import click
-
 from drengine.cli.family import Family
-from drengine.cli.output import banner, clock_ms, shorten, spell_ms
+from drengine.cli.output import banner, clock_ms, shorten, spell_ms, styled
 from drengine.model.ids import RunId
 from drengine.model.run import RunState, RunStatus, StepState
 from drengine.model.run import StepStatus as S
@@ -88,7 +86,7 @@ def _header(family: Family, now_ms: int) -> tuple[str, str]:
     words = banner(str(state.run_class), lab=family.lab)
     virtual = " virtual" if family.lab else ""
     parts = [
-        click.style(f"{symbol} {word}", fg=colour, bold=True),
+        styled(f"{symbol} {word}", fg=colour, bold=True),
         f"{clock_ms(elapsed)}{virtual}",
         _objective(state.genesis["objectives"].get("rto_ms"), elapsed),
     ]
@@ -98,6 +96,8 @@ def _header(family: Family, now_ms: int) -> tuple[str, str]:
 
 def _run_word(family: Family) -> tuple[str, str, str]:
     status = family.root.status
+    if family.root.handed_to:
+        return "⇢", f"handed over to {family.root.handed_to}", "yellow"
     if status is RunStatus.RUNNING and family.owner is None:
         return "⚠", "left alone: no process drives it", "yellow"
     return _RUN_WORDS[status]
@@ -109,7 +109,7 @@ def _objective(rto_ms: int | None, elapsed_ms: int) -> str:
     used = max(elapsed_ms, 0) * 100 // rto_ms
     full = min(_BAR, max(0, used * _BAR // 100))
     bar = "▓" * full + "░" * (_BAR - full)
-    over = click.style(" MISSED", fg="red", bold=True) if elapsed_ms > rto_ms else ""
+    over = styled(" MISSED", fg="red", bold=True) if elapsed_ms > rto_ms else ""
     return f"RTO {spell_ms(rto_ms)} {bar} {used}%{over}"
 
 
@@ -169,8 +169,8 @@ def _child_line(name: str, child: RunState, now_ms: int, depth: int) -> Line:
 def _text(line: Line, width: int) -> str:
     indent = "  " * line.depth
     name = f"{indent}{line.name}".ljust(_NAME_WIDTH)
-    word = click.style(line.word.ljust(16), fg=line.colour or None)
-    symbol = click.style(line.symbol, fg=line.colour or None)
+    word = styled(line.word.ljust(16), fg=line.colour or None)
+    symbol = styled(line.symbol, fg=line.colour or None)
     head = f" {symbol} {name} {word} {line.took:>7}"
     space = width - (_NAME_WIDTH + 30)
     return f"{head}  {shorten(line.note, max(space, 20))}".rstrip()
@@ -183,6 +183,8 @@ def next_commands(family: Family) -> list[str]:
         return [f"drengine report {run} --out evidence-{run}"]
     if status in (RunStatus.CANCELLED, RunStatus.ROLLED_BACK):
         return [f"drengine report {run} --out evidence-{run}   (a {status} run is not resumed)"]
+    if family.root.handed_to:
+        return [f"drengine take-over {run} --reason TEXT   (only if nobody took it there)"]
     found = [text for each in family.states for text in _of_run(family, each)]
     if status is RunStatus.PAUSED:
         found.append(f"drengine continue {run}")

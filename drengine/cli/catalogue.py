@@ -1,10 +1,10 @@
-"""`drengine actions`, `rules` and `explain`: what may be named, and what a code means."""
+"""`drengine rules` and `explain`: what may be named in a runbook, and what a code means."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -13,37 +13,14 @@ from drengine.cli.explanations import CODES, EXIT_CODES, SERVICE_CODES
 from drengine.errors import InputError
 from drengine.model.catalogue import ActionSpec, Repeat
 
-_REPEATS = {
+_ACTIONS: Final = "drengine/action-catalogue/v1"
+_REPEATS: Final = {
     Repeat.READ: "reads only",
     Repeat.BY_NAME: "same name, same result",
     Repeat.HARMLESS: "a repeat does no harm",
     Repeat.FINDABLE: "its effect is found by looking",
     Repeat.NEVER: "never repeated without a person",
 }
-
-
-@click.command("actions")
-@click.argument("name", required=False)
-@output.output_option
-def actions(*, name: str | None, output_format: str) -> int:
-    """List what a runbook's steps can do; with NAME, one action with its parameters."""
-    from drengine.actions.registry import CATALOGUE  # noqa: PLC0415 - only its listing
-
-    specs = CATALOGUE.actions
-    if name is not None and name not in specs:
-        raise InputError(f"there is no action '{name}'", hint="drengine actions")
-    chosen = [specs[name]] if name else list(specs.values())
-    if output_format == "json":
-        output.emit("drengine/actions/v1", {"actions": [_action_json(spec) for spec in chosen]})
-        return 0
-    if name:
-        for line in _action_text(chosen[0]):
-            output.say(line)
-        return 0
-    for spec in chosen:
-        output.say(f"{spec.name:30} {spec.title}  ({_REPEATS[spec.repeat]})")
-    output.say("One of them: drengine actions NAME")
-    return 0
 
 
 def _action_json(spec: ActionSpec) -> dict[str, Any]:
@@ -60,14 +37,17 @@ def _action_json(spec: ActionSpec) -> dict[str, Any]:
         "outputs": list(spec.outputs),
         "expected_ms": spec.expected_ms,
         "expected_source": spec.expected_source,
+        "quiet_ms": spec.quiet_ms,
     }
 
 
 def _action_text(spec: ActionSpec) -> Iterator[str]:
-    yield click.style(spec.name, bold=True) + f"  {spec.title}"
+    yield output.styled(spec.name, bold=True) + f"  {spec.title}"
     yield f"  REST      {spec.rest or 'none'}"
     yield f"  Repeat    {_REPEATS[spec.repeat]}"
     yield f"  Expected  {output.spell_ms(spec.expected_ms)} ({spec.expected_source})"
+    if spec.quiet_ms:
+        yield f'  Quiet     "absent" is not believed before {output.spell_ms(spec.quiet_ms)}'
     for each in spec.parameters:
         need = "" if each.required else " (optional)"
         yield f"  with      {each.name}: {each.description}{need}"
@@ -106,23 +86,54 @@ def rules_command(*, output_format: str) -> int:
 def explain_command(*, code: str, output_format: str) -> int:
     """Explain CODE: an error (DR-O001), an exit code (12), a rule, an action, or Azure's word.
 
-    Works without a network. 'drengine explain exit-codes' lists all exit codes.
+    Works without a network. 'drengine explain exit-codes' lists all exit codes, 'drengine
+    explain actions' what a runbook's steps can do.
     """
     if code == "exit-codes":
         return _exit_codes(output_format)
+    if code == "actions":
+        return _action_list(output_format)
     found = _explanation(code)
     if found is None:
-        raise InputError(
-            f"nothing is known of '{code}'",
-            hint="a code such as DR-O001, 'exit-codes', a rule ('drengine rules') or an action",
-        )
+        return _action(code, output_format)
     title, body = found
     if output_format == "json":
         output.emit("drengine/explanation/v1", {"code": code, "title": title, "text": body})
         return 0
-    output.say(click.style(code, bold=True) + f"  {title}")
+    output.say(output.styled(code, bold=True) + f"  {title}")
     for line in textwrap.wrap(body, 96):
         output.say(f"  {line}")
+    return 0
+
+
+def _action_list(output_format: str) -> int:
+    from drengine.actions.registry import CATALOGUE  # noqa: PLC0415 - only where it is asked for
+
+    specs = list(CATALOGUE.actions.values())
+    if output_format == "json":
+        output.emit(_ACTIONS, {"actions": [_action_json(spec) for spec in specs]})
+        return 0
+    for spec in specs:
+        output.say(f"{spec.name:30} {spec.title}  ({_REPEATS[spec.repeat]})")
+    output.say("One of them: drengine explain NAME")
+    return 0
+
+
+def _action(name: str, output_format: str) -> int:
+    from drengine.actions.registry import CATALOGUE  # noqa: PLC0415 - only where it is asked for
+
+    spec = CATALOGUE.actions.get(name)
+    if spec is None:
+        raise InputError(
+            f"nothing is known of '{name}'",
+            hint="a code such as DR-O001, 'exit-codes', a rule ('drengine rules') or an action"
+            " ('drengine explain actions')",
+        )
+    if output_format == "json":
+        output.emit(_ACTIONS, {"actions": [_action_json(spec)]})
+        return 0
+    for line in _action_text(spec):
+        output.say(line)
     return 0
 
 
@@ -151,6 +162,4 @@ def _of_kit(code: str) -> tuple[str, str] | None:
     if rule := KIT.rules.get(code):
         needs = f" It looks at: {', '.join(rule.needs)}." if rule.needs else ""
         return rule.title, f"{rule.advice}{needs} Source: {rule.source}"
-    if action := KIT.actions.get(code):
-        return action.spec.title, " ".join(line.strip() for line in _action_text(action.spec))
     return None

@@ -1,4 +1,4 @@
-"""`coverage`, `diff`, `trends` and `corrective`: what runs amount to, taken together."""
+"""`coverage`, `diff` and `trends`: what runs amount to, taken together."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drengine.cli import output
-from drengine.cli.places import home_folder, open_clock
+from drengine.cli.places import open_clock
 from drengine.cli.stores import find_run, open_store, run_argument
-from drengine.errors import DrError, InputError
+from drengine.errors import DrError
 
 if TYPE_CHECKING:
     from drengine.journal.sqlite import SqliteStore
@@ -128,66 +128,4 @@ def trends_command(*, output_format: str) -> int:
         output.say(f"{words} {row['run']} {utc(row['began_ms'])}  {row['verdict']}")
         times = f"RTO {duration(row['rto_ms'])}, RPO {duration(row['rpo_ms'])}"
         output.say(f"   {times}, {row['deviations']} deviations; slowest: {slow}")
-    return 0
-
-
-@click.group("corrective")
-def corrective() -> None:
-    """Track corrective actions across drills; every bundle carries them on."""
-
-
-@corrective.command("list")
-@click.option("--all", "everything", is_flag=True, help="Closed ones, too.")
-@output.output_option
-def list_command(*, everything: bool, output_format: str) -> int:
-    """List corrective actions of this home."""
-    from drengine.evidence.actions import read_actions  # noqa: PLC0415 - on this path only
-
-    rows = [row for row in read_actions(home_folder()) if everything or row["status"] != "closed"]
-    if output_format == "json":
-        output.emit("drengine/actions/v1", {"actions": rows})
-        return 0
-    for row in rows:
-        due = f", due {row['due']}" if row.get("due") else ""
-        output.say(f"{row['id']}  {row['status']:<11} {row['title']}  ({row['owner']}{due})")
-    if not rows:
-        output.say("There is none.")
-    return 0
-
-
-@corrective.command("add")
-@click.argument("title")
-@click.option("--owner", required=True, help="Who sees to it.")
-@click.option("--due", default="", help="Until when: YYYY-MM-DD.")
-@click.option("--run", default="", help="The run that showed it.")
-@click.option("--lesson", default="", help="What was learned.")
-def add_command(*, title: str, owner: str, due: str, run: str, lesson: str) -> int:
-    """Open a corrective action."""
-    from datetime import date  # noqa: PLC0415 - on this path only
-
-    from drengine.evidence.actions import open_action  # noqa: PLC0415 - as above
-    from drengine.trust.times import utc_text  # noqa: PLC0415 - as above
-
-    try:
-        if due:
-            date.fromisoformat(due)
-    except ValueError:
-        raise InputError(f"--due {due!r} is not a date such as 2027-01-31") from None
-    fields = {"title": title, "owner": owner, "due": due, "run": run, "lesson": lesson}
-    row = open_action(home_folder(), fields, utc_text(open_clock().now_ms()))
-    output.say(f"✓ {row['id']} opened")
-    return 0
-
-
-@corrective.command("set")
-@click.argument("name")
-@click.argument("status", type=click.Choice(["open", "in progress", "closed"]))
-@click.option("--note", required=True, help="Why; it stays in the action's history.")
-def set_command(*, name: str, status: str, note: str) -> int:
-    """Change the status of corrective action NAME."""
-    from drengine.evidence.actions import change_action  # noqa: PLC0415 - on this path only
-    from drengine.trust.times import utc_text  # noqa: PLC0415 - as above
-
-    row = change_action(home_folder(), name, status, note, utc_text(open_clock().now_ms()))
-    output.say(f"✓ {row['id']} is {row['status']}")
     return 0

@@ -86,11 +86,10 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "coverage": Lazy("learning:coverage_command", "Say which controls runs support.", PROVE),
     "diff": Lazy("learning:diff_command", "Compare two runs, step by step.", PROVE),
     "trends": Lazy("learning:trends_command", "Show times and deviations over runs.", PROVE),
-    "corrective": Lazy("learning:corrective", "Track corrective actions across drills.", PROVE),
+    "actions": Lazy("actions:actions", "Track corrective actions across drills.", PROVE),
     "journal": Lazy("journals:journal", "Export, import and check journals.", PROVE),
-    "actions": Lazy("catalogue:actions", "List what a runbook's steps can do.", LEARN),
     "rules": Lazy("catalogue:rules_command", "List the rules, with source and advice.", LEARN),
-    "explain": Lazy("catalogue:explain_command", "Explain a code, rule or action.", LEARN),
+    "explain": Lazy("catalogue:explain_command", "Explain a code, a rule, an action.", LEARN),
     "completion": Lazy("completion:completion_command", "Print a shell completion script.", LEARN),
     "drill": Lazy(
         "drill:drill_command", "Destroy and recover an embedded lab, with evidence.", LAB

@@ -3,6 +3,8 @@
 Rules:
 - Never colour alone: each state has a symbol and a word.
 - A stream that cannot encode the symbols gets ASCII; NO_COLOR, CI and pipes get no colour.
+- Names, messages and outputs come from outside. What would move the cursor, recolour, hide
+  or reorder text is written out; only what `styled` made reaches the terminal as a sequence.
 - JSON results carry a `schema` field.
 """
 
@@ -20,6 +22,10 @@ from typing import Any, Final, TextIO
 import click
 
 from drengine.errors import DrError
+from drengine.evidence.words import INVISIBLE, visible
+
+_ESCAPE: Final = f"\ufdd0{os.urandom(8).hex()}"
+"""Stands for the escape character in styled text until it is printed; nobody can guess it."""
 
 _ASCII: Final = str.maketrans(
     {
@@ -83,20 +89,31 @@ def fitted(text: str, stream: TextIO) -> str:
     return text
 
 
+def styled(text: str, **style: Any) -> str:
+    """Return `text` with a colour or weight, for `say`, `talk` and the live board."""
+    return click.style(text, **style).replace("\x1b", _ESCAPE)
+
+
+def shown(text: str) -> str:
+    """Return what a terminal may get of `text`: no control characters but those of `styled`."""
+    return visible(text).replace(_ESCAPE, "\x1b")
+
+
 def say(text: str = "") -> None:
     """Print a line of the result."""
-    click.echo(fitted(text, sys.stdout), color=None if not is_plain(sys.stdout) else False)
+    click.echo(fitted(shown(text), sys.stdout), color=None if not is_plain(sys.stdout) else False)
 
 
 def talk(text: str = "") -> None:
     """Print a line that is not the result."""
     colour = None if not is_plain(sys.stderr) else False
-    click.echo(fitted(text, sys.stderr), err=True, color=colour)
+    click.echo(fitted(shown(text), sys.stderr), err=True, color=colour)
 
 
 def emit(schema: str, document: Mapping[str, Any]) -> None:
-    """Print a JSON result."""
-    click.echo(json.dumps({"schema": schema, **document}, indent=2, ensure_ascii=False))
+    """Print a JSON result; characters that would act on a terminal are escaped in it."""
+    text = json.dumps({"schema": schema, **document}, indent=2, ensure_ascii=False)
+    click.echo(INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def show_error(error: DrError, *, as_json: bool) -> None:
@@ -104,10 +121,10 @@ def show_error(error: DrError, *, as_json: bool) -> None:
     if as_json:
         emit("drengine/error/v1", error.to_json())
         return
-    talk(click.style(f"✗ {error.message}", fg="red", bold=True))
+    talk(styled(f"✗ {error.message}", fg="red", bold=True))
     if error.hint:
         talk(f"  Next: {error.hint}")
-    talk(click.style(f"  {error.code} · drengine explain {error.code}", dim=True))
+    talk(styled(f"  {error.code} · drengine explain {error.code}", dim=True))
 
 
 def spell_ms(ms: int) -> str:
@@ -148,5 +165,5 @@ _CLASS_COLOURS: Final = {"drill": "blue", "incident": "red", "tabletop": "magent
 def banner(run_class: str, *, lab: bool) -> str:
     """Return the words that stand on every screen: what the run is for, and LAB in a lab."""
     colour = _CLASS_COLOURS.get(run_class, "white")
-    words = click.style(f" {run_class.upper()} ", bg=colour, fg="white", bold=True)
-    return words + click.style(" LAB ", bg="yellow", fg="black", bold=True) if lab else words
+    words = styled(f" {run_class.upper()} ", bg=colour, fg="white", bold=True)
+    return words + styled(" LAB ", bg="yellow", fg="black", bold=True) if lab else words

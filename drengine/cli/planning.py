@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
 from drengine import __version__
 from drengine.actions.contract import StepContext
 from drengine.actions.registry import KIT
@@ -163,7 +161,7 @@ def _show(plan: Plan, out: Path) -> None:
 
 def _list(title: str, entries: list[Any], line: Any) -> None:
     output.say()
-    output.say(click.style(title, bold=True) + ("" if entries else ": none"))
+    output.say(output.styled(title, bold=True) + ("" if entries else ": none"))
     for entry in entries:
         output.say(f"  {line(entry)}")
 

@@ -153,7 +153,9 @@ class Live:
             lines = self._lines()
         except Exception as error:  # noqa: BLE001 - what cannot be drawn must not stop a recovery
             lines = [f"The screen cannot be drawn ({error!r}); see 'drengine status'."]
-        return Text.from_ansi(output.fitted("\n".join(lines), self._stream), no_wrap=True)
+        return Text.from_ansi(
+            output.fitted(output.shown("\n".join(lines)), self._stream), no_wrap=True
+        )
 
     def _lines(self) -> list[str]:
         if self._family.root_run not in self._family.states:

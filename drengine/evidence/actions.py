@@ -6,12 +6,14 @@ removed: closing it is a change that stays in its history.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from drengine.errors import InputError, InputFileError, JournalDamaged
 from drengine.journal.files import write_whole
+from drengine.journal.liveness import waiting_lock
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import canonical
 from drengine.model.ids import RunId
@@ -45,14 +47,14 @@ def open_action(home: Path, fields: Mapping[str, str], at: str) -> dict[str, Any
     Raises:
         InputFileError: the file cannot be written.
     """
-    rows = read_actions(home)
-    row: dict[str, Any] = {
-        "id": f"CA-{len(rows) + 1}",
-        **fields,
-        "status": "open",
-        "history": [{"at": at, "status": "open", "note": ""}],
-    }
-    _write(home, [*rows, row])
+    with _changing(home) as rows:
+        row: dict[str, Any] = {
+            "id": f"CA-{len(rows) + 1}",
+            **fields,
+            "status": "open",
+            "history": [{"at": at, "status": "open", "note": ""}],
+        }
+        rows.append(row)
     return row
 
 
@@ -62,16 +64,32 @@ def change_action(home: Path, name: str, status: str, note: str, at: str) -> dic
     Raises:
         InputError: there is no such action or status.
     """
-    rows = read_actions(home)
     if status not in STATES:
         raise InputError(f"'{status}' is none of: {', '.join(STATES)}")
+    with _changing(home) as rows:
+        row = find_action(rows, name)
+        if row["status"] == status:
+            raise InputError(f"{name} is {status} already; nothing was changed")
+        row["status"] = status
+        row["history"] = [*row["history"], {"at": at, "status": status, "note": note}]
+    return row
+
+
+def find_action(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return the action of that id.
+
+    Raises:
+        InputError: there is none.
+    """
     for row in rows:
         if row["id"] == name:
-            row["status"] = status
-            row["history"] = [*row["history"], {"at": at, "status": status, "note": note}]
-            _write(home, rows)
             return row
-    raise InputError(f"there is no corrective action '{name}'", hint="drengine corrective list")
+    raise InputError(f"there is no corrective action '{name}'", hint="drengine actions list --all")
+
+
+def is_overdue(row: Mapping[str, Any], today: str) -> bool:
+    """Whether an action should have been closed before `today` (YYYY-MM-DD)."""
+    return bool(row.get("due")) and row["status"] != "closed" and str(row["due"]) < today
 
 
 def actions_document(store: JournalStore, run: RunId, home: Path) -> dict[str, Any]:
@@ -80,9 +98,14 @@ def actions_document(store: JournalStore, run: RunId, home: Path) -> dict[str, A
     return {"schema": SCHEMA, "run": str(run), "actions": read_actions(home)}
 
 
-def _write(home: Path, rows: list[dict[str, Any]]) -> None:
+@contextmanager
+def _changing(home: Path) -> Iterator[list[dict[str, Any]]]:
+    """Give the rows to change; they are written if the block ends well, one process at a time."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(home / FILE, canonical({"schema": SCHEMA, "actions": rows}) + b"\n")
+        with waiting_lock(home / f".{FILE}.lock"):
+            rows = read_actions(home)
+            yield rows
+            write_whole(home / FILE, canonical({"schema": SCHEMA, "actions": rows}) + b"\n")
     except OSError as error:
         raise InputFileError(f"writing {home / FILE}: {error.strerror}") from None

@@ -13,7 +13,7 @@ _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
 _SHOWN_DIGITS: Final = 12
 
-_INVISIBLE: Final = re.compile(
+INVISIBLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     "\ufff9-\ufffb\ud800-\udfff]"
 )
@@ -55,7 +55,7 @@ def short(digest: str) -> str:
 
 def visible(text: str) -> str:
     """Return `text` with every character that hides or reorders others written out."""
-    return _INVISIBLE.sub(lambda found: f"⟦U+{ord(found[0]):04X}⟧", text)
+    return INVISIBLE.sub(lambda found: f"⟦U+{ord(found[0]):04X}⟧", text)
 
 
 def size(count: int) -> str:

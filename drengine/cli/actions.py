@@ -1,0 +1,164 @@
+"""`drengine actions`: corrective actions, from the drill that showed them until they are closed.
+
+What a runbook's steps can do is another thing: `drengine explain actions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from drengine.cli import output
+from drengine.cli.places import home_folder, open_clock
+from drengine.cli.stores import complete_run, find_run, open_store
+from drengine.errors import InputError
+
+_SCHEMA: Final = "drengine/corrective-actions/v1"
+_note = click.option("--note", required=True, help="Why; it stays in the action's history.")
+
+
+@click.group("actions")
+def actions() -> None:
+    """Track corrective actions across drills; every sealed bundle carries them on.
+
+    \b
+      drengine actions add "Store the third key card elsewhere" --owner ada --due 2027-01-31
+      drengine actions list
+      drengine actions close CA-1 --note "moved to the second vault"
+    """
+
+
+@actions.command("list")
+@click.option("--all", "everything", is_flag=True, help="Closed ones, too.")
+@output.output_option
+def list_command(*, everything: bool, output_format: str) -> int:
+    """List the corrective actions of this home; what is overdue is marked."""
+    from drengine.evidence.actions import is_overdue, read_actions  # noqa: PLC0415 - as needed
+
+    today = _now()[:10]
+    rows = [row for row in read_actions(home_folder()) if everything or row["status"] != "closed"]
+    listed = [{**row, "overdue": is_overdue(row, today)} for row in rows]
+    if output_format == "json":
+        output.emit(_SCHEMA, {"actions": listed})
+        return 0
+    for row in listed:
+        due = f", due {row['due']}" if row.get("due") else ""
+        late = "  ⚠ overdue" if row["overdue"] else ""
+        output.say(
+            f"{row['id']:<6} {row['status']:<11} {row['title']}  ({row['owner']}{due}){late}"
+        )
+    if not rows:
+        closed = "" if everything else "; '--all' lists closed ones"
+        output.say(f"No corrective action is open in this home{closed}.")
+    return 0
+
+
+@actions.command("show")
+@click.argument("name")
+@output.output_option
+def show_command(*, name: str, output_format: str) -> int:
+    """Show corrective action NAME with its whole history."""
+    from drengine.evidence.actions import find_action, read_actions  # noqa: PLC0415 - as needed
+
+    return _shown(find_action(read_actions(home_folder()), name), output_format)
+
+
+@actions.command("add")
+@click.argument("title")
+@click.option("--owner", required=True, help="Who sees to it.")
+@click.option("--due", default="", help="Until when: YYYY-MM-DD.")
+@click.option("--run", default="", shell_complete=complete_run, help="The run that showed it.")
+@click.option("--lesson", default="", help="What was learned.")
+@output.output_option
+def add_command(
+    *, title: str, owner: str, due: str, run: str, lesson: str, output_format: str
+) -> int:
+    """Open a corrective action: TITLE says what is to be mended."""
+    from drengine.evidence.actions import open_action  # noqa: PLC0415 - on this path only
+
+    if not (title.strip() and owner.strip()):
+        raise InputError("a corrective action needs a title and an owner; nothing was opened")
+    if due and not _is_date(due):
+        raise InputError(f"--due {due!r} is not a date such as 2027-01-31; nothing was opened")
+    if run:
+        with open_store() as store:
+            run = find_run(store, run)
+    fields = {"title": title, "owner": owner, "due": due, "run": run, "lesson": lesson}
+    return _changed(open_action(home_folder(), fields, _now()), output_format)
+
+
+def _is_date(text: str) -> bool:
+    from datetime import date  # noqa: PLC0415 - on this path only
+
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+@actions.command("start")
+@click.argument("name")
+@_note
+@output.output_option
+def start_command(*, name: str, note: str, output_format: str) -> int:
+    """Say that work on corrective action NAME has begun."""
+    return _change(name, "in progress", note, output_format)
+
+
+@actions.command("close")
+@click.argument("name")
+@_note
+@output.output_option
+def close_command(*, name: str, note: str, output_format: str) -> int:
+    """Close corrective action NAME; it stays in the list and in every later bundle."""
+    return _change(name, "closed", note, output_format)
+
+
+@actions.command("reopen")
+@click.argument("name")
+@_note
+@output.output_option
+def reopen_command(*, name: str, note: str, output_format: str) -> int:
+    """Open corrective action NAME again."""
+    return _change(name, "open", note, output_format)
+
+
+def _change(name: str, status: str, note: str, output_format: str) -> int:
+    from drengine.evidence.actions import change_action  # noqa: PLC0415 - on this path only
+
+    if not note.strip():
+        raise InputError("--note must say why; nothing was changed")
+    return _changed(change_action(home_folder(), name, status, note, _now()), output_format)
+
+
+def _changed(row: dict[str, Any], output_format: str) -> int:
+    if output_format == "json":
+        return _shown(row, output_format)
+    output.say(f"✓ {row['id']} is {row['status']}")
+    return 0
+
+
+def _shown(row: dict[str, Any], output_format: str) -> int:
+    if output_format == "json":
+        output.emit(_SCHEMA, {"actions": [row]})
+        return 0
+    for line in _lines(row):
+        output.say(line)
+    return 0
+
+
+def _lines(row: dict[str, Any]) -> Iterator[str]:
+    yield output.styled(row["id"], bold=True) + f"  {row['title']}"
+    for name in ("status", "owner", "due", "run", "lesson"):
+        if row.get(name):
+            yield f"  {name:<8} {row[name]}"
+    for change in row["history"]:
+        yield f"  {change['at']}  {change['status']}  {change['note']}".rstrip()
+
+
+def _now() -> str:
+    from drengine.trust.times import utc_text  # noqa: PLC0415 - on this path only
+
+    return utc_text(open_clock().now_ms())
