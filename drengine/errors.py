@@ -278,6 +278,13 @@ class Fenced(JournalError):
     exit_code = 7
 
 
+class HandedOver(JournalError):
+    """Another host has the run by now; this one sends nothing for it any more."""
+
+    code = "DR-J005"
+    exit_code = 7
+
+
 class CeremonyError(DrError):
     """The quorum ceremony refuses to go on."""
 

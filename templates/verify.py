@@ -36,7 +36,7 @@ MAX_FILE, MAX_LINE = 1 << 30, 1 << 20
 BACK_MS, SKEW_MS = 5_000, 300_000
 KEYS = {"actor", "at", "body", "mono", "prev", "run", "seq", "type"}
 DECISIONS = {"gate.approved": "approve", "gate.rejected": "reject", "gate.voided": "withdraw"}
-NEW_PROCESS = ("run.opened", "run.imported", "note")
+NEW_PROCESS = ("run.opened", "run.handed_over", "run.imported", "run.cancelled", "note")
 
 failures: list[str] = []
 notes: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from drengine.actions.contract import Absent, InProgress, Kept, Present, ProbeResult, StepContext
-from drengine.errors import GuardError
+from drengine.errors import GuardError, HandedOver
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec
 from drengine.model.cloud import HsmResource, Operation, OperationState, OperationStatus
@@ -13,6 +13,9 @@ from drengine.model.findings import Findings
 
 RUN_TAG = "drengine-run"
 """The tag by which a run recognises the HSM that it created."""
+
+HOLDER_TAG = "drengine-holder"
+"""Which host's turn it is: `0`, then `<number of moves>.<the record that took it over>`."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,39 @@ async def target_hsm(ctx: StepContext) -> HsmResource | None:
     return await ctx.cloud.hsms.get(group, name)
 
 
+def holder_of(hsm: HsmResource) -> str:
+    """Return what the holder tag says; one that was never moved need not have it."""
+    return hsm.tags.get(HOLDER_TAG, "0")
+
+
+def refuse_if_superseded(hsm: HsmResource, holder: str) -> None:
+    """Make sure that no other host has taken this run over and marked the target.
+
+    Raises:
+        HandedOver: the tag says a later holder, another one of the same turn, or nonsense.
+    """
+    found = holder_of(hsm)
+    if found == holder or _moves(found) < _moves(holder):
+        return
+    raise HandedOver(
+        f"target HSM {hsm.name} has the holder tag {found!r}, this host's is {holder!r}: another"
+        " host took the run over; nothing was sent from here",
+        hint="Go on there. Stop this host's part: do not resume it.",
+    )
+
+
+def _moves(holder: str) -> float:
+    count = holder.partition(".")[0]
+    # What cannot be read was not written by this version: it counts as later than anything.
+    return int(count) if count.isascii() and count.isdigit() else float("inf")
+
+
 async def our_target(ctx: StepContext) -> HsmResource:
-    """Return the target HSM after making sure that it is this run's.
+    """Return the target HSM after making sure that it is this run's, and this host's turn.
 
     Raises:
         GuardError: it does not exist or carries another run's tag or none.
+        HandedOver: another host took the run over.
     """
     hsm = await target_hsm(ctx)
     name = ctx.inputs["target_hsm"]
@@ -87,4 +118,5 @@ async def our_target(ctx: StepContext) -> HsmResource:
             f" {ctx.root!r}: it is not this run's",
             hint="Nothing was sent. Choose another target name, or find out who created it.",
         )
+    refuse_if_superseded(hsm, ctx.holder)
     return hsm

@@ -52,6 +52,7 @@ class StepContext:
         operation: the last known operation of this step.
         last_code: the service's code of this step's last failure, empty where there was none.
         root: the id of the root run: what the target is tagged with.
+        holder: what the target's holder tag must say; a newer one is another host's.
     """
 
     run: RunId
@@ -71,6 +72,7 @@ class StepContext:
     sends: int = 0
     operation: Operation | None = None
     last_code: str = ""
+    holder: str = "0"
 
 
 @dataclass(frozen=True, slots=True)

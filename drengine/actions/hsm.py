@@ -6,7 +6,15 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
-from drengine.actions.base import RUN_TAG, BaseAction, known_operation, our_target, target_hsm
+from drengine.actions.base import (
+    HOLDER_TAG,
+    RUN_TAG,
+    BaseAction,
+    known_operation,
+    our_target,
+    refuse_if_superseded,
+    target_hsm,
+)
 from drengine.actions.contract import (
     Absent,
     Busy,
@@ -54,7 +62,11 @@ def _new_hsm(ctx: StepContext) -> NewHsm:
         soft_delete_days=int(values.get("soft_delete_days") or 90),
         sku=str(values.get("sku") or "Standard_B1"),
         identities=(str(identity),) if identity else (),
-        tags={RUN_TAG: ctx.root, "drengine-class": str(ctx.run_class)},
+        tags={
+            RUN_TAG: ctx.root,
+            HOLDER_TAG: ctx.holder,
+            "drengine-class": str(ctx.run_class),
+        },
         network={"bypass": "AzureServices", "defaultAction": "Allow"},
     )
 
@@ -75,6 +87,7 @@ class CreateHsm(BaseAction):
                 f"HSM {hsm.name} has the run tag {hsm.tags.get(RUN_TAG)!r}, not {ctx.root!r}",
                 "It is not this run's. Plan again with another target name.",
             )
+        refuse_if_superseded(hsm, ctx.holder)
         if hsm.provisioning_state in _FAILED_STATES:
             return Undecidable(
                 f"HSM {hsm.name} is ours but {hsm.provisioning_state}: {hsm.status_message}",

@@ -18,6 +18,8 @@ from drengine.cli.family import read_family
 from drengine.cli.people import send
 from drengine.cli.places import open_clock
 from drengine.cli.stores import find_run, open_store, owner_name, run_argument, user_name
+from drengine.engine.fold import fold
+from drengine.engine.handover import take_back
 from drengine.errors import InputError, InputFileError, LimitExceeded
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.canonical import JsonObject
@@ -147,23 +149,22 @@ def take_over_command(*, run: str, reason: str, output_format: str) -> int:
     """End the process that holds RUN, so that it can be resumed here.
 
     A request of the old process may still take effect: the resume looks before it sends,
-    and what cannot be told becomes an unknown outcome.
+    and what cannot be told becomes an unknown outcome. A run that was handed over to
+    another host and never arrived there is taken back.
     """
     with open_store() as store:
         found = find_run(store, run)
         ended = store.end_owner(RunId(found.partition("/")[0]))
         clock = open_clock()
         lease = store.acquire(found, owner_name())
-        body = {"take_over": ended or "nobody held it", "reason": reason, "token": lease.token}
-        note = Draft(
-            RecordType.NOTE,
-            f"operator:{user_name()}",
-            body,
-            clock.now_ms(),
-            clock.mono_ms(),
-            clock.wall_ms(),
-        )
-        store.append(lease, store.head(found), [note])
+        actor, state = f"operator:{user_name()}", fold(store.read(found))
+        if state.handed_to:
+            take_back(store, lease, state, reason, actor, clock)
+        else:
+            body = {"take_over": ended or "nobody held it", "reason": reason, "token": lease.token}
+            times = (clock.now_ms(), clock.mono_ms(), clock.wall_ms())
+            note = Draft(RecordType.NOTE, actor, body, *times)
+            store.append(lease, state.head, [note])
         store.release(lease)
     if output_format == "json":
         output.emit("drengine/take-over/v1", {"run": found, "ended": ended})

@@ -195,6 +195,15 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
         "Another process took the run over",
         "This process may not append any more and has ended. Nothing was written by it since.",
     ),
+    "DR-J005": (
+        "Another host has the run",
+        (
+            "It was handed over ('drengine journal export --hand-over'), or another host imported "
+            "it with a take-over and says so in the target HSM's tag 'drengine-holder'. This host "
+            "sends nothing for it any more. Go on where the message says; if nobody ever took "
+            "it there, 'drengine take-over RUN --reason' takes it back."
+        ),
+    ),
     "DR-X001": (
         "A bug in drengine",
         (

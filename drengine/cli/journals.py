@@ -8,7 +8,7 @@ import click
 
 from drengine.cli import output
 from drengine.cli.places import open_clock
-from drengine.cli.stores import find_run, open_store, run_argument, user_name
+from drengine.cli.stores import find_run, open_store, owner_name, run_argument, user_name
 from drengine.errors import VerificationError
 from drengine.journal.verify import Problem, verify_folder, verify_run
 
@@ -30,13 +30,27 @@ def journal() -> None:
     required=True,
     help="A new file that ends with .tar, or a new folder.",
 )
+@click.option(
+    "--hand-over",
+    is_flag=True,
+    help="Give the run away: this host refuses to go on with it from then on.",
+)
+@click.option("--to", default="another host", help="Who takes it, for the record.")
 @output.output_option
-def export_command(*, run: str, out: Path, output_format: str) -> int:
-    """Write RUN, its children, its plan and its objects, byte for byte."""
-    from drengine.journal.exchange import export_run  # noqa: PLC0415 - only here
+def export_command(*, run: str, out: Path, hand_over: bool, to: str, output_format: str) -> int:
+    """Write RUN, its children, its plan and its objects, byte for byte.
+
+    Without --hand-over it is a copy: another host takes it in only with a declared
+    take-over, and this one can still go on.
+    """
+    from drengine.engine import handover  # noqa: PLC0415 - only here
+    from drengine.journal.exchange import check_export, export_run  # noqa: PLC0415 - only here
 
     with open_store() as store:
         found = find_run(store, run)
+        check_export(found, out)
+        if hand_over:
+            handover.give(store, found, to, owner_name(), f"operator:{user_name()}", open_clock())
         export_run(store, found, out)
         head = store.head(found)
     if output_format == "json":
@@ -44,15 +58,28 @@ def export_command(*, run: str, out: Path, output_format: str) -> int:
         output.emit("drengine/exported/v1", facts)
         return 0
     output.say(f"✓ {found} to {out}; it ends with record {head.seq}, {head.sha256}")
-    output.say(f"Next, on the other host: drengine journal import {out}")
+    take = "" if hand_over else " --take-over REASON"
+    output.say(f"Next, on the other host: drengine journal import {out}{take}")
+    if hand_over:
+        output.say("This host refuses to go on with the run now.")
     return 0
 
 
 @journal.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--take-over",
+    metavar="REASON",
+    default="",
+    help="Why it is taken from a host that did not hand it over: it is dead, or was stopped.",
+)
 @output.output_option
-def import_command(*, file: Path, output_format: str) -> int:
-    """Take a run in from an export, check all of it, and record the take-over."""
+def import_command(*, file: Path, take_over: str, output_format: str) -> int:
+    """Take a run in from an export, check all of it, and record the take-over.
+
+    Before its first send this host says on the target HSM whose turn it is (the tag
+    drengine-holder). The host it came from reads that before each of its sends and stops.
+    """
     from drengine.journal.exchange import import_run  # noqa: PLC0415 - only here
 
     clock = open_clock()
@@ -64,12 +91,14 @@ def import_command(*, file: Path, output_format: str) -> int:
             at_ms=clock.now_ms(),
             mono_ms=clock.mono_ms(),
             wall_ms=clock.wall_ms(),
+            take_over=take_over.strip(),
         )
     if output_format == "json":
         output.emit("drengine/imported/v1", {"run": found, "next": f"drengine resume {found}"})
         return 0
     output.say(f"✓ {found} is here now, and the take-over is recorded")
-    output.say("The other host must not go on with it: end its process first.")
+    if take_over:
+        output.say("The other host did not hand it over: make sure that its process has ended.")
     output.say(f"Next: drengine resume {found}")
     return 0
 

@@ -33,11 +33,22 @@ from drengine.cli.signing import (
     signer_options,
     valid_ms,
 )
-from drengine.cli.stores import find_run, open_store, run_argument, run_or_latest, user_name
+from drengine.cli.stores import (
+    find_run,
+    open_store,
+    owner_name,
+    run_argument,
+    run_or_latest,
+    user_name,
+)
+from drengine.engine.chain import refuse_if_handed_over
+from drengine.engine.ending import cancel
+from drengine.engine.fold import fold
 from drengine.errors import GuardError, InputError
 from drengine.journal.port import JournalStore
+from drengine.journal.sqlite import SqliteStore
 from drengine.model.ids import RunId
-from drengine.model.records import Signal
+from drengine.model.records import RecordType, Signal
 from drengine.model.run import RunState, StepState
 from drengine.model.run import StepStatus as S
 from drengine.model.runbook import RunClass
@@ -84,11 +95,28 @@ _UNSIGNED: Final = Manner()
 def send(
     store: JournalStore, run: RunId, kind: str, actor: str, body: Mapping[str, Any], id_: str = ""
 ) -> str:
-    """Put a signal into a run's inbox and return its id."""
+    """Put a signal into a run's inbox and return its id.
+
+    Raises:
+        HandedOver: nobody here would ever read it.
+    """
+    refuse_if_given_away(store, run)
     name = id_ or secrets.token_hex(12)
     signal = Signal(name, run, kind, actor, dict(body), open_clock().now_ms())
     store.put_signal(signal)
     return signal.id
+
+
+def refuse_if_given_away(store: JournalStore, run: RunId) -> None:
+    """Refuse to leave a message for a run that another host has by now.
+
+    Raises:
+        HandedOver: the run's last record hands it over.
+    """
+    root = RunId(run.partition("/")[0])
+    last = list(store.read(root, store.head(root).seq - 1))
+    if last and last[-1].type is RecordType.RUN_HANDED_OVER:
+        refuse_if_handed_over(fold(store.read(root)))
 
 
 def waiting_step(state: RunState, step_id: str, status: S) -> StepState:
@@ -400,5 +428,29 @@ def continue_command(*, run: str, reason: str, output_format: str) -> int:
 @click.option("--reason", required=True, help="Why; it stands in the report.")
 @output.output_option
 def cancel_command(*, run: str, reason: str, output_format: str) -> int:
-    """End RUN for good: nothing new is sent, its targets are given up, it is not resumed."""
+    """End RUN for good: nothing new is sent, its targets are given up, it is not resumed.
+
+    A process that drives it is told and ends it; where none does, it ends here and now.
+    """
+    with open_store() as store:
+        run_id = find_run(store, run)
+        owner = read_family(store, RunId(run_id.partition("/")[0])).owner
+        if owner is None and "/" not in run_id:
+            return _cancelled(store, run_id, reason, output_format)
     return _to_run("cancel", run, reason, output_format)
+
+
+def _cancelled(store: SqliteStore, run: RunId, reason: str, output_format: str) -> int:
+    state = read_family(store, run).root
+    if state.status.is_over:
+        raise InputError(f"run {run} is {state.status}; nothing was done")
+    actor = f"operator:{user_name()}"
+    cancel(store, run, owner_name(), actor, reason, open_clock())
+    follow = f"drengine report {run} --out evidence-{run}"
+    if output_format == "json":
+        facts = {"signal": "", "kind": "cancel", "run": run, "step": "", "actor": actor}
+        output.emit("drengine/signal/v1", {**facts, "next": follow})
+        return 0
+    output.say(f"✓ {run} is cancelled; no process drove it")
+    output.say(f"Next: {follow}")
+    return 0

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from drengine import failpoints
 from drengine.azure.auth import AuthKind
@@ -35,6 +35,7 @@ from drengine.cli.session import (
 from drengine.cli.signin import check_identity, signed_in
 from drengine.cli.stores import find_run, open_store, user_name
 from drengine.cli.writing import read_bounded
+from drengine.engine.chain import refuse_if_handed_over
 from drengine.engine.commands import Rest
 from drengine.engine.driver import Outcome, drive
 from drengine.engine.genesis import create_run, targets_of
@@ -49,6 +50,9 @@ from drengine.model.records import Record
 from drengine.model.run import RunState, RunStatus
 from drengine.model.runbook import RunClass
 from drengine.runbook.planner import read_plan
+
+if TYPE_CHECKING:
+    from drengine.evidence.along import StampsAlong
 
 EXIT_OF: Final[Mapping[Rest, int]] = {
     Rest.DONE: 0,
@@ -77,6 +81,7 @@ class Manner:
     approvers: Path | None = None
     copy_to: Path | None = None
     no_copy: bool = False
+    tsa: str | None = None
 
     @property
     def auth_kind(self) -> AuthKind:
@@ -127,9 +132,15 @@ def _drive(store: SqliteStore, plan: Plan, initiator: str | None, manner: Manner
     check_files(plan, store, resuming=initiator is None)
     check_secrets(plan, library, secret)
     family = read_family(store, plan.run_id) if store.exists(plan.run_id) else None
-    with progress_for(plan, family, quiet=manner.as_json) as progress:
+    if family is not None:
+        refuse_if_handed_over(family.root)
+    with (
+        _stamping(store, plan, manner) as stamps,
+        progress_for(plan, family, quiet=manner.as_json) as progress,
+    ):
+        listener = _listener(store, manner, stamps, progress)
         outcome = asyncio.run(
-            _drive_in_loop(store, plan, initiator, manner, library, secret, stop, progress)
+            _drive_in_loop(store, plan, initiator, manner, library, secret, stop, listener)
         )
     return _report(store, plan.run_id, outcome, manner, stop.exit_code)
 
@@ -148,16 +159,38 @@ def _check_copy(plan: Plan, manner: Manner) -> None:
     )
 
 
-def _listener(store: SqliteStore, manner: Manner, progress: Progress) -> Listener:
-    if manner.copy_to is None:
+def _listener(
+    store: SqliteStore, manner: Manner, stamps: StampsAlong | None, progress: Progress
+) -> Listener:
+    copy = JournalCopy(store, manner.copy_to) if manner.copy_to else None
+    if copy is None and stamps is None:
         return progress.listen
-    copy = JournalCopy(store, manner.copy_to)
 
     def listen(state: RunState, record: Record) -> None:
-        copy.follow(record.run, record.type)
+        if copy is not None:
+            copy.follow(record.run, record.type)
+        if stamps is not None:
+            stamps.follow(record)
         progress.listen(state, record)
 
     return listen
+
+
+@contextmanager
+def _stamping(store: SqliteStore, plan: Plan, manner: Manner) -> Iterator[StampsAlong | None]:
+    """Stamp along the run where an authority is named; the run never waits for it."""
+    if manner.tsa is None:
+        yield None
+        return
+    from drengine.evidence.along import StampsAlong  # noqa: PLC0415 - loads the evidence rules
+    from drengine.evidence.stamps import check_address  # noqa: PLC0415 - as above
+
+    check_address(manner.tsa)
+    stamps = StampsAlong(lambda: SqliteStore(store.home), plan, manner.tsa, output.talk)
+    try:
+        yield stamps
+    finally:
+        stamps.close()
 
 
 async def _drive_in_loop(
@@ -168,7 +201,7 @@ async def _drive_in_loop(
     library: Library,
     secret: SecretResolver,
     stop: _Stop,
-    progress: Progress,
+    listener: Listener,
 ) -> Outcome | None:
     async with signed_in(manner.auth_kind) as session:
         check_identity(plan.cloud, session.where)
@@ -180,7 +213,7 @@ async def _drive_in_loop(
                 session.cloud,
                 library,
                 secret,
-                listener=_listener(store, manner, progress),
+                listener=listener,
                 waits_for_people=manner.wait,
             ),
             run,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from drengine.engine.fold import apply, fold
 from drengine.engine.world import World
+from drengine.errors import HandedOver
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId
 from drengine.model.records import Draft, Lease, Record
@@ -22,6 +23,20 @@ def draft(world: World, kind: R, body: JsonObject, actor: str = ENGINE) -> Draft
     """Return a record of now, not yet in a chain."""
     clock = world.clock
     return Draft(kind, actor, body, clock.now_ms(), clock.mono_ms(), clock.wall_ms())
+
+
+def refuse_if_handed_over(state: RunState) -> None:
+    """Refuse to go on with a run that was given to another host.
+
+    Raises:
+        HandedOver: it was, and nobody took it back here.
+    """
+    if state.handed_to:
+        raise HandedOver(
+            f"run {state.run} was handed over to {state.handed_to} with record {state.head.seq}; "
+            "this host does not go on with it, and nothing was sent",
+            hint=f"Go on there. If it never arrived: drengine take-over {state.run} --reason TEXT",
+        )
 
 
 class Chain:
@@ -41,10 +56,16 @@ class Chain:
 
         Raises:
             Locked: another process holds it.
+            HandedOver: it was handed over to another host.
             JournalDamaged: the chain does not verify.
         """
         lease = world.store.acquire(run, world.owner)
         chain = cls(world, lease, fold(world.store.read(run)))
+        try:
+            refuse_if_handed_over(chain.state)
+        except HandedOver:
+            chain.release()
+            raise
         if not chain.state.status.is_over:
             body = {"owner": world.owner, "token": lease.token, "tool": world.plan.tool_version}
             chain.append(R.RUN_OPENED, body)

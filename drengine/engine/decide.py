@@ -118,6 +118,8 @@ def decide(
 def _pending(case: _Case, step: Step, st: StepState) -> _Next:
     if not case.may_begin or not case.needs_done(step):
         return _NOTHING
+    if st.status is S.PENDING and st.not_before_ms > case.now_ms:
+        return _Next(wake_at_ms=st.not_before_ms)
     try:
         if step.when is not None and not evaluate(step.when, case.scope):
             why = {"step": step.id, "reason": f"`when` is false: {step.when}"}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from drengine.engine.chain import Chain
@@ -96,9 +96,12 @@ async def drive(world: World, run: RunId, stop: asyncio.Event) -> Outcome:
 
     Raises:
         Locked: another process holds it.
+        HandedOver: another host has it by now.
         JournalError: its chain is damaged, or a commit failed.
     """
     chain = Chain.open(world, run)
+    if "/" not in run:
+        world = replace(world, holder=chain.state.holder)
     try:
         return await _Driver(world, chain, stop).until_rest()
     finally:

@@ -334,8 +334,20 @@ _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
 }
 
 
+def _handed_over(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
+    del state, record
+    return {"handed_to": str(body["to"])}
+
+
+def _imported(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
+    del body
+    moves = int(state.holder.partition(".")[0]) + 1
+    return {"handed_to": "", "holder": f"{moves}.{record.sha256[:12]}", "marked_ms": None}
+
+
 def _noted(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
-    del record
+    if "holder" in body:
+        return {"marked_ms": record.at_ms}
     step = state.steps.get(str(body.get("step")))
     if step is None or "attached" not in body:
         return {}
@@ -385,6 +397,8 @@ def _rests(status: RunStatus) -> RunChange:
 _RUN_CHANGES: Final[Mapping[R, RunChange]] = {
     R.NOTE: _noted,
     R.RUN_OPENED: _opened,
+    R.RUN_HANDED_OVER: _handed_over,
+    R.RUN_IMPORTED: _imported,
     R.RUN_WAITING: _rests(RunStatus.WAITING),
     R.RUN_STOPPED: _rests(RunStatus.STOPPED),
     R.RUN_PAUSED: _rests(RunStatus.PAUSED),

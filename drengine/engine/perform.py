@@ -25,6 +25,7 @@ from drengine.actions.contract import (
     Undecidable,
 )
 from drengine.engine.chain import Chain
+from drengine.engine.fence import may_send
 from drengine.engine.scope import gates_of, scope_of
 from drengine.engine.world import World
 from drengine.errors import AzureError, DrError, JournalError, UnknownOutcome
@@ -78,6 +79,7 @@ class Bench:
             sends=st.sends,
             operation=st.operation,
             last_code=st.last_code,
+            holder=world.holder,
         )
 
 
@@ -228,16 +230,21 @@ def _undecidable(
 
 
 async def send(bench: Bench, step_id: str) -> None:
-    """Check approved facts once more, make the intent durable, send once."""
+    """Check approved facts and whose turn it is once more, make the intent durable, send once."""
     step, st = bench.step(step_id)
     action = bench.world.kit.actions[step.action]
     with bench.world.collect() as exchanges:
         try:
             drift = await _drifted_gate(bench, step)
             ctx = bench.context(step_id)
+            held = None if drift else await may_send(bench.chain, ctx, action.spec.quiet_ms)
         except DrError as error:
             _fail(bench, step_id, error, exchanges)
             return
+    if held is not None:
+        body = {"step": step_id, "why": held.why, "not_before": held.not_before_ms}
+        bench.chain.append(R.STEP_HELD, with_exchanges(body, exchanges))
+        return
     if drift is not None:
         bench.chain.append(
             R.STEP_HELD, with_exchanges({"step": step_id, "why": drift[1]}, exchanges)

@@ -39,6 +39,7 @@ class World:
         judge: says whether a signed decision counts; None where the run was started without a
             register of approvers.
         approvers: digest of that register, for record 0; empty where there is none.
+        holder: what the target HSM's holder tag must say; the driver of the root run sets it.
     """
 
     plan: Plan
@@ -55,6 +56,7 @@ class World:
     inbox_ms: int = 200
     judge: Judge | None = None
     approvers: str = ""
+    holder: str = "0"
 
     @property
     def specs(self) -> Mapping[str, ActionSpec]:

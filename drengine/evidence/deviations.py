@@ -135,7 +135,14 @@ def _stopped(record: Record) -> str:
 def _imported(record: Record) -> str:
     chains = record.body.get("chains")
     count = len(chains) if isinstance(chains, list) else 0
-    return f"by {text(record.body.get('owner'))}, with {count} chains"
+    reason = text(record.body.get("reason"))
+    return f"by {text(record.body.get('owner'))}, with {count} chains" + (
+        f"; its host had not handed it over: {reason}" if reason else ""
+    )
+
+
+def _handed_over(record: Record) -> str:
+    return f"by {text(record.body.get('owner'))} to {text(record.body.get('to'))}"
 
 
 Wording = Callable[[Record], str]
@@ -157,10 +164,17 @@ _KINDS: Final[Mapping[R, tuple[str, Wording]]] = {
     R.RUN_STOPPED: ("run stopped", _stopped),
     R.RUN_PAUSED: ("run paused", _reason),
     R.RUN_CANCELLED: ("run cancelled", _reason),
+    R.RUN_HANDED_OVER: ("handed over", _handed_over),
     R.RUN_IMPORTED: ("taken over", _imported),
 }
 
-_ONLY_TOLD: Final = (R.STEP_SKIPPED, R.NOTE, R.RUN_CANCELLED, R.RUN_IMPORTED)
+_ONLY_TOLD: Final = (
+    R.STEP_SKIPPED,
+    R.NOTE,
+    R.RUN_CANCELLED,
+    R.RUN_HANDED_OVER,
+    R.RUN_IMPORTED,
+)
 
 
 def _again(record: Record) -> str:

@@ -29,7 +29,14 @@ from drengine.trust.judging import judge, terms_of
 from drengine.trust.register import Register
 
 _BACK_MS: Final = 5_000
-_NEW_PROCESS: Final = (R.RUN_OPENED, R.RUN_IMPORTED, R.NOTE, R.RUN_CREATED)
+_NEW_PROCESS: Final = (
+    R.RUN_OPENED,
+    R.RUN_HANDED_OVER,
+    R.RUN_IMPORTED,
+    R.RUN_CANCELLED,
+    R.NOTE,
+    R.RUN_CREATED,
+)
 
 
 @dataclass(slots=True)

@@ -45,7 +45,9 @@ _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - all arithmetic here is UT
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _MAX_MS: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 _MAX_MONO: Final = (1 << 63) - 1
-_ENDINGS: Final = frozenset({RecordType.RUN_FINISHED, RecordType.RUN_CANCELLED})
+ENDINGS: Final = frozenset(
+    {RecordType.RUN_FINISHED, RecordType.RUN_CANCELLED, RecordType.RUN_ROLLED_BACK}
+)
 _TYPES: Final[Mapping[str, RecordType]] = {str(kind): kind for kind in RecordType}
 
 
@@ -186,9 +188,9 @@ def verify_lines(
 
 
 def ends_chain(line: bytes | None) -> bool:
-    """Whether a chain whose last line this is belongs to a finished or cancelled run."""
+    """Whether a chain whose last line this is belongs to a run that has ended."""
     try:
-        return line is not None and parse_canonical(line[:-1]).get("type") in _ENDINGS
+        return line is not None and parse_canonical(line[:-1]).get("type") in ENDINGS
     except ValueError:
         return False
 

@@ -7,6 +7,8 @@ an approval that was still in the inbox must be given again.
 
 Rules:
 - Exporting appends nothing, and the same chains give the same bytes.
+- An import wants a chain that ends with its hand-over (`engine.handover`), or the reason
+  of a take-over: then whoever imports answers for the host that could still go on.
 - A damaged chain is not exported.
 - An import checks everything before the first write, and all chains come in with one
   commit, together with the record of the take-over.
@@ -14,8 +16,10 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
 import re
 import shutil
 import tarfile
@@ -25,7 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, TypeAlias
 
-from drengine.errors import InputFileError, JournalDamaged, JournalError
+from drengine.errors import HandedOver, InputFileError, JournalDamaged, JournalError
 from drengine.journal import codec, manifest, verify
 from drengine.journal.archive import ArchiveFiles, open_archive
 from drengine.journal.chain import BEFORE_GENESIS, records_until
@@ -54,14 +58,7 @@ def export_run(store: JournalStore, run: RunId, out: Path) -> Manifest:
         JournalError: there is no such run, or it is a child.
         JournalDamaged: a chain does not follow; nothing was written.
     """
-    if "/" in run:
-        root = run.partition("/")[0]
-        raise JournalError(
-            f"exporting {run}: it is a child and is moved only with its parent",
-            hint=f"drengine journal export {root}",
-        )
-    if out.exists() or out.is_symlink():
-        raise InputFileError(f"exporting run {run}: {out} exists; nothing was written")
+    check_export(run, out)
     try:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as spool:
             found = _collect(store, run, Path(spool))
@@ -70,6 +67,26 @@ def export_run(store: JournalStore, run: RunId, out: Path) -> Manifest:
     except OSError as error:
         raise InputFileError(f"exporting run {run} to {out}: {error}") from error
     return found
+
+
+def check_export(run: RunId, out: Path) -> None:
+    """Make sure that a run can be exported to `out`.
+
+    Raises:
+        InputFileError: `out` exists, or there is no folder for it.
+        JournalError: the run is a child.
+    """
+    if "/" in run:
+        root = run.partition("/")[0]
+        raise JournalError(
+            f"exporting {run}: it is a child and is moved only with its parent",
+            hint=f"drengine journal export {root}",
+        )
+    if out.exists() or out.is_symlink():
+        raise InputFileError(f"exporting run {run}: {out} exists; nothing was written")
+    if not os.access(out.parent, os.W_OK):
+        why = os.strerror(errno.EACCES if out.parent.is_dir() else errno.ENOENT)
+        raise InputFileError(f"exporting run {run} to {out}: {why}")
 
 
 def import_run(
@@ -81,6 +98,7 @@ def import_run(
     mono_ms: int,
     wall_ms: int | None = None,
     owner: str = "",
+    take_over: str = "",
 ) -> RunId:
     """Take a run in from an export and record the take-over; return its id.
 
@@ -88,8 +106,11 @@ def import_run(
 
     Parameters:
         owner: who takes the run over, for the record; empty means this process on this host.
+        take_over: why a run is taken that its host has not handed over; that host is dead or
+            stopped, and somebody answers for it.
 
     Raises:
+        HandedOver: it was not handed over, and no reason was given.
         InputFileError, LimitExceeded: the file or folder is not a good export.
         JournalDamaged: a chain in it does not follow.
         Locked: a living process holds the run here.
@@ -100,6 +121,8 @@ def import_run(
         found = _read_manifest(path, files)
         chains = [_arriving(files, entry) for entry in found.journals]
         _check_chains(path, chains)
+        if not take_over:
+            _check_given(chains[0])
         documents = [(entry, _document(path, files, entry)) for entry in found.documents]
         for sha256 in found.objects:
             _check_object(path, files, sha256)
@@ -108,12 +131,14 @@ def import_run(
         for entry, doc in documents:
             store.put_document(entry.run, entry.name, doc)
         body = {"owner": owner, "chains": [_head_of(entry) for entry in found.journals]}
+        if take_over:
+            body["reason"] = take_over
 
-        def take_over(token: int) -> Draft:
+        def taken(token: int) -> Draft:
             told = {**body, "token": token}
             return Draft(RecordType.RUN_IMPORTED, actor, told, at_ms, mono_ms, wall_ms)
 
-        store.adopt(chains, owner, take_over)
+        store.adopt(chains, owner, taken)
     return found.run
 
 
@@ -248,6 +273,22 @@ def _check_chains(path: Path, chains: Sequence[ArrivingChain]) -> None:
     if problems:
         listed = "; ".join(str(problem) for problem in problems[:5])
         raise JournalDamaged(f"importing {path}: {listed}; nothing was imported")
+
+
+def _check_given(chain: ArrivingChain) -> None:
+    """Make sure that no other host can go on with a run that comes in."""
+    last = None
+    for record in codec.records_of(chain.lines(), chain.run):
+        if record.type in codec.ENDINGS:
+            return
+        last = record.type
+    if last is not RecordType.RUN_HANDED_OVER:
+        raise HandedOver(
+            f"importing run {chain.run}: the host it comes from did not hand it over and could go "
+            "on with it; nothing was imported",
+            hint="There: 'drengine journal export RUN --hand-over --out FILE'. Is that host dead? "
+            "Then here: 'drengine journal import FILE --take-over REASON'.",
+        )
 
 
 def _head_of(entry: JournalEntry) -> dict[str, Json]:

@@ -29,6 +29,7 @@ class RecordType(StrEnum):
     RUN_ROLLBACK = "run.rollback"  # a person wants it undone
     RUN_ROLLED_BACK = "run.rolled_back"
     RUN_FINISHED = "run.finished"  # verdict
+    RUN_HANDED_OVER = "run.handed_over"  # given away: this host does not drive it any more
     RUN_IMPORTED = "run.imported"  # taken over by another host from an export
     NOTE = "note"  # a fact worth evidence that moves nothing
     # one step; the value of `body["step"]` names it
@@ -36,7 +37,7 @@ class RecordType(StrEnum):
     STEP_SKIPPED = "step.skipped"
     STEP_MARKED = "step.marked"  # a person says that it was done by hand, with evidence
     STEP_ATTESTED = "step.attested"  # a second person says so of the same evidence
-    STEP_HELD = "step.held"  # an approved fact changed before the send
+    STEP_HELD = "step.held"  # an approved fact changed before the send, or it must wait
     GUARDS_HELD = "guards.held"
     GUARDS_REFUSED = "guards.refused"
     PROBE_ABSENT = "probe.absent"

@@ -198,6 +198,10 @@ class RunState:
             count from there: what the service finished meanwhile is looked at first.
         rolling_back: whether a person asked for a rollback; nothing new is begun any more.
         waiting_for: what the last `run.waiting` or `run.stopped` said.
+        handed_to: to whom the run was handed over and not yet taken; empty where it was not.
+        holder: how often the run moved and by which record, `0` where it never did: what the
+            target HSM's holder tag must say.
+        marked_ms: when this run last set that tag, None where it did not have to.
     """
 
     run: RunId
@@ -214,6 +218,9 @@ class RunState:
     finished_ms: int | None = None
     waiting_for: tuple[str, ...] = ()
     rolling_back: bool = False
+    handed_to: str = ""
+    holder: str = "0"
+    marked_ms: int | None = None
 
     def outputs(self) -> dict[str, JsonObject]:
         """Return step id -> outputs, for expressions and actions."""

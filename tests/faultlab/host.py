@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from drengine.cli.family import Follower
+from drengine.cli.family import Family, Follower
 from drengine.engine.fold import fold
 from drengine.journal.sqlite import SqliteStore
 from drengine.lab import commands
-from drengine.model.run import RunStatus
+from drengine.model.ids import RunId
+from drengine.model.records import RecordType as R
+from drengine.model.run import RunStatus, StepStatus
 from faultlab.people import People
 from faultlab.stage import AUTH, Stage
 from faultlab.trial import Fault, Trial
@@ -116,3 +120,51 @@ def wait_for(condition: Callable[[], object], seconds: float = 40.0) -> None:
     while not condition():
         assert time.monotonic() < until, "it does not happen"
         time.sleep(0.01)
+
+
+_APPENDS_UP_TO_THE_INTENT = 7
+"""opened, approved, succeeded, begun, absent, held, intent: nothing polls in between."""
+
+
+def stopped_before_the_restore(host: Host) -> int:
+    """Let an engine freeze between the durable intent of the restore and its send."""
+    run = host.stage.run
+    with SqliteStore(host.home) as store:
+        people = waiting_for_the_restore(host, store)
+        people.answer(_family(store, run))
+        point = f"journal.after_sync:{_APPENDS_UP_TO_THE_INTENT}:stop"
+        pid = host.begin("resume", run, "--wait", point=point)
+        wait_for(lambda: _state(pid) == "T")
+        last = list(store.read(run))[-1]
+        assert (last.type, last.body["step"]) == (R.INTENT, "restore")
+    return pid
+
+
+def waiting_for_the_restore(host: Host, store: SqliteStore) -> People:
+    """Drive the run up to the gate before the restore and stop it; return the people."""
+    people = People(host.stage, store, host.folder)
+    people.silent_on = "approve-restore"
+    follower = Follower(store, host.stage.run)
+    pid = host.begin("run", str(host.stage.plan), "--wait")
+    while True:
+        assert host.zygote.poll(pid) is None, host.log()
+        if follower.advance():
+            people.answer(follower.family)
+            gate = follower.family.root.steps["approve-restore"]
+            if gate.status is StepStatus.AWAITING_APPROVAL:
+                break
+        time.sleep(0.012)
+    os.kill(pid, signal.SIGTERM)
+    host.end(pid)
+    people.silent_on = ""
+    return people
+
+
+def _family(store: SqliteStore, run: RunId) -> Family:
+    follower = Follower(store, run)
+    follower.advance()
+    return follower.family
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

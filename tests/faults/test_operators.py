@@ -1,4 +1,4 @@
-"""Two operators, signals of the operating system, and a run that moves to another host.
+"""Two operators of one host, and signals of the operating system.
 
 Played on copies of one lab with real engine processes; judged by the lab's own call log.
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
-from faultlab.host import Host, host_in, wait_for
+from faultlab.host import host_in, stopped_before_the_restore, wait_for
 from faultlab.judge import judge
 from faultlab.people import People
 
@@ -71,42 +70,6 @@ def test_the_second_plan_for_one_target_is_refused_before_its_first_send(
         assert zygote.poll(first) is None
 
 
-_APPENDS_UP_TO_THE_INTENT = 7
-"""opened, approved, succeeded, begun, absent, held, intent: nothing polls in between."""
-
-
-def _stopped_before_the_restore(host: Host) -> int:
-    """Let an engine freeze between the durable intent of the restore and its send."""
-    run = host.stage.run
-    with SqliteStore(host.home) as store:
-        people = People(host.stage, store, host.folder)
-        people.silent_on = "approve-restore"
-        follower = Follower(store, run)
-        pid = host.begin("run", str(host.stage.plan), "--wait")
-        while True:
-            assert host.zygote.poll(pid) is None, host.log()
-            if follower.advance():
-                people.answer(follower.family)
-                gate = follower.family.root.steps["approve-restore"]
-                if gate.status is StepStatus.AWAITING_APPROVAL:
-                    break
-            time.sleep(0.012)
-        os.kill(pid, signal.SIGTERM)
-        host.end(pid)
-        people.silent_on = ""
-        people.answer(follower.family)
-        point = f"journal.after_sync:{_APPENDS_UP_TO_THE_INTENT}:stop"
-        pid = host.begin("resume", run, "--wait", point=point)
-        wait_for(lambda: _state(pid) == "T")
-        last = list(store.read(run))[-1]
-        assert (last.type, last.body["step"]) == (R.INTENT, "restore")
-    return pid
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
 def test_a_zombie_is_fenced_and_its_open_intent_is_never_sent_again(
     quick_stage,
     zygote,
@@ -114,7 +77,7 @@ def test_a_zombie_is_fenced_and_its_open_intent_is_never_sent_again(
 ):
     run = quick_stage.run
     with host_in(quick_stage, zygote, tmp_path / "host") as host:
-        zombie = _stopped_before_the_restore(host)
+        zombie = stopped_before_the_restore(host)
         # The lock is lost without the zombie noticing, as when a home is copied while it sleeps.
         (host.home / "locks" / f"{run}.lock").unlink()
         assert host.do("resume", run, "--wait") == UNKNOWN, host.log()
@@ -136,7 +99,7 @@ def test_a_zombie_is_fenced_and_its_open_intent_is_never_sent_again(
 def test_a_take_over_ends_the_frozen_process_first(quick_stage, zygote, tmp_path):
     run = quick_stage.run
     with host_in(quick_stage, zygote, tmp_path / "host") as host:
-        zombie = _stopped_before_the_restore(host)
+        zombie = stopped_before_the_restore(host)
         assert host.do("resume", run) == LOCKED
         assert host.do("take-over", run, "--reason", "it hangs") == 0, host.log()
         assert host.end(zombie) == -signal.SIGKILL
@@ -148,31 +111,6 @@ def test_a_take_over_ends_the_frozen_process_first(quick_stage, zygote, tmp_path
         with SqliteStore(host.home) as store:
             notes = [r.body for r in store.read(run) if r.type is R.NOTE]
         assert any(note.get("reason") == "it hangs" for note in notes)
-
-
-def test_a_run_goes_on_where_it_was_imported(quick_stage, zygote, tmp_path):
-    run = quick_stage.run
-    with host_in(quick_stage, zygote, tmp_path / "host") as host:
-        zombie = _stopped_before_the_restore(host)
-        os.kill(zombie, signal.SIGKILL)
-        host.end(zombie)
-        out, other = tmp_path / "run.tar", tmp_path / "other-host"
-        assert host.do("journal", "export", run, "--out", str(out)) == 0, host.log()
-        assert host.do("journal", "import", str(out), home=other) == 0, host.log()
-        assert host.do("resume", run, "--wait", home=other) == UNKNOWN, host.log()
-        arguments = ("resolve", run, "restore", "--absent", "--reason", "looked at the HSM")
-        assert host.do(*arguments, home=other) == 0, host.log()
-        assert host.finish(other) in (0, 10)
-        assert host.effects().count("hsm.restore") == 1
-        with SqliteStore(other) as store:
-            assert verify_run(store, run) == []
-            assert R.RUN_IMPORTED in [record.type for record in store.read(run)]
-        # What came back later from the old host is not taken in: the chains have parted.
-        assert host.do("resume", run) in (4, 5, 8, UNKNOWN)
-        again = tmp_path / "again.tar"
-        assert host.do("journal", "export", run, "--out", str(again)) == 0
-        assert host.do("journal", "import", str(again), home=other) != 0
-        assert host.effects().count("hsm.restore") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

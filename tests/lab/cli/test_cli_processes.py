@@ -95,7 +95,8 @@ def test_a_run_moves_to_another_home_and_goes_on_there(place, tmp_path):
     _, _, path = place.plan(target_hsm="contoso--moved")
     run = f"r-{json.loads(path.read_bytes())['digest'][:12]}"
     assert place.run("run", path)[0] == 5
-    assert place.run("journal", "export", run, "--out", tmp_path / "run.tar")[0] == 0
+    give = ("journal", "export", run, "--hand-over", "--out", tmp_path / "run.tar")
+    assert place.run(*give)[0] == 0
     environment = {
         **commands.env(place.folder / "lab"),
         "PYTHONPATH": PACKAGE,

@@ -30,7 +30,13 @@ def store():
 
 def bring(store, path):
     return exchange.import_run(
-        store, path, actor="operator:ada", at_ms=AT_MS, mono_ms=1, owner="host b"
+        store,
+        path,
+        actor="operator:ada",
+        at_ms=AT_MS,
+        mono_ms=1,
+        owner="host b",
+        take_over="its host burned",
     )
 
 

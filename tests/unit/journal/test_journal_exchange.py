@@ -12,6 +12,7 @@ import pytest
 
 from drengine.errors import (
     Fenced,
+    HandedOver,
     InputFileError,
     JournalDamaged,
     JournalError,
@@ -30,7 +31,13 @@ AT_MS = 1_795_345_200_000
 
 def bring(store, path):
     return exchange.import_run(
-        store, path, actor="operator:ada", at_ms=AT_MS, mono_ms=1, owner="host b"
+        store,
+        path,
+        actor="operator:ada",
+        at_ms=AT_MS,
+        mono_ms=1,
+        owner="host b",
+        take_over="its host burned",
     )
 
 
@@ -158,6 +165,7 @@ def test_an_imported_run_is_the_same_and_records_the_take_over(origin, form, req
             {"run": run, "seq": origin.head(run).seq, "sha256": origin.head(run).sha256}
             for run in (RUN, CHILD)
         ],
+        "reason": "its host burned",
     }
     assert there.get_document(RUN, "plan") == origin.get_document(RUN, "plan")
     first, second, unused = origin.objects_of_test
@@ -168,6 +176,34 @@ def test_an_imported_run_is_the_same_and_records_the_take_over(origin, form, req
     assert {row.status for row in there.runs()} == {"imported"}
     row = next(row for row in there.runs() if row.run == RUN)
     assert (row.title, row.run_class) == (f"title of {RUN}", "drill")
+
+
+def test_a_run_whose_host_could_go_on_is_not_taken_without_a_reason(tar):
+    there = MemoryStore()
+    with pytest.raises(HandedOver, match="did not hand it over") as refusal:
+        exchange.import_run(there, tar, actor="operator:ada", at_ms=AT_MS, mono_ms=1)
+    assert refusal.value.exit_code == 7
+    assert "--take-over" in refusal.value.hint
+    assert untouched(there)
+
+
+def test_a_run_that_was_handed_over_needs_no_reason(origin, tmp_path, writer):
+    chain = writer(origin, RUN)
+    chain.append(chain.make(RecordType.RUN_HANDED_OVER, to="host b"))
+    chain.release()
+    exchange.export_run(origin, RUN, tmp_path / "given.tar")
+    there = MemoryStore()
+    exchange.import_run(there, tmp_path / "given.tar", actor="operator:ada", at_ms=AT_MS, mono_ms=1)
+    last = list(there.read(RUN))[-1]
+    assert last.type is RecordType.RUN_IMPORTED
+    assert "reason" not in last.body
+
+
+def test_nothing_is_handed_over_that_cannot_be_written(tmp_path):
+    with pytest.raises(InputFileError, match="No such file"):
+        exchange.check_export(RUN, tmp_path / "no" / "run.tar")
+    with pytest.raises(InputFileError, match="exists"):
+        exchange.check_export(RUN, tmp_path)
 
 
 def test_an_import_into_each_store_gives_the_same_chain(host, tar):
