@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from drengine.azure.hsm_keys import to_base64url
@@ -30,7 +31,7 @@ def download_body(certificates: Sequence[bytes], required: int) -> dict[str, Any
 def _jwk(der: bytes) -> dict[str, Any]:
     try:
         key = x509.load_der_x509_certificate(der).public_key()
-    except ValueError:
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, RSAPublicKey):
         raise InputFileError("a custodian's certificate is not one of an RSA key")

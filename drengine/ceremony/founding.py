@@ -89,7 +89,7 @@ def certificates_in(bundle: bytes) -> list[bytes]:
     """
     try:
         found = x509.load_pem_x509_certificates(bundle)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise InputFileError(
             "the custodians' file is not a bundle of certificates in PEM"
         ) from None

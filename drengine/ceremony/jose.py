@@ -142,8 +142,18 @@ def seal_to_key(
     kid: str,
     extra: Mapping[str, str] | None = None,
 ) -> CompactJwe:
-    """Seal bytes to the holder of one RSA key; the tag covers `extra` header members too."""
-    wrapped_key = public_key.encrypt(content_key, _OAEP)
+    """Seal bytes to the holder of one RSA key; the tag covers `extra` header members too.
+
+    Raises:
+        CeremonyError: the key is RSA by its form, but nothing can be encrypted with it.
+    """
+    try:
+        wrapped_key = public_key.encrypt(content_key, _OAEP)
+    except ValueError:
+        raise CeremonyError(
+            "sealing to an RSA public key: its numbers are not those of a key, so it was "
+            "damaged on its way; nothing was sealed"
+        ) from None
     return _seal(
         KeyAgreement.RSA,
         plaintext,

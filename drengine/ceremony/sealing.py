@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
@@ -40,7 +41,7 @@ def combiner_key_of(request: CeremonyRequest) -> RSAPublicKey:
     """
     try:
         key = load_der_public_key(request.combiner_key)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, RSAPublicKey) or key.key_size < MIN_COMBINER_BITS:
         raise InputFileError(

@@ -203,9 +203,15 @@ def key_id(kind: str, public: str) -> str:
             from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - as above
                 Encoding,
             )
-            from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415 - as above
+            from cryptography.x509 import (  # noqa: PLC0415 - as above
+                InvalidVersion,
+                load_pem_x509_certificate,
+            )
 
-            found = load_pem_x509_certificate(public.encode())
+            try:
+                found = load_pem_x509_certificate(public.encode())
+            except InvalidVersion:
+                raise ValueError("is no X.509 certificate of a known version") from None
             return sha256_hex(found.public_bytes(Encoding.DER))
         case _:
             raise ValueError(f"{kind[:20]!r} is not a kind of key: {', '.join(KINDS)}")

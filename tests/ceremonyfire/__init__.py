@@ -1,0 +1,1 @@
+"""Changed bytes of the ceremony's messages: how often one gets through."""
