@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from drengine.lab import vaults
+from drengine.lab import arm_scope, vaults
 from drengine.lab.wire import Call, LabFault, Response, Route, arm_fault, json_response
 
 IDENTITY: Final = "arm.identity"
-META: Final = "lab.meta"
-ESTATE: Final = "estate"
+META: Final = arm_scope.META
+ESTATE: Final = arm_scope.ESTATE
 
 
 def estate_of(call: Call) -> dict[str, Any]:
@@ -41,14 +41,7 @@ def _subscriptions(call: Call) -> Response:
 
 
 def _subscription(call: Call) -> Response:
-    one = _subscription_document(estate_of(call), call.lab.tenant)
-    if one["subscriptionId"].lower() != call.match["subscription"].lower():
-        raise LabFault(
-            404,
-            "SubscriptionNotFound",
-            f"The subscription '{call.match['subscription']}' could not be found.",
-        )
-    return json_response(200, one)
+    return json_response(200, _subscription_document(estate_of(call), call.lab.tenant))
 
 
 def _tenants(call: Call) -> Response:
@@ -57,31 +50,39 @@ def _tenants(call: Call) -> Response:
     return json_response(200, {"value": [found]})
 
 
-def _group_document(call: Call, name: str) -> dict[str, Any]:
+def _group_document(call: Call, found: dict[str, Any]) -> dict[str, Any]:
     return {
-        "id": f"/subscriptions/{call.match['subscription']}/resourceGroups/{name}",
-        "name": name,
+        "id": f"/subscriptions/{call.match['subscription']}/resourceGroups/{found['name']}",
+        "name": found["name"],
         "type": "Microsoft.Resources/resourceGroups",
-        "location": estate_of(call).get("location", "westeurope"),
-        "tags": {},
+        "location": found["location"],
+        "tags": found["tags"],
         "properties": {"provisioningState": "Succeeded"},
     }
 
 
 def _groups(call: Call) -> Response:
-    name = estate_of(call).get("resource_group")
-    return json_response(200, {"value": [_group_document(call, name)] if name else []})
+    found = [_group_document(call, one) for _, one in call.tx.find(arm_scope.GROUP)]
+    return json_response(200, {"value": found})
 
 
 def _group(call: Call) -> Response:
-    name = str(estate_of(call).get("resource_group", ""))
-    if name.lower() != call.match["group"].lower():
-        raise LabFault(
-            404,
-            "ResourceGroupNotFound",
-            f"Resource group '{call.match['group']}' could not be found.",
-        )
-    return json_response(200, _group_document(call, name))
+    found = call.tx.get(arm_scope.GROUP, call.match["group"].lower())
+    if found is None:
+        raise arm_scope.missing_group(call.match["group"])
+    return json_response(200, _group_document(call, found))
+
+
+def _has_group(call: Call) -> Response:
+    found = call.tx.get(arm_scope.GROUP, call.match["group"].lower())
+    return Response(204 if found is not None else 404)
+
+
+def _put_group(call: Call) -> Response:
+    body = call.request.json_object()
+    found, is_new = arm_scope.put_group(call.tx, call.match["group"], body)
+    call.effect, call.target = "arm.group.put", found["name"]
+    return json_response(201 if is_new else 200, _group_document(call, found))
 
 
 def _resources(call: Call) -> Response:
@@ -127,17 +128,19 @@ _SUBSCRIPTION: Final = "/subscriptions/(?P<subscription>[^/]+)"
 _GROUP: Final = _SUBSCRIPTION + "/resourceGroups/(?P<group>[^/]+)"
 _IDENTITIES: Final = "/providers/Microsoft\\.ManagedIdentity/userAssignedIdentities"
 ROUTES: Final[tuple[Route, ...]] = tuple(
-    Route("management\\.azure\\.com", "GET", path, handler, "arm", arm_fault)
-    for path, handler in (
-        ("/subscriptions", _subscriptions),
-        (_SUBSCRIPTION, _subscription),
-        ("/tenants", _tenants),
-        (_SUBSCRIPTION + "/resourceGroups", _groups),
-        (_GROUP, _group),
-        (_SUBSCRIPTION + "/resources", _resources),
-        (_GROUP + "/resources", _resources),
-        (_SUBSCRIPTION + _IDENTITIES, _identities),
-        (_GROUP + _IDENTITIES, _identities),
-        (_GROUP + _IDENTITIES + "/(?P<name>[^/]+)", _identity),
+    Route("management\\.azure\\.com", method, path, handler, "arm", arm_fault)
+    for method, path, handler in (
+        ("GET", "/subscriptions", _subscriptions),
+        ("GET", _SUBSCRIPTION, _subscription),
+        ("GET", "/tenants", _tenants),
+        ("GET", _SUBSCRIPTION + "/resourceGroups", _groups),
+        ("GET", _GROUP, _group),
+        ("HEAD", _GROUP, _has_group),
+        ("PUT", _GROUP, _put_group),
+        ("GET", _SUBSCRIPTION + "/resources", _resources),
+        ("GET", _GROUP + "/resources", _resources),
+        ("GET", _SUBSCRIPTION + _IDENTITIES, _identities),
+        ("GET", _GROUP + _IDENTITIES, _identities),
+        ("GET", _GROUP + _IDENTITIES + "/(?P<name>[^/]+)", _identity),
     )
 )

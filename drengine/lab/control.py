@@ -9,7 +9,15 @@ from typing import Final
 
 from drengine.lab import faults
 from drengine.lab.store import read_calls
-from drengine.lab.wire import Call, LabFault, Response, Route, arm_fault, json_response
+from drengine.lab.wire import (
+    Call,
+    LabFault,
+    Response,
+    Route,
+    arm_fault,
+    json_response,
+    whole_number,
+)
 
 CONTROL_HOST: Final = "lab\\.drengine\\.invalid"
 
@@ -34,11 +42,16 @@ def _set_clock(call: Call) -> Response:
 
 
 def _log(call: Call) -> Response:
-    after = call.request.query.get("after", "0")
-    if not after.isdigit():
-        raise LabFault(400, "BadParameter", f"after must be a number, found {after!r}.")
-    rows = read_calls(call.lab.home / "lab.db", int(after))
+    rows = read_calls(call.lab.home / "lab.db", _after(call))
     return json_response(200, {"calls": rows})
+
+
+def _after(call: Call) -> int:
+    text = call.request.query.get("after", "0")
+    found = whole_number(text)
+    if found is None:
+        raise LabFault(400, "BadParameter", f"after must be a number, found {text!r}.")
+    return found
 
 
 def _disaster(call: Call) -> Response:
@@ -72,8 +85,7 @@ def _clear_faults(call: Call) -> Response:
 
 
 def _counts(call: Call) -> Response:
-    after = int(call.request.query.get("after") or 0)
-    return json_response(200, {"effects": call.tx.count_effects(after)})
+    return json_response(200, {"effects": call.tx.count_effects(_after(call))})
 
 
 ROUTES: Final[tuple[Route, ...]] = tuple(

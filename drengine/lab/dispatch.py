@@ -24,7 +24,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote
 
-from drengine.lab import entra, faults
+from drengine.lab import arm_scope, entra, faults
 from drengine.lab.hsm import regions
 from drengine.lab.store import CallRow
 from drengine.lab.wire import (
@@ -46,6 +46,13 @@ if TYPE_CHECKING:
 MAX_PREPARATIONS: Final = 50
 HSM_ZONE: Final = "managedhsm.azure.net"
 ARM_HOST: Final = "management.azure.com"
+_UNREADABLE: Final = {
+    400: ("BadRequest", "The request is not valid HTTP/1.1."),
+    408: ("RequestTimeout", "The request did not arrive completely in time."),
+    413: ("RequestBodyTooLarge", "The request body is too large; the lab reads up to 64 MiB."),
+    431: ("RequestHeaderFieldsTooLarge", "The head of the request is too large."),
+    501: ("NotImplemented", "The lab does not know this transfer encoding."),
+}
 _SIGNATURE: Final = re.compile(r"(?i)(^|&)sig=[^&]*")
 
 
@@ -104,6 +111,13 @@ class Dispatcher:
         row = CallRow(host, method, "", "", status, effect="proxy.refused", target=reason)
         with self._lab.store.transaction() as tx:
             tx.log_call(row)
+
+    def unreadable(self, host: str, status: int) -> Response:
+        """Answer, and record, what could not be read as a request to a host of the lab."""
+        code, message = _UNREADABLE.get(status, _UNREADABLE[400])
+        request = Request("UNREADABLE", host, "", {}, "", {}, b"", None)
+        response = self._refuse(None, LabFault(status, code, message), request, "")
+        return self._with_common_headers(response, request, str(uuid.uuid4()))
 
     def answer(self, raw: RawRequest) -> Response:
         """Answer one request; never raises."""
@@ -234,6 +248,8 @@ class Dispatcher:
         for _ in range(MAX_PREPARATIONS):
             try:
                 with self._lab.store.transaction() as tx:
+                    if route.auth == "arm":
+                        arm_scope.require(tx, request.path)
                     call = Call(self._lab, tx, request, match)
                     response = route.handler(call)
                     tx.log_call(_row(request, response, request_id, call, authorised=True))

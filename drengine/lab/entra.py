@@ -79,7 +79,8 @@ def read_bearer(authorization: str, tenant: str) -> Principal | None:
     now = time.time()
     if claims is None or claims.get("tid") != tenant:
         return None
-    if not claims.get("nbf", 0) <= now < claims.get("exp", 0):
+    begins, ends = claims.get("nbf", 0), claims.get("exp", 0)
+    if not all(isinstance(one, int | float) for one in (begins, ends)) or not begins <= now < ends:
         return None
     return Principal(
         object_id=str(claims.get("oid", "")),
@@ -114,7 +115,7 @@ def _claims(token: str) -> dict[str, Any] | None:
             json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
             for part in parts[:2]
         )
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     fits = isinstance(claims, dict) and isinstance(header, dict) and header.get("alg") == "none"
     return claims if fits else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from drengine.errors import InternalError
 from drengine.lab import arm_resource as hsms
-from drengine.lab import arm_subscription, custodians, entra
+from drengine.lab import arm_scope, arm_subscription, custodians, entra
 from drengine.lab.blob import domain as blob
 from drengine.lab.home import LabHome
 from drengine.lab.hsm import keystore, operations, roles, state
@@ -42,6 +42,8 @@ def register(lab: Lab, spec: EstateSpec) -> None:
         )
         if tx.get(arm_subscription.META, arm_subscription.ESTATE) is None:
             _write_meta(tx, identity, spec)
+        alone = (one.resource_group for one in spec.standalone if one.resource_group)
+        arm_scope.add_groups(tx, (spec.resource_group, *alone), spec.location)
 
 
 def _write_meta(tx: Tx, identity: LabIdentity, spec: EstateSpec) -> None:

@@ -4,7 +4,8 @@ The first byte of a connection decides: 0x16 begins a TLS handshake, anything el
 HTTP head that must ask for a tunnel. There is no code here that connects to anything:
 what is not a host of the lab, on port 443, is refused with 403 and recorded.
 
-HTTP/1.1 with keep-alive; the framing is h11's. One thread per connection.
+HTTP/1.1 with keep-alive; the framing is h11's. One thread per connection. What is no
+HTTP, too long, or stops half-way gets an answer in the envelope of the host's service.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import ssl
 import struct
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import h11
@@ -30,14 +32,25 @@ TLS_HANDSHAKE: Final = b"\x16"
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 MAX_HEAD_BYTES: Final = 64 * 1024
 IDLE_SECONDS: Final = 600.0
+HALF_SECONDS: Final = 30.0
+"""What has begun (a head, a handshake, a body) must go on within this time."""
 CHUNK: Final = 256 * 1024
 BACKLOG: Final = 512
 DRIPS: Final = 20
+LINGER_SECONDS: Final = 2.0
 _NO_BODY: Final = frozenset({204, 304})
 
 
-class BodyTooLarge(Exception):
-    """A request body went over the limit."""
+class Unreadable(Exception):
+    """A request that cannot be read to its end.
+
+    Parameters:
+        status: the HTTP status that says why.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(str(status))
+        self.status = status
 
 
 class LabServer:
@@ -75,6 +88,7 @@ class LabServer:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.settimeout(IDLE_SECONDS)
             first = connection.recv(1, socket.MSG_PEEK)
+            connection.settimeout(HALF_SECONDS)
             if first == TLS_HANDSHAKE:
                 self._speak_tls(connection, None)
             elif first:
@@ -138,11 +152,8 @@ class LabServer:
         while True:
             try:
                 raw = _read_request(tls, connection, host)
-            except BodyTooLarge:
-                _send_plain(tls, connection, 413, b"the lab reads bodies up to 64 MiB\n")
-                return
-            except h11.RemoteProtocolError as error:
-                _send_plain(tls, connection, error.error_status_hint, b"not HTTP/1.1\n")
+            except Unreadable as problem:
+                self._answer_unreadable(tls, connection, host, problem.status)
                 return
             if raw is None:
                 return
@@ -155,6 +166,21 @@ class LabServer:
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 return
             connection.start_next_cycle()
+
+    def _answer_unreadable(
+        self, tls: ssl.SSLSocket, connection: h11.Connection, host: str, status: int
+    ) -> None:
+        if connection.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            return
+        answer = self._dispatcher.unreadable(host, status)
+        closing = replace(answer, headers={**answer.headers, "connection": "close"})
+        _send(tls, connection, closing, head_only=False)
+        # what still comes is read and dropped, else the close would reset the answer away
+        until = time.monotonic() + LINGER_SECONDS
+        tls.settimeout(LINGER_SECONDS)
+        with contextlib.suppress(OSError):
+            while tls.recv(CHUNK) and time.monotonic() < until:
+                pass
 
 
 def _read_proxy_head(connection: socket.socket) -> tuple[str, str]:
@@ -174,17 +200,31 @@ def _read_proxy_head(connection: socket.socket) -> tuple[str, str]:
 
 
 def _next_event(tls: ssl.SSLSocket, connection: h11.Connection) -> object:
+    """Return the next event of the request.
+
+    Raises:
+        Unreadable: what came is not HTTP/1.1, or nothing more came.
+    """
     while True:
-        event = connection.next_event()
+        try:
+            event = connection.next_event()
+        except h11.RemoteProtocolError as error:
+            raise Unreadable(error.error_status_hint) from None
         if event is not h11.NEED_DATA:
             return event
         if connection.they_are_waiting_for_100_continue:
             go_on = h11.InformationalResponse(status_code=100, headers=[])
             tls.sendall(connection.send(go_on) or b"")
+        waits = connection.their_state is h11.IDLE and connection.trailing_data[0] == b""
+        tls.settimeout(IDLE_SECONDS if waits else HALF_SECONDS)
         try:
             connection.receive_data(tls.recv(CHUNK))
         except ssl.SSLEOFError:
             connection.receive_data(b"")
+        except TimeoutError:
+            if waits:
+                raise
+            raise Unreadable(408) from None
 
 
 def _read_request(tls: ssl.SSLSocket, connection: h11.Connection, host: str) -> RawRequest | None:
@@ -197,7 +237,7 @@ def _read_request(tls: ssl.SSLSocket, connection: h11.Connection, host: str) -> 
         if isinstance(part, h11.Data):
             body += part.data
             if len(body) > MAX_BODY_BYTES:
-                raise BodyTooLarge
+                raise Unreadable(413)
         elif isinstance(part, h11.EndOfMessage):
             break
         else:
@@ -250,16 +290,3 @@ def _send(
     wire += connection.send(h11.EndOfMessage()) or b""
     # one write: a head and a body in two packets cost 40 ms each on a delayed ACK
     tls.sendall(wire)
-
-
-def _send_plain(tls: ssl.SSLSocket, connection: h11.Connection, status: int, text: bytes) -> None:
-    if connection.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-        return
-    headers = [
-        ("x-drengine-lab", "1"),
-        ("content-length", str(len(text))),
-        ("connection", "close"),
-    ]
-    wire = connection.send(h11.Response(status_code=status, headers=headers)) or b""
-    wire += connection.send(h11.Data(data=text)) or b""
-    tls.sendall(wire + (connection.send(h11.EndOfMessage()) or b""))

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from drengine.lab.bodies import misfit
+
 if TYPE_CHECKING:
     from drengine.lab.store import Tx
     from drengine.lab.world import Lab
@@ -60,18 +62,22 @@ class Request:
         """
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise LabFault(400, "BadParameter", "The request body is not valid JSON.") from None
 
     def json_object(self) -> dict[str, Any]:
         """Return the body as a JSON object.
 
         Raises:
-            LabFault: 400 BadParameter, where the body is anything else.
+            LabFault: 400 BadParameter, where the body is anything else, or has members of
+                another type than the services know them by.
         """
         found = self.json()
         if not isinstance(found, dict):
             raise LabFault(400, "BadParameter", "The request body must be a JSON object.")
+        wrong = misfit(found)
+        if wrong:
+            raise LabFault(400, "BadParameter", wrong)
         return found
 
 
@@ -91,6 +97,7 @@ class Delivery:
 
 
 NORMAL: Final = Delivery()
+MOST_DIGITS: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +190,12 @@ class Route:
     handler: Handler
     auth: Auth
     fault: Callable[[LabFault, Request], Response]
+
+
+def whole_number(text: str) -> int | None:
+    """Return a number from a query or a header, None where the text is not one."""
+    fits = text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+    return int(text) if fits else None
 
 
 def json_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response:

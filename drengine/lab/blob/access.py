@@ -169,7 +169,7 @@ def request_rights(
 
 
 def _check_shared_key(request: Request, account: str, doc: dict[str, Any]) -> None:
-    claimed, _, signature = request.headers["authorization"].split(" ", 1)[1].partition(":")
+    claimed, _, signature = request.headers["authorization"].partition(" ")[2].partition(":")
     token = sas.SasToken({"sig": signature})
     texts = tuple(_shared_key_text(request, account, order) for order in (_by_letters, str))
     if claimed.lower() != account.lower():

@@ -38,7 +38,7 @@ CONTENT_HEADERS: Final = (
     "content-type",
 )
 _ENCRYPTED: Final = {"x-ms-request-server-encrypted": "true"}
-_RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
+_RANGE: Final = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})")
 _MAX_APPEND_BLOCKS: Final = 50_000
 
 
@@ -233,15 +233,15 @@ def _check_append_position(target: Target, doc: content.Blob) -> None:
         )
     if doc["block_count"] >= _MAX_APPEND_BLOCKS:
         raise LabFault(409, "BlockCountExceedsLimit", "The committed block count is at its limit.")
-    position = target.header("x-ms-blob-condition-appendpos")
-    if position and int(position) != doc["length"]:
+    position = target.number("x-ms-blob-condition-appendpos")
+    if position is not None and position != doc["length"]:
         raise LabFault(
             412,
             "AppendPositionConditionNotMet",
             "The append position condition specified was not met.",
         )
-    limit = target.header("x-ms-blob-condition-maxsize")
-    if limit and doc["length"] + len(target.request.body) > int(limit):
+    limit = target.number("x-ms-blob-condition-maxsize")
+    if limit is not None and doc["length"] + len(target.request.body) > limit:
         raise LabFault(
             412, "MaxBlobSizeConditionNotMet", "The max blob size condition was not met."
         )

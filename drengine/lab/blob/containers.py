@@ -7,7 +7,6 @@ that clients treat it as opaque.
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
@@ -19,7 +18,7 @@ from drengine.lab.blob.target import (
     metadata_of,
     version_headers,
 )
-from drengine.lab.wire import LabFault, Response
+from drengine.lab.wire import LabFault, Response, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -281,9 +280,10 @@ def _add_text(parent: ET.Element, values: dict[str, str]) -> None:
 def _page_size(text: str) -> int:
     if not text:
         return _PAGE
-    if not text.isdigit() or int(text) < 1:
+    found = whole_number(text)
+    if not found:
         raise LabFault(400, "OutOfRangeQueryParameterValue", "maxresults must be at least 1.")
-    return min(int(text), _PAGE)
+    return min(found, _PAGE)
 
 
 def _marker(name: str) -> str:
@@ -295,7 +295,7 @@ def _read_marker(text: str) -> str:
         return ""
     try:
         return base64.urlsafe_b64decode(text.removeprefix("2!")).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, or not text in it
         raise LabFault(
             400, "InvalidQueryParameterValue", "The marker was not given by this service."
         ) from None

@@ -14,13 +14,15 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from drengine.lab.wire import LabFault, Response
+from drengine.lab.blob.target import bad_header
+from drengine.lab.wire import LabFault, Response, whole_number
 
 if TYPE_CHECKING:
     from drengine.lab.blob.target import Target
 
 INFINITE: Final = -1
 _FIXED_SECONDS: Final = range(15, 61)
+_LONGEST_BREAK: Final = 60
 
 
 def lease_state(doc: dict[str, Any], now_ms: int) -> str:
@@ -107,16 +109,8 @@ def change_lease(target: Target, doc: dict[str, Any]) -> Response:
     action = target.header("x-ms-lease-action").lower()
     handler = _ACTIONS.get(action)
     if handler is None:
-        raise _bad_header()
+        raise bad_header()
     return handler(target, doc)
-
-
-def _bad_header() -> LabFault:
-    return LabFault(
-        400,
-        "InvalidHeaderValue",
-        "The value for one of the HTTP headers is not in the correct format.",
-    )
 
 
 def _acquire(target: Target, doc: dict[str, Any]) -> Response:
@@ -151,7 +145,7 @@ def _change(target: Target, doc: dict[str, Any]) -> Response:
     lease = _matching(target, doc)
     proposed = target.header("x-ms-proposed-lease-id").lower()
     if not proposed:
-        raise _bad_header()
+        raise bad_header()
     lease["id"] = proposed
     return Response(200, {"x-ms-lease-id": proposed})
 
@@ -168,10 +162,10 @@ def _break(target: Target, doc: dict[str, Any]) -> Response:
         raise _not_present()
     now = target.tx.now_ms
     rest = 0 if lease["seconds"] == INFINITE else max(0, lease["expires_ms"] - now)
-    asked = target.header("x-ms-lease-break-period")
-    wait = min(rest, int(asked) * 1000) if asked and lease["seconds"] != INFINITE else rest
-    if asked and lease["seconds"] == INFINITE:
-        wait = int(asked) * 1000
+    asked = target.number("x-ms-lease-break-period", most=_LONGEST_BREAK)
+    wait = rest
+    if asked is not None:
+        wait = asked * 1000 if lease["seconds"] == INFINITE else min(rest, asked * 1000)
     if not is_held(doc, now):
         wait = 0
     lease["break_ms"] = now + wait
@@ -202,9 +196,10 @@ def _not_present() -> LabFault:
 def _seconds(text: str) -> int:
     if text == str(INFINITE):
         return INFINITE
-    if text.isdigit() and int(text) in _FIXED_SECONDS:
-        return int(text)
-    raise _bad_header()
+    found = whole_number(text)
+    if found is not None and found in _FIXED_SECONDS:
+        return found
+    raise bad_header()
 
 
 def _set(doc: dict[str, Any], lease_id: str, seconds: int, now_ms: int) -> None:

@@ -12,7 +12,7 @@ from email.utils import format_datetime, parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from drengine.lab.blob import access, content
-from drengine.lab.wire import LabFault
+from drengine.lab.wire import LabFault, whole_number
 
 if TYPE_CHECKING:
     from drengine.lab.store import Tx
@@ -56,6 +56,18 @@ class Target:
     def header(self, name: str) -> str:
         """Return a request header, empty when it is absent."""
         return self.request.headers.get(name, "")
+
+    def number(self, name: str, most: int | None = None) -> int | None:
+        """Return the number in a request header, None when it is absent.
+
+        Raises:
+            LabFault: 400 InvalidHeaderValue.
+        """
+        text = self.header(name)
+        found = whole_number(text)
+        if text and (found is None or (most is not None and found > most)):
+            raise bad_header()
+        return found
 
     def require(self, any_of: str) -> None:
         """Check that the sender has at least one of some letters.
@@ -111,6 +123,15 @@ def open_target(call: Call) -> Target:
     return Target(call, account, container, name, rights)
 
 
+def bad_header() -> LabFault:
+    """Return the refusal of a header that cannot be read."""
+    return LabFault(
+        400,
+        "InvalidHeaderValue",
+        "The value for one of the HTTP headers is not in the correct format.",
+    )
+
+
 def http_date(at_ms: int) -> str:
     """Return epoch milliseconds as an HTTP date."""
     return format_datetime(datetime.fromtimestamp(at_ms // 1000, UTC), usegmt=True)
@@ -125,9 +146,7 @@ def parse_http_date(text: str) -> int:
     try:
         return int(parsedate_to_datetime(text).timestamp() * 1000)
     except ValueError:
-        raise LabFault(
-            400, "InvalidHeaderValue", "The value for one of the HTTP headers is not valid."
-        ) from None
+        raise bad_header() from None
 
 
 def version_headers(doc: dict[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from drengine.lab.hsm import keystore, regions, state
 from drengine.lab.hsm.domain import protection_key
 from drengine.lab.hsm.jose import JoseError, b64, derive, open_direct, seal_direct, unb64
-from drengine.lab.wire import Call, LabFault, Response, Route, hsm_fault
+from drengine.lab.wire import Call, LabFault, Response, Route, hsm_fault, whole_number
 
 PAGE: Final = 25
 BACKUP_KID: Final = "backup-protection-key"
@@ -130,9 +130,10 @@ def _get(call: Call) -> Response:
 
 def _page_size(call: Call) -> int:
     text = call.request.query.get("maxresults") or str(PAGE)
-    if not text.isdigit() or int(text) == 0:
+    found = whole_number(text)
+    if not found:
         raise LabFault(400, "BadParameter", "maxresults must be a number from 1 to 25.")
-    return min(int(text), PAGE)
+    return min(found, PAGE)
 
 
 def _page(call: Call, items: list[tuple[str, dict[str, Any]]]) -> Response:

@@ -138,6 +138,7 @@ class Replay:
             if host.endswith(zone):
                 audience = f"https://{zone}"
         token = self.lab.token(audience) if one.status != 401 else ""
+        ensure_group(self.lab, url)
         status, headers, answer = self.lab.call(one.method, url, body, token=token)
         return status, dict(headers), answer
 
@@ -191,6 +192,13 @@ class Replay:
             for old, new in zip(first[3:], second[3:], strict=True):
                 if old != new and len(old) >= 8:
                     self.ids[old] = new
+
+
+def ensure_group(lab: Any, url: str) -> None:
+    """Make the resource group that a recorded request lies in; the recordings left that out."""
+    found = re.match(r"(?i)https://management\.azure\.com/[^/]+/[^/]+/resourceGroups/[^/?]+", url)
+    if found is not None:
+        lab.call("PUT", f"{found[0]}?api-version=2021-04-01", {"location": "westeurope"})
 
 
 def load(file: Path) -> list[Exchange]:
@@ -312,6 +320,7 @@ def seed_hsm(replay: Replay, name: str, group: str, location: str) -> None:
         f"https://management.azure.com/subscriptions/{found['subscription']}/resourceGroups/{group}"
         f"/providers/Microsoft.KeyVault/managedHSMs/{name}?api-version=2023-07-01"
     )
+    ensure_group(replay.lab, url)
     properties = {
         "tenantId": found["tenant"],
         "initialAdminObjectIds": [found["object_id"]],
@@ -486,6 +495,7 @@ def seed_vault(replay: Replay, name: str) -> None:
         "/resourceGroups/CustomerExperienceTeam_RG/providers/Microsoft.Sql/managedInstances"
         "/clitestmi000001?api-version=2021-05-01-preview"
     )
+    ensure_group(replay.lab, url)
     instance = replay.lab.call("GET", mi)[2]["identity"]["principalId"]
     policies = [
         {"tenantId": found["tenant"], "objectId": who, "permissions": {"keys": ["all"]}}
