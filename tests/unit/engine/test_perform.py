@@ -1,0 +1,285 @@
+"""A run of two steps by the real driver: a gate and a change, over ports made for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from drengine.actions.base import BaseAction
+from drengine.actions.contract import Absent, Kit, StepContext, Verified
+from drengine.engine.chain import Chain
+from drengine.engine.commands import Rest
+from drengine.engine.driver import Outcome, drive
+from drengine.engine.ending import cancel
+from drengine.engine.genesis import create_run
+from drengine.engine.handover import give
+from drengine.engine.inbox import absorb
+from drengine.engine.world import World
+from drengine.errors import AzureError, HandedOver, StoreFailed, UnknownOutcome
+from drengine.journal.memory import MemoryStore
+from drengine.model.catalogue import ActionSpec, Catalogue, Repeat
+from drengine.model.findings import block, ok
+from drengine.model.ids import RunId
+from drengine.model.plan import CloudIdentity, Plan, PlanPart
+from drengine.model.records import RecordType as R
+from drengine.model.records import Signal
+from drengine.model.run import StepStatus as S
+from drengine.model.runbook import Runbook, RunClass
+from drengine.model.secret import Secret
+from drengine.rules.contract import Rule
+from drengine.runbook.loader import load_runbook
+
+TEXT = """
+apiVersion: drengine/v1
+kind: Runbook
+name: small
+title: A small runbook
+steps:
+  - id: ask
+    gate: {approvals: 1, ask: really?, facts: [backup]}
+  - id: change
+    needs: [ask]
+    action: thing.change
+    guards: {before: [G1], after: [G2]}
+    irreversible: true
+    retry: {attempts: 1}
+"""
+SPEC = ActionSpec("thing.change", "Change the thing", (), (), Repeat.NEVER, quiet_ms=60_000)
+WHERE = CloudIdentity("AzureCloud", "t", "s", "p", "managedhsm.azure.net", "core.windows.net", True)
+RUN = RunId("r-0123456789ab")
+
+
+@dataclass
+class Clock:
+    """A clock that stands at the time somebody last slept for."""
+
+    at_ms: int = 1_000_000
+
+    def now_ms(self) -> int:
+        return self.at_ms
+
+    def mono_ms(self) -> int:
+        return self.at_ms
+
+    def wall_ms(self) -> None:
+        return None
+
+    async def sleep_until(self, at_ms: int) -> None:
+        self.at_ms = max(self.at_ms, at_ms)
+
+
+@dataclass(frozen=True)
+class Change(BaseAction):
+    """Counts its sends; what they answer is the test's choice."""
+
+    answers: list[Any] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
+    before: list[Callable[[], None]] = field(default_factory=list)
+
+    async def probe(self, ctx: StepContext) -> Absent:
+        del ctx
+        return Absent("nothing there")
+
+    async def start(self, ctx: StepContext) -> dict[str, Any]:
+        for look in self.before:
+            look()
+        self.sent.append(ctx.now_ms)
+        if self.answers and isinstance(answer := self.answers.pop(0), Exception):
+            raise answer
+        return {}
+
+    async def verify(self, ctx: StepContext) -> Verified:
+        del ctx
+        return Verified((ok("G2", "it is there"),))
+
+    def manual(self, ctx: StepContext) -> str:
+        del ctx
+        return "by hand"
+
+
+@dataclass
+class Small:
+    """A world with one thing to change, and the run in it."""
+
+    change: Change = field(default_factory=lambda: Change(SPEC))
+    guard_holds: bool = True
+    backup: str = "the one of Monday"
+    store: MemoryStore = field(default_factory=MemoryStore)
+    clock: Clock = field(default_factory=Clock)
+
+    def world(self) -> World:
+        part = PlanPart("small", TEXT, "0", {})
+        guards = {name: Rule(name, name, (), "", "", self._guard) for name in ("G1", "G2")}
+        return World(
+            plan=Plan(RunClass.DRILL, "", "0", WHERE, part, {}),
+            store=self.store,
+            cloud=SimpleNamespace(),  # type: ignore[arg-type]
+            clock=self.clock,
+            kit=Kit({"thing.change": self.change}, guards, {"backup": self._read}, {}, {}),
+            load=self.load,
+            collect=_no_exchanges,
+            secret=Secret,
+            owner="test",
+            listener=lambda _state, _record: None,
+        )
+
+    def load(self, text: str) -> Runbook:
+        catalogue = Catalogue(
+            actions={"thing.change": SPEC},
+            rules=frozenset({"G1", "G2"}),
+            observations=frozenset({"backup"}),
+        )
+        return load_runbook(text, "small.yaml", catalogue)
+
+    def _guard(self, facts: Any, ctx: Any) -> Any:
+        del facts
+        holds = self.guard_holds or ctx.step != "change"
+        return ((ok if holds else block)("G1", "as it should be, or not"),)
+
+    async def _read(self, ctx: StepContext) -> str:
+        del ctx
+        return self.backup
+
+    def drive(self) -> Outcome:
+        world = self.world()
+        part = world.plan.root
+        create_run(
+            world, RUN, self.load(TEXT), part=part, inputs={}, initiator="operator:x", tool={}
+        )
+        return asyncio.run(drive(world, RUN, asyncio.Event()))
+
+    def approve(self) -> None:
+        gate = self.drive().state.steps["ask"].gate
+        assert gate is not None
+        body = {"step": "ask", "request_seq": gate.seq, "digest": gate.digest}
+        self.store.put_signal(Signal("s-1", RUN, "approve", "approver:a", body, 0))
+
+    def kinds(self) -> list[R]:
+        return [record.type for record in self.store.read(RUN)]
+
+
+@contextmanager
+def _no_exchanges():
+    yield []
+
+
+@pytest.fixture
+def small() -> Small:
+    return Small()
+
+
+def test_an_approved_step_is_sent_once_and_the_run_ends(small):
+    small.approve()
+    assert small.drive().rest is Rest.DONE
+    assert len(small.change.sent) == 1
+
+
+def test_a_request_leaves_only_when_its_intent_is_in_the_store(small):
+    small.approve()
+    last: list[R] = []
+    small.change.before.append(lambda: last.append(small.kinds()[-1]))
+    assert small.drive().rest is Rest.DONE
+    assert last == [R.INTENT]
+
+
+def test_a_process_that_ended_while_sending_leaves_a_doubt(small):
+    small.approve()
+    small.change.answers.append(StoreFailed("the process dies here, as far as the run can see"))
+    with pytest.raises(StoreFailed):
+        small.drive()
+    assert small.kinds()[-1] is R.INTENT
+    outcome = small.drive()
+    assert outcome.rest is Rest.UNKNOWN
+    assert len(small.change.sent) == 1
+    intent, looks = small.clock.at_ms - SPEC.quiet_ms, small.kinds().count(R.PROBE_ABSENT)
+    assert small.change.sent[0] <= intent, "no look before the quiet period"
+    assert looks == 3, "one before the send, two after it"
+
+
+def test_a_guard_that_does_not_hold_sends_nothing(small):
+    small.approve()
+    small.guard_holds = False
+    outcome = small.drive()
+    assert outcome.rest is Rest.REFUSED
+    assert outcome.state.steps["change"].status is S.REFUSED
+    assert small.change.sent == []
+    assert R.GUARDS_HELD not in small.kinds()
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (UnknownOutcome("the connection broke"), S.UNKNOWN),
+        (AzureError("400: no", status=400), S.FAILED),
+    ],
+)
+def test_a_lost_answer_is_a_doubt_and_a_refusal_is_none(small, answer, status):
+    small.approve()
+    small.change.answers.append(answer)
+    outcome = small.drive()
+    assert outcome.state.steps["change"].status is status
+    assert len(small.change.sent) == 1
+
+
+def test_what_was_approved_is_read_again_and_asked_again_where_it_changed(small):
+    small.approve()
+    small.backup = "the one of Tuesday"
+    outcome = small.drive()
+    assert outcome.rest is Rest.WAITING
+    assert outcome.state.steps["ask"].status is S.AWAITING_APPROVAL
+    assert small.change.sent == []
+    assert R.GATE_VOIDED in small.kinds()
+
+
+def broken(small: Small, method: str) -> Callable[[], None]:
+    """Let a method of the store fail once."""
+    real = getattr(small.store, method)
+
+    def fail(*_: Any) -> None:
+        setattr(small.store, method, real)
+        raise StoreFailed(f"{method} failed")
+
+    return lambda: setattr(small.store, method, fail)
+
+
+@pytest.mark.parametrize("method", ["append", "delete_signals"])
+def test_a_signal_survives_a_failure_between_peek_append_and_delete(small, method):
+    small.approve()
+    world = small.world()
+    chain = Chain.open(world, RUN)
+    broken(small, method)()
+    with pytest.raises(StoreFailed):
+        absorb(world, chain, small.load(TEXT))
+    chain.release()
+    kept = [signal.id for signal in small.store.peek_signals(RUN)]
+    assert kept == ["s-1"], "what is not in the chain is still in the inbox, or may be"
+    assert small.drive().rest is Rest.DONE
+    assert small.kinds().count(R.GATE_APPROVED) == 1
+    assert small.store.peek_signals(RUN) == []
+
+
+def test_a_run_that_was_handed_over_is_not_driven_here(small):
+    small.approve()
+    give(small.store, RUN, "beta", "alpha", "operator:x", small.clock)
+    with pytest.raises(HandedOver, match="handed over to beta"):
+        small.drive()
+    assert small.change.sent == []
+    assert small.kinds()[-1] is R.RUN_HANDED_OVER
+    assert small.store.living_owner(RUN) is None, "the lease was given back"
+
+
+def test_a_cancel_where_nobody_drives_takes_effect_at_once(small):
+    small.approve()
+    small.store.claim(RUN, ["hsm:target"])
+    cancel(small.store, RUN, "host a", "operator:x", "no longer wanted", small.clock)
+    assert small.kinds()[-1] is R.RUN_CANCELLED
+    small.store.claim(RunId("r-ba9876543210"), ["hsm:target"])
+    outcome = small.drive()
+    assert outcome.rest is Rest.CANCELLED
+    assert small.change.sent == []
