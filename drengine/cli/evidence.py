@@ -105,7 +105,14 @@ def checkpoints_of(store: Any, run: str) -> dict[str, bytes]:
 
 @evidence.command("stamp")
 @click.argument("target")
-@click.option("--tsa", "url", required=True, help="The time-stamp authority's address.")
+@click.option(
+    "--tsa",
+    "url",
+    metavar="URL",
+    envvar="DRENGINE_TSA",
+    required=True,
+    help="The time-stamp authority's address.",
+)
 @output.output_option
 def stamp_command(*, target: str, url: str, output_format: str) -> int:
     """Have TARGET stamped: a sealed bundle's folder, or a run that goes on.

@@ -25,6 +25,13 @@ _copy_to = click.option(
     " Required for the class incident.",
 )
 _no_copy = click.option("--no-copy", is_flag=True, help="Incident: go on without such a copy.")
+_tsa = click.option(
+    "--tsa",
+    metavar="URL",
+    envvar="DRENGINE_TSA",
+    help="A time-stamp authority: at gates and before sends that cannot be undone the heads of"
+    " all chains are stamped. The run never waits for it.",
+)
 
 
 @click.command("run")
@@ -38,6 +45,7 @@ _no_copy = click.option("--no-copy", is_flag=True, help="Incident: go on without
 )
 @_copy_to
 @_no_copy
+@_tsa
 @auth_option
 @output_option
 def run_command(
@@ -48,6 +56,7 @@ def run_command(
     approvers: Path | None,
     copy_to: Path | None,
     no_copy: bool,
+    tsa: str | None,
     auth: str,
     output_format: str,
 ) -> int:
@@ -62,7 +71,7 @@ def run_command(
     """
     from drengine.cli.running import Manner, start  # noqa: PLC0415 - loads Azure's libraries
 
-    manner = Manner(auth, wait, output_format == "json", approvers, copy_to, no_copy)
+    manner = Manner(auth, wait, output_format == "json", approvers, copy_to, no_copy, tsa)
     return start(plan, initiator, manner)
 
 
@@ -71,6 +80,7 @@ def run_command(
 @_wait
 @_copy_to
 @_no_copy
+@_tsa
 @auth_option
 @output_option
 def resume_command(
@@ -79,6 +89,7 @@ def resume_command(
     wait: bool,
     copy_to: Path | None,
     no_copy: bool,
+    tsa: str | None,
     auth: str,
     output_format: str,
 ) -> int:
@@ -90,5 +101,5 @@ def resume_command(
     """
     from drengine.cli.running import Manner, go_on  # noqa: PLC0415 - loads Azure's libraries
 
-    manner = Manner(auth, wait, output_format == "json", copy_to=copy_to, no_copy=no_copy)
+    manner = Manner(auth, wait, output_format == "json", copy_to=copy_to, no_copy=no_copy, tsa=tsa)
     return go_on(run, manner)

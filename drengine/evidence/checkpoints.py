@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from drengine.errors import InputError, InputFileError
 from drengine.evidence.bundle import ATTESTATION, STAMPS
-from drengine.evidence.stamps import request_stamp
+from drengine.evidence.stamps import ANSWER_SECONDS, request_stamp
 from drengine.journal.files import write_whole
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import Json, canonical
@@ -24,7 +24,7 @@ from drengine.trust.dsse import parse_json
 
 SCHEMA: Final = "drengine/checkpoint/v1"
 _PREFIX: Final = "checkpoint-"
-_MOST: Final = 99
+_MOST: Final = 999
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,32 +43,47 @@ class Stamped:
         return {"token": self.token or None, "told": self.told}
 
 
-def stamp_run(store: JournalStore, run: RunId, url: str) -> Stamped:
+def stamp_run(
+    store: JournalStore, run: RunId, url: str, *, seconds: float = ANSWER_SECONDS
+) -> Stamped:
     """Stamp the heads of a run's chains as they are now.
 
     Raises:
         InputError: the address is none.
     """
     root = RunId(run.partition("/")[0])
+    doc, name = _heads_of(store, root), _next_name(store, root)
+    try:
+        reply = request_stamp(url, canonical(doc) + b"\n", seconds=seconds)
+    except InputFileError as error:
+        store.put_document(root, name, {"checkpoint": {**doc, "unstamped": error.message}})
+        return Stamped("", f"{error.message}; recorded as unstamped")
+    token = base64.b64encode(reply).decode()
+    store.put_document(root, name, {"checkpoint": doc, "token": token})
+    return Stamped(name, f"heads of {len(doc['heads'])} chains stamped")
+
+
+def record_unstamped(store: JournalStore, run: RunId, why: str) -> None:
+    """Record that the heads of a run's chains could not be stamped now."""
+    doc = {**_heads_of(store, run), "unstamped": why}
+    store.put_document(run, _next_name(store, run), {"checkpoint": doc})
+
+
+def _heads_of(store: JournalStore, root: RunId) -> dict[str, Any]:
     rows = [row for row in store.runs() if row.run == root or row.run.startswith(f"{root}/")]
     heads = [
         {"run": str(row.run), "seq": head.seq, "sha256": head.sha256}
         for row in sorted(rows, key=lambda row: row.run)
         for head in (store.head(row.run),)
     ]
+    return {"schema": SCHEMA, "heads": heads}
+
+
+def _next_name(store: JournalStore, root: RunId) -> str:
     number = sum(name.startswith(_PREFIX) for name in store.documents(root)) + 1
     if number > _MOST:
         raise InputError(f"run {root} has {_MOST} checkpoints already; nothing was stamped")
-    doc: dict[str, Any] = {"schema": SCHEMA, "heads": heads}
-    name = f"{_PREFIX}{number:02}"
-    try:
-        reply = request_stamp(url, canonical(doc) + b"\n")
-    except InputFileError as error:
-        store.put_document(root, name, {"checkpoint": {**doc, "unstamped": error.message}})
-        return Stamped("", f"{error.message}; recorded as unstamped")
-    token = base64.b64encode(reply).decode()
-    store.put_document(root, name, {"checkpoint": doc, "token": token})
-    return Stamped(name, f"heads of {len(heads)} chains stamped")
+    return f"{_PREFIX}{number:02}"
 
 
 def kept_checkpoints(store: JournalStore, run: str) -> dict[str, bytes]:

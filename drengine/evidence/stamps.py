@@ -7,6 +7,7 @@ with SHA-256 or better.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 import urllib.error
@@ -20,9 +21,12 @@ from drengine.errors import InputError, InputFileError
 from drengine.trust.outside import run
 
 MAX_TOKEN_BYTES: Final = 1 << 20
-_SECONDS: Final = 20.0
+ANSWER_SECONDS: Final = 20.0
+"""How long an authority has to take a question or to go on with its answer."""
+
 _HASH: Final = re.compile(r"^Hash Algorithm: (\S+)$", re.MULTILINE)
 _TIME: Final = re.compile(r"^Time stamp: (.+)$", re.MULTILINE)
+_IMPRINT_DIGITS: Final = 64
 _GOOD: Final = ("sha256", "sha384", "sha512")
 
 
@@ -75,14 +79,14 @@ def _reason(said: str) -> str:
     return "does not verify"
 
 
-def request_stamp(url: str, data: bytes) -> bytes:
+def request_stamp(url: str, data: bytes, *, seconds: float = ANSWER_SECONDS) -> bytes:
     """Ask an authority to stamp bytes; return its reply, not yet checked against a root.
 
     Raises:
-        InputError: the address is not one; InputFileError: no usable answer came.
+        InputError: the address is not one; InputFileError: no answer came, or one that is no
+            stamp over these bytes.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise InputError(f"the time-stamp authority {url[:200]!r} is not an http(s) address")
+    check_address(url)
     with tempfile.TemporaryDirectory(prefix="drengine-tsa-") as name:
         file, query = Path(name) / "data", Path(name) / "query"
         file.write_bytes(data)
@@ -95,21 +99,42 @@ def request_stamp(url: str, data: bytes) -> bytes:
         )
         if done.returncode != 0:
             raise InputFileError("making a time-stamp query: openssl did not make one")
-        reply = _post(url, query.read_bytes())
+        reply = _post(url, query.read_bytes(), seconds)
         answer = Path(name) / "reply"
         answer.write_bytes(reply)
         shown = run(["openssl", "ts", "-reply", "-in", str(answer), "-text"], None)
         if shown.returncode != 0 or b"Status: Granted" not in shown.stdout:
             raise InputFileError(f"the time-stamp authority {url} gave no time stamp")
+        if _imprint(shown.stdout) != hashlib.sha256(data).hexdigest():
+            raise InputFileError(
+                f"the time-stamp authority {url} stamped something else than it was asked for"
+            )
         return reply
 
 
-def _post(url: str, query: bytes) -> bytes:
+def check_address(url: str) -> None:
+    """Refuse what is not the address of an authority.
+
+    Raises:
+        InputError: it is not an http(s) address.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise InputError(f"the time-stamp authority {url[:200]!r} is not an http(s) address")
+
+
+def _imprint(shown: bytes) -> str:
+    """Return the digest that openssl shows in a reply, as hex digits."""
+    said = shown.decode("utf-8", "replace").partition("Message data:")[2]
+    rows = re.findall(r"^ +[0-9a-f]{4} - ([0-9a-f \-]{47}) ", said, re.MULTILINE)
+    return re.sub(r"[^0-9a-f]", "", "".join(rows))[:_IMPRINT_DIGITS]
+
+
+def _post(url: str, query: bytes, seconds: float) -> bytes:
     request = urllib.request.Request(  # noqa: S310 - the scheme was checked
         url, data=query, headers={"Content-Type": "application/timestamp-query"}, method="POST"
     )
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - as above
+        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310 - as above
             reply: bytes = answer.read(MAX_TOKEN_BYTES + 1)
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise InputFileError(
