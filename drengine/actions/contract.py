@@ -132,8 +132,10 @@ class Verified:
         findings: hold or do not hold.
         outputs: facts read back that later steps may use.
         evidence: larger facts for the report; kept in the journal with the checkpoint.
-        again_ms: when to look again where it does not hold yet.
+        again_ms: when to look again where it does not hold yet; in the first minute the
+            engine looks earlier.
         more: this send is verified, and the step has others to send.
+        watches: the pause is what is watched; no earlier look is made.
     """
 
     findings: Findings
@@ -141,6 +143,7 @@ class Verified:
     evidence: JsonObject = field(default_factory=dict)
     again_ms: int = 10_000
     more: bool = False
+    watches: bool = False
 
 
 @dataclass(frozen=True, slots=True)

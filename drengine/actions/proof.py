@@ -282,7 +282,8 @@ class ProveDatabases(BaseAction):
         if left > 0:
             text = f"all {len(rows)} databases are Online; watching for {left // 1000} s more"
             again = max(min(left, 300_000), 1_000)
-            return Verified((block("soak", text),), evidence=evidence, again_ms=again)
+            found = (block("soak", text),)
+            return Verified(found, evidence=evidence, again_ms=again, watches=True)
         text = f"{len(rows)} databases are Online on the target's key and return their known rows"
         return Verified((ok("databases", text),), evidence=evidence)
 

@@ -56,6 +56,12 @@ class Answer:
         """The service's id of the request."""
         return self.headers.get("x-ms-request-id", "")
 
+    @property
+    def retry_after_ms(self) -> int | None:
+        """How long the service asks to wait, None where it does not."""
+        seconds = retry_after_seconds(self.headers)
+        return None if seconds is None else round(seconds * 1000)
+
     def json(self) -> dict[str, Any]:
         """Return the body as a JSON object; an empty body is an empty object.
 

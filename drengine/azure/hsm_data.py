@@ -72,6 +72,7 @@ class AzureHsmData:
             url=_status_url(answer) or f"{self._uri}{UPLOAD_STATUS_PATH}",
             resource=self._uri,
             request_id=answer.request_id,
+            retry_after_ms=answer.retry_after_ms,
         )
 
     async def upload_status(self) -> OperationStatus | None:
@@ -106,6 +107,7 @@ class AzureHsmData:
             url=_status_url(answer) or f"{self._uri}{DOWNLOAD_STATUS_PATH}",
             resource=self._uri,
             request_id=answer.request_id,
+            retry_after_ms=answer.retry_after_ms,
         )
         return value.encode(), operation
 
@@ -194,6 +196,7 @@ class AzureHsmData:
             job=job,
             resource=self._uri,
             request_id=answer.request_id,
+            retry_after_ms=answer.retry_after_ms,
         )
 
 

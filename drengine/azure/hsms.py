@@ -161,6 +161,7 @@ def arm_operation(answer: Answer, resource: str, resource_url: str) -> Operation
         job=(named or "").partition("?")[0].rsplit("/", 1)[-1],
         resource=resource,
         request_id=answer.request_id,
+        retry_after_ms=answer.retry_after_ms,
     )
 
 

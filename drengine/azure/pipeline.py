@@ -72,21 +72,23 @@ class Patience:
     Attributes:
         tries: how often at most.
         first_wait_seconds: doubled with every try, with jitter.
-        longest_wait_seconds: also bounds what the service asks for.
+        longest_wait_seconds: of our own waits.
+        longest_asked_seconds: a service that asks for more is not asked again from here: the
+            engine records the wait, and it outlives this process.
         sleep: waits.
     """
 
     tries: int = 3
     first_wait_seconds: float = 0.5
     longest_wait_seconds: float = 10.0
+    longest_asked_seconds: float = 30.0
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 
     def wait_seconds(self, done: int, asked: float | None) -> float:
         """Return how long to wait after `done` tries, where the service asked for `asked`."""
-        own = self.first_wait_seconds * 2 ** (done - 1)
-        wait = own if asked is None else asked
+        own = min(self.first_wait_seconds * 2 ** (done - 1), self.longest_wait_seconds)
         jitter = 1 + random.random() / 4  # noqa: S311 (spreads load, keeps no secret)
-        return min(wait * jitter, self.longest_wait_seconds)
+        return jitter * (own if asked is None else asked)
 
 
 class Pipeline:
@@ -220,7 +222,8 @@ class Pipeline:
         if error.status == _UNAUTHORIZED and done == 1:
             self.credential.forget()
             return True
-        return error.transient
+        asked = error.retry_after_seconds or 0.0
+        return error.transient and asked <= self._patience.longest_asked_seconds
 
 
 async def _read_once(attempt: Attempt, call: Callable[[], Awaitable[T]]) -> T:

@@ -26,6 +26,7 @@ from drengine.actions.contract import (
 )
 from drengine.engine.chain import Chain
 from drengine.engine.fence import may_send
+from drengine.engine.retry import look_again_ms
 from drengine.engine.scope import gates_of, scope_of
 from drengine.engine.world import World
 from drengine.errors import AzureError, DrError, JournalError, UnknownOutcome
@@ -41,6 +42,7 @@ from drengine.rules.contract import RuleContext
 from drengine.runbook.expressions import resolve
 
 _POLL_JITTER_PERCENT = 10
+_DOUBTFUL_LOOK_MS = 15_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +180,20 @@ async def probe(bench: Bench, step_id: str) -> None:
 
 
 def _probe_failed(bench: Bench, step_id: str, error: DrError, exchanges: list[Exchange]) -> None:
-    _, st = bench.step(step_id)
-    if isinstance(error, AzureError) and st.in_doubt_since_ms is not None:
+    step, st = bench.step(step_id)
+    doubt = st.status is StepStatus.IN_DOUBT
+    if doubt and isinstance(error, AzureError):
         # A look that fails decides nothing: the doubt stays, and the next look comes later.
-        again = bench.world.clock.now_ms() + 15_000
+        wait = max(_DOUBTFUL_LOOK_MS, round(1000 * (error.retry_after_seconds or 0)))
+        again = bench.world.clock.now_ms() + wait
         body = {"step": step_id, "why": error.message, "not_before": again}
         bench.chain.append(R.PROBE_BUSY, with_exchanges(body, exchanges))
+        return
+    if doubt and not isinstance(error, JournalError):
+        # Nobody may look any more (another run's tag, say): that is no failure of the send.
+        why = f"whether it was done could not be looked up: {error.message}"
+        kind, body = _undecidable(bench, step, st, why, error.hint)
+        bench.chain.append(kind, with_exchanges({"step": step_id, **body}, exchanges))
         return
     _fail(bench, step_id, error, exchanges)
 
@@ -192,17 +202,21 @@ def _probe_record(
     bench: Bench, step: Step, st: StepState, result: ProbeResult
 ) -> tuple[R, dict[str, Any]]:
     now = bench.world.clock.now_ms()
+    doubt = st.status is StepStatus.IN_DOUBT
     match result:
         case Absent(why):
             gap = bench.world.kit.actions[step.action].spec.look_gap_ms
-            doubt = st.in_doubt_since_ms is not None
             return R.PROBE_ABSENT, {"why": why, "not_before": now + gap if doubt else 0}
         case Present(outputs, why):
             return R.PROBE_PRESENT, {"why": why, "outputs": outputs}
         case InProgress(operation, why):
-            return R.PROBE_IN_PROGRESS, {"why": why, "operation": operation.to_json()}
+            # The probe has just asked where it stands.
+            again = now + look_again_ms(0, 0, operation.retry_after_ms)
+            body = {"why": why, "operation": operation.to_json(), "not_before": again}
+            return R.PROBE_IN_PROGRESS, body
         case Busy(why, again_ms):
-            return R.PROBE_BUSY, {"why": why, "not_before": now + again_ms}
+            wait = again_ms if doubt else look_again_ms(now - st.entered_ms, again_ms)
+            return R.PROBE_BUSY, {"why": why, "not_before": now + wait}
         case Stale(why):
             members = [s.id for s in bench.runbook.steps if step.group and s.group == step.group]
             return R.GENERATION_ENDED, {
@@ -217,7 +231,7 @@ def _probe_record(
 def _undecidable(
     bench: Bench, step: Step, st: StepState, why: str, advice: str
 ) -> tuple[R, dict[str, Any]]:
-    doubt = st.in_doubt_since_ms is not None
+    doubt = st.status is StepStatus.IN_DOUBT
     error = {
         "kind": "UnknownOutcome" if doubt else "GuardError",
         "code": "DR-O001" if doubt else "DR-G002",
@@ -282,7 +296,8 @@ async def _answer(
         return R.ANSWER_REFUSED, {"error": error_body(error)}
     now = bench.world.clock.now_ms()
     if isinstance(result, Operation):
-        return R.ANSWER_OPERATION, {"operation": result.to_json(), "not_before": now}
+        first = now + (result.retry_after_ms or 0)
+        return R.ANSWER_OPERATION, {"operation": result.to_json(), "not_before": first}
     return R.ANSWER_DONE, {"outputs": dict(result)}
 
 
@@ -341,7 +356,10 @@ async def poll(bench: Bench, step_id: str) -> None:
             if not error.transient:
                 _fail(bench, step_id, error, exchanges)
                 return
-            status = OperationStatus(OperationState.RUNNING, detail=error.message)
+            asked = round(1000 * (error.retry_after_seconds or 0)) or None
+            status = OperationStatus(
+                OperationState.RUNNING, detail=error.message, retry_after_ms=asked
+            )
         except DrError as error:
             _fail(bench, step_id, error, exchanges)
             return
@@ -355,14 +373,16 @@ def _poll_record(
     action = bench.world.kit.actions[step.action]
     match status.state:
         case OperationState.RUNNING:
-            wait = status.retry_after_ms or action.spec.poll_ms
+            now = bench.world.clock.now_ms()
+            age = now - (st.entered_ms if st.intent_at_ms is None else st.intent_at_ms)
+            wait = look_again_ms(age, action.spec.poll_ms, status.retry_after_ms)
             # The run's own digits spread the polls of many children without a random source.
             spread = int(digest([bench.chain.run, step.id, st.polls])[:4], 16) % 100
             wait += wait * _POLL_JITTER_PERCENT * spread // 10_000
             return R.OPERATION_POLLED, {
                 "detail": status.detail,
                 "polls": st.polls + 1,
-                "not_before": bench.world.clock.now_ms() + wait,
+                "not_before": now + wait,
             }
         case OperationState.SUCCEEDED:
             return R.OPERATION_SUCCEEDED, {
@@ -408,14 +428,14 @@ async def verify(bench: Bench, step_id: str) -> None:
     outputs: JsonObject = {}
     evidence: JsonObject = {}
     findings: Findings = ()
-    again_ms, more = 10_000, False
+    again_ms, more, watches = 10_000, False, False
     settle_ms = action.spec.settle_ms if action else 0
     with bench.world.collect() as exchanges:
         try:
             if action:
                 seen = await action.verify(bench.context(step_id))
                 findings, outputs, evidence = seen.findings, seen.outputs, seen.evidence
-                again_ms, more = seen.again_ms, seen.more
+                again_ms, more, watches = seen.again_ms, seen.more, seen.watches
             if not more:
                 findings += await evaluate_rules(bench, step_id, step.guards_after)
         except DrError as error:
@@ -432,7 +452,8 @@ async def verify(bench: Bench, step_id: str) -> None:
         kind = R.PART_DONE if more else R.STEP_SUCCEEDED
         bench.chain.append(kind, with_exchanges(body, exchanges))
     elif now - max(st.entered_ms, bench.chain.state.opened_ms) < settle_ms:
-        body["not_before"] = now + again_ms
+        age = now - st.entered_ms
+        body["not_before"] = now + (again_ms if watches else look_again_ms(age, again_ms))
         bench.chain.append(R.VERIFY_MISSED, with_exchanges(body, exchanges))
     else:
         body["error"] = _verify_error(findings)

@@ -6,6 +6,7 @@ from typing import Any
 
 from drengine.actions.contract import Kept
 from drengine.engine.perform import Bench, error_body, with_exchanges
+from drengine.engine.retry import look_again_ms
 from drengine.errors import AzureError, DrError, JournalError, UnknownOutcome
 from drengine.model.cloud import Operation, OperationState
 from drengine.model.findings import all_hold
@@ -59,9 +60,11 @@ async def poll_undo(bench: Bench, step_id: str) -> None:
             return
     body: dict[str, Any] = {"step": step_id, "why": status.detail}
     if status.state is OperationState.RUNNING:
-        wait = status.retry_after_ms or action.spec.poll_ms
+        now = bench.world.clock.now_ms()
+        age = now - st.entered_ms
+        wait = look_again_ms(age, action.spec.poll_ms, status.retry_after_ms)
         body["running"] = True
-        body["not_before"] = bench.world.clock.now_ms() + wait
+        body["not_before"] = now + wait
     bench.chain.append(R.UNDO_POLLED, with_exchanges(body, exchanges))
 
 

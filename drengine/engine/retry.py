@@ -1,13 +1,36 @@
-"""The one retry policy: nothing below the engine sends anything twice.
+"""How long the engine waits before it asks or tries again; nothing below it sends twice.
 
-Only a failure that is known to have had no effect and that may pass (`transient`) is
-tried again without a person; waits double from `first_wait_ms` up to `max_wait_ms`.
+- Only a failure that is known to have had no effect and that may pass (`transient`) is
+  tried again without a person; waits double from `first_wait_ms` up to `max_wait_ms`.
+- What a service asks for (`Retry-After`) is obeyed. Where it asks for nothing, an operation
+  is asked about at most every two seconds in its first minute and every ten later.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from drengine.model.run import StepState
 from drengine.model.runbook import RetryPolicy
+
+FIRST_MINUTE_MS: Final = 60_000
+EARLY_WAIT_MS: Final = 2_000
+LATE_WAIT_MS: Final = 10_000
+LONGEST_ASKED_MS: Final = 600_000
+"""However long a service asks for: after that it is asked again."""
+
+
+def look_again_ms(age_ms: int, later_ms: int, asked_ms: int | None = None) -> int:
+    """Return how long to wait before the same thing is asked once more.
+
+    Parameters:
+        age_ms: how long ago it began.
+        later_ms: what is enough after the first minute; at least ten seconds are kept.
+        asked_ms: what the service asked for.
+    """
+    if asked_ms:
+        return asked_ms
+    return EARLY_WAIT_MS if age_ms < FIRST_MINUTE_MS else max(LATE_WAIT_MS, later_ms)
 
 
 def next_attempt_ms(policy: RetryPolicy, step: StepState) -> int | None:
@@ -19,6 +42,7 @@ def next_attempt_ms(policy: RetryPolicy, step: StepState) -> int | None:
         return None
     asked = error.get("retry_after_ms")
     wait = policy.first_wait_ms * (1 << max(step.failures - 1, 0))
+    wait = min(wait, policy.max_wait_ms)
     if isinstance(asked, int):
-        wait = max(wait, asked)
-    return step.entered_ms + min(wait, policy.max_wait_ms)
+        wait = max(wait, min(asked, LONGEST_ASKED_MS))
+    return step.entered_ms + wait

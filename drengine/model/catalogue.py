@@ -38,7 +38,8 @@ class ActionSpec:
         repeat: see `Repeat`; anything but READ changes something and needs `guards.after`.
         quiet_ms: how long after a send "absent" is not yet believed.
         look_gap_ms: the pause between the first and the second look.
-        poll_ms: how long to wait between polls where the service does not say.
+        poll_ms: how long to wait between polls, after the first minute, where the service
+            does not say; see `engine.retry`.
         settle_ms: how long a verification may take to become true.
         timeout_ms: how long an operation may run before the step stops, resumable.
         expected_ms, expected_source: the planning figure and where it is from.

@@ -40,6 +40,7 @@ class Operation(Fact):
         job: the job id, where there is one.
         resource: the URL or id of the thing it works on.
         request_id: the service's request id of the send.
+        retry_after_ms: what the answer to the send asked for, None where it did not.
     """
 
     kind: OperationKind
@@ -47,16 +48,19 @@ class Operation(Fact):
     job: str = ""
     resource: str = ""
     request_id: str = ""
+    retry_after_ms: int | None = None
 
     @staticmethod
     def from_json(doc: JsonObject) -> Operation:
         """Return the operation that a journal body describes."""
+        asked = doc.get("retry_after_ms")
         return Operation(
             kind=OperationKind(str(doc["kind"])),
             url=str(doc["url"]),
             job=str(doc.get("job", "")),
             resource=str(doc.get("resource", "")),
             request_id=str(doc.get("request_id", "")),
+            retry_after_ms=asked if isinstance(asked, int) else None,
         )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from drengine.lab import commands
 
+STATUS = re.compile(r"/pending$|operation(results|status|s)?/", re.IGNORECASE)
 ONCE = ("hsm.create", "hsm.domain.upload", "hsm.restore")
 
 
@@ -33,6 +36,7 @@ def test_the_drill_recovers_everything_and_its_evidence_verifies(tmp_path: Path)
         assert done.returncode == 0, done.stdout + done.stderr
         check_output(done.stdout, tmp_path)
         check_log(folder / "lab")
+        check_polls(folder / "lab")
         check_evidence(bundle_of(tmp_path), tmp_path / "evidence" / "trust", environment)
     finally:
         commands.down(folder / "lab")
@@ -60,6 +64,22 @@ def check_log(home: Path) -> None:
     struck = next(i for i, row in enumerate(rows) if row["effect"].startswith("lab.disaster"))
     effects = [row["effect"] for row in rows[struck:]]
     assert {name: effects.count(name) for name in ONCE} == dict.fromkeys(ONCE, 1), effects
+
+
+def check_polls(home: Path) -> None:
+    """Without a Retry-After: a look every two seconds in the first minute, every ten later."""
+    asked: dict[str, list[int]] = {}
+    for row in commands.log(home):
+        if row["method"] == "GET" and row["status"] < 300 and STATUS.search(row["path"]):
+            asked.setdefault(row["host"] + row["path"], []).append(row["virtual_ms"])
+    gaps = [
+        (path, at - times[0], at - before)
+        for path, times in asked.items()
+        for before, at in pairwise(times)
+    ]
+    assert any(age > 60_000 for _, age, _ in gaps), "nothing ran for longer than a minute"
+    hasty = [gap for gap in gaps if gap[2] < (2_000 if gap[1] < 60_000 else 10_000)]
+    assert hasty == []
 
 
 def check_evidence(folder: Path, trust: Path, environment: dict[str, str]) -> None:

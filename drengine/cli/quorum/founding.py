@@ -17,6 +17,7 @@ from drengine.cli import output
 from drengine.cli.places import open_clock
 from drengine.cli.plan import auth_option
 from drengine.cli.quorum.asking import FILE
+from drengine.engine.retry import look_again_ms
 from drengine.errors import GuardError, StepFailed
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from drengine.ceremony.domain import SecurityDomain
     from drengine.model.cloud import Operation
 
-_POLL_MS: Final = 5_000
 _PATIENCE_MS: Final = 20 * 60_000
 _MAX_CERTIFICATE_BYTES: Final = 64 * 1024
 
@@ -155,7 +155,9 @@ async def _confirmed(cloud: AzureCloud, operation: Operation) -> None:
                 f"the download is kept, but the service says: {status.error_code} {status.detail}",
                 hint="Look at the HSM's activation status before the domain is relied on.",
             )
-        await clock.sleep_until(clock.now_ms() + (status.retry_after_ms or _POLL_MS))
+        now = clock.now_ms()
+        wait = look_again_ms(now - began, 0, status.retry_after_ms)
+        await clock.sleep_until(now + wait)
     raise StepFailed(
         "the download is kept, but the HSM does not confirm it yet",
         hint="az keyvault security-domain wait --target-operation download",

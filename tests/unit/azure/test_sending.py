@@ -7,7 +7,7 @@ import pytest
 from drengine.azure.cloud import AzureCloud
 from drengine.azure.exchanges import collect_exchanges
 from drengine.errors import AzureError, DrError, NotAuthorized, Throttled, UnknownOutcome
-from drengine.model.cloud import NewHsm, OperationKind, RoleAssignment, StorageTarget
+from drengine.model.cloud import NewHsm, Operation, OperationKind, RoleAssignment, StorageTarget
 
 HSM = "https://lab--hsm.managedhsm.azure.net/"
 SQL = (
@@ -181,6 +181,22 @@ async def test_a_retry_after_that_the_sdk_cannot_read_does_not_lose_an_accepted_
     operation = await cloud.hsms.create_hsm(NEW)
 
     assert (operation.kind, operation.url, operation.job) == (OperationKind.ARM, url, "1")
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked_ms"),
+    [({}, None), ({"retry-after": "7"}, 7_000), ({"retry-after-ms": "40"}, 40)],
+)
+async def test_what_the_first_answer_asks_for_goes_with_the_operation(
+    headers, asked_ms, azure, cloud, new_reply
+):
+    url = "https://management.azure.com/op/managedHsmOperationResults/1?api-version=x"
+    azure.script = lambda _: new_reply(202, {**headers, "location": url})
+
+    operation = await cloud.hsms.create_hsm(NEW)
+
+    assert operation.retry_after_ms == asked_ms
+    assert Operation.from_json(operation.to_json()) == operation
 
 
 async def test_a_missing_provider_registration_is_not_repaired_behind_the_journal(
