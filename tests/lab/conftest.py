@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -108,27 +107,6 @@ def start_lab(**options: Any) -> Iterator[RunningLab]:
         forget_challenges()
         commands.down(home)
         shutil.rmtree(home, ignore_errors=True)
-
-
-_outside: list[str] = []
-
-
-def _watch(event: str, arguments: tuple[Any, ...]) -> None:
-    """Note every address beyond this machine that something connects to."""
-    if event != "socket.connect" or not isinstance(arguments[1], tuple):
-        return
-    host = str(arguments[1][0])
-    if not (host.startswith("127.") or host in {"::1", "localhost", "192.0.2.1"}):
-        _outside.append(host)
-
-
-sys.addaudithook(_watch)
-
-
-@pytest.fixture(scope="session")
-def outside_connections() -> list[str]:
-    """What the audit hook has seen leave this machine since the tests began."""
-    return _outside
 
 
 @pytest.fixture(scope="session", name="start_lab")

@@ -83,6 +83,49 @@ def test_only_loopback_is_bound(lab: Any) -> None:
     assert {one.laddr.ip for one in bound} == {"127.0.0.1"}
 
 
-def test_no_connection_of_the_tests_left_the_machine(outside_connections: list[str]) -> None:
-    """An audit hook has watched every connection of this process since it began."""
-    assert outside_connections == []
+DIALS = """
+import socket, sys
+try:
+    getattr(socket, sys.argv[1])(*eval(sys.argv[2]))
+except OSError as error:
+    print("refused:", error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments"),
+    [
+        ("create_connection", "(('203.0.113.7', 443), 1)"),
+        ("getaddrinfo", "('management.azure.com', 443)"),
+        ("gethostbyname", "('login.microsoftonline.com',)"),
+    ],
+)
+def test_the_guard_of_the_tests_refuses_and_records(
+    tmp_path: Path, call: str, arguments: str
+) -> None:
+    """In a child whose environment was made from nothing, as the lab makes its own."""
+    log = tmp_path / "leaks"
+    env = {"DRENGINE_LEAK_LOG": str(log), "PYTHONPATH": str(ROOT / "tests" / "leakguard")}
+    done = subprocess.run(
+        [sys.executable, "-c", DIALS, call, arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "refused: [Errno 101] the tests' guard refuses" in done.stdout
+    assert len(log.read_text().splitlines()) == 1
+
+
+def test_the_lab_of_the_tests_runs_under_the_guard(lab: Any) -> None:
+    """Its environment is constructed, and yet the guard is in it."""
+    import psutil
+
+    found = psutil.Process(int(lab.status["pid"])).environ()
+    assert found["PYTHONPATH"].split(os.pathsep)[0].endswith("leakguard")
+    assert found["DRENGINE_LEAK_LOG"] == os.environ["DRENGINE_LEAK_LOG"]
+
+
+def test_no_connection_of_the_tests_left_the_machine(leaks: Path) -> None:
+    """Every Python process of this session was watched; the session fails as well."""
+    assert leaks.read_text() == ""
