@@ -17,7 +17,7 @@ help:
 	@echo "make simulate   recoveries by seed in a simulated world (SEEDS=100000)"
 	@echo "make clean   remove the virtual environment and caches"
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock .ci/pdf.lock pyproject.toml
 	@sh .ci/environment $(VENV)
 	@touch $@
 

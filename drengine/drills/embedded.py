@@ -18,8 +18,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from drengine.cli.family import Family, Follower
 from drengine.clock import Clock, LabClock
@@ -61,12 +63,14 @@ class DrillRequest:
         out: the folder of bundle and trust; it must be new.
         keep: whether the lab stays, running, when the drill has ended.
         speed: virtual seconds per second while only the cloud works.
+        tsa: a time-stamp authority for checkpoints of the run.
     """
 
     out: Path
     keep: bool = False
     speed: float = DEFAULT_SPEED
     runbook: str = RUNBOOKS[0]
+    tsa: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ def hold(request: DrillRequest, watching: Watching) -> DrillResult:
     began = time.monotonic()
     with _lab_folder(keep=request.keep) as folder:
         lab = _open_lab(folder / "lab", watching.say)
-        with closing(Engine(commands.env(folder / "lab"), folder / "engine.log")) as engine:
+        with closing(Engine(_environment(folder, request), folder / "engine.log")) as engine:
             stage = _Stage(request, watching, folder, lab, engine)
             stage.prepare()
             run = stage.recover()
@@ -130,6 +134,15 @@ def hold(request: DrillRequest, watching: Watching) -> DrillResult:
     kept = folder if request.keep else None
     seconds = time.monotonic() - began
     return DrillResult(run, code, verdict, problems, request.out / run, kept, seconds)
+
+
+def _environment(folder: Path, request: DrillRequest) -> dict[str, str]:
+    """Return the engine's environment: the lab is its whole network, but for the authority."""
+    environment = dict(commands.env(folder / "lab"))
+    if request.tsa:
+        host = urlsplit(request.tsa).hostname or ""
+        environment |= {"no_proxy": host, "NO_PROXY": host}
+    return environment
 
 
 @contextmanager
@@ -203,6 +216,7 @@ class _Stage:
         self._engine.begin(
             *("run", str(plan), "--wait", "--initiator", "simulated:operator:drill"),
             *("--approvers", str(self._trust)),
+            *(("--tsa", self._request.tsa) if self._request.tsa else ()),
         )
         with SqliteStore(self._home / "drengine") as store:
             environment = commands.env(self._home)
@@ -216,19 +230,30 @@ class _Stage:
 
     def seal(self, run: RunId) -> tuple[str, tuple[str, ...]]:
         """Seal the evidence and verify it as a stranger would; return verdict and problems."""
+        from drengine.evidence.checkpoints import kept_checkpoints  # noqa: PLC0415 - with urllib
         from drengine.evidence.reports import reports_of  # noqa: PLC0415 - loads the templates
         from drengine.evidence.seal import SealRequest, seal  # noqa: PLC0415 - as above
         from drengine.evidence.sealed import verify_bundle  # noqa: PLC0415 - as above
 
         with SqliteStore(self._home / "drengine") as store:
             signer = KeySigner(self._cast.sealing)
-            folder = seal(store, SealRequest(run, self._request.out / run, signer, reports_of))
+            reports = partial(reports_of, pdf=self._can_make_pdf())
+            kept = kept_checkpoints(store, run)
+            out = self._request.out / run
+            folder = seal(store, SealRequest(run, out, signer, reports, checkpoints=kept))
         report = verify_bundle(folder, read_trust(self._trust))
         if report.facts is None:
             raise VerificationError(
                 f"{folder}: {'; '.join(str(problem) for problem in report.problems)}"
             )
         return str(report.facts.verdict), tuple(str(problem) for problem in report.problems)
+
+    def _can_make_pdf(self) -> bool:
+        from drengine.evidence.pdf import why_no_pdf  # noqa: PLC0415 - loads WeasyPrint
+
+        if why := why_no_pdf():
+            self._watching.say(f"No executive.pdf in the bundle: {why}.")
+        return not why
 
     @property
     def _inventory(self) -> Path:
@@ -275,6 +300,9 @@ class _Stage:
     def _follow(self, follower: Follower, people: PlayedPeople) -> None:
         """Follow the run until its journal or its process ends."""
         from drengine.evidence import reports, seal, sealed  # noqa: F401, PLC0415 - warmed up
+        from drengine.evidence.pdf import why_no_pdf  # noqa: PLC0415 - as above
+
+        why_no_pdf()
 
         until = time.monotonic() + _LONGEST_SECONDS
         pace = Pace(self._home, self._request.speed)

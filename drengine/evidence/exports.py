@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 from drengine.evidence.controls import Support, supports_of
 from drengine.evidence.words import visible
-from drengine.model.facts import EvidenceFacts, Holds
+from drengine.model.facts import Criterion, EvidenceFacts, Holds
 from drengine.trust.times import utc_text
 
 OSCAL_VERSION: Final = "1.1.3"
@@ -39,7 +39,7 @@ def _results(facts: EvidenceFacts) -> dict[str, Any]:
     return {
         "uuid": _id(facts, "results"),
         "metadata": {
-            "title": f"{facts.run_class.upper()}{' LAB' if facts.is_lab else ''} {facts.run}",
+            "title": _line(f"{_kind(facts)} {facts.run}"),
             "last-modified": last,
             "version": facts.runs[0].head_sha256[:16],
             "oscal-version": OSCAL_VERSION,
@@ -53,8 +53,8 @@ def _result(facts: EvidenceFacts, last: str) -> dict[str, Any]:
     nist = [each for each in supports_of(facts) if each.control.framework == "nist-800-53-r5"]
     result: dict[str, Any] = {
         "uuid": _id(facts, "result"),
-        "title": visible(facts.title),
-        "description": f"{facts.verdict}. Supported by this run, never compliant.",
+        "title": _line(facts.title),
+        "description": f"{facts.verdict}. What this run supports; to judge it is an auditor's.",
         "start": utc_text(facts.created.at_ms),
         "end": last,
         "props": [
@@ -67,21 +67,29 @@ def _result(facts: EvidenceFacts, last: str) -> dict[str, Any]:
                 {"include-controls": [{"control-id": each.control.oscal} for each in nist]}
             ]
         },
-        "observations": [_observation(facts, criterion.id) for criterion in facts.criteria],
+        "observations": [_observation(facts, criterion) for criterion in facts.criteria],
         "findings": [_finding(facts, each) for each in nist],
     }
     return result
 
 
+def _kind(facts: EvidenceFacts) -> str:
+    return f"{facts.run_class.upper()}{' LAB' if facts.is_lab else ''}"
+
+
 def _prop(name: str, value: str) -> dict[str, str]:
-    return {"name": name, "ns": _NAMESPACE, "value": value}
+    return {"name": name, "ns": _NAMESPACE, "value": _line(value)}
 
 
-def _observation(facts: EvidenceFacts, criterion_id: str) -> dict[str, Any]:
-    (found,) = [each for each in facts.criteria if each.id == criterion_id]
+def _line(text: str) -> str:
+    """Return text as OSCAL wants names and values: one line, no space around it."""
+    return " ".join(visible(text).split())
+
+
+def _observation(facts: EvidenceFacts, found: Criterion) -> dict[str, Any]:
     return {
         "uuid": _id(facts, f"observation-{found.id}"),
-        "title": f"{found.id}: {found.statement}",
+        "title": _line(f"{found.id}: {found.statement}"),
         "description": visible(f"{found.holds}: {found.detail}"),
         "methods": ["TEST"],
         "collected": utc_text(facts.last.at_ms),
@@ -108,9 +116,9 @@ def _finding(facts: EvidenceFacts, support: Support) -> dict[str, Any]:
 def junit_of(facts: EvidenceFacts) -> bytes:
     """Return JUnit XML: a suite of criteria and one for each run's steps."""
     root = ET.Element("testsuites", name=_xml(facts.title))
-    suite = _suite(root, f"{facts.run_class.upper()}{' LAB' if facts.is_lab else ''} criteria")
+    suite = _suite(root, f"{_kind(facts)} criteria")
     for criterion in facts.criteria:
-        case = ET.SubElement(suite, "testcase", classname="criteria", name=criterion.id)
+        case = ET.SubElement(suite, "testcase", classname="criteria", name=_xml(criterion.id))
         if criterion.holds.counts_against:
             ET.SubElement(case, "failure", message=_xml(criterion.detail))
         elif criterion.holds is Holds.NOT_ASKED:

@@ -27,7 +27,9 @@ def load(name):
 @pytest.fixture(scope="session")
 def tell():
     """Everything that tells stories."""
-    return SimpleNamespace(**{**vars(load("story")), **vars(load("tales"))})
+    return SimpleNamespace(
+        **{**vars(load("story")), **vars(load("tales")), **vars(load("hostile"))}
+    )
 
 
 @pytest.fixture

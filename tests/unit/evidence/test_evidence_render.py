@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
-from enum import StrEnum
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
@@ -12,8 +10,6 @@ from drengine.evidence.numbers import numbers_of, read_numbers
 from drengine.evidence.render import render_html, timeline_svg
 from drengine.journal.memory import MemoryStore
 from drengine.model.runbook import RunClass
-
-HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}\u202e\u0000</style>"
 
 
 class Page(HTMLParser):
@@ -37,23 +33,8 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-def poisoned(value):
-    """Put hostile text into every field that holds text, however deep."""
-    if isinstance(value, StrEnum):
-        return value
-    if isinstance(value, str):
-        return HOSTILE
-    if isinstance(value, dict):
-        return {f"{key}{HOSTILE}": poisoned(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(poisoned(item) for item in value)
-    if is_dataclass(value):
-        return replace(value, **{f.name: poisoned(getattr(value, f.name)) for f in fields(value)})
-    return value
-
-
-def test_hostile_text_in_every_field_stays_text(troubled_run, facts):
-    honest, page = render_html(facts(troubled_run)), render_html(poisoned(facts(troubled_run)))
+def test_hostile_text_in_every_field_stays_text(troubled_run, facts, tell):
+    honest, page = render_html(facts(troubled_run)), render_html(tell.poisoned(facts(troubled_run)))
     good, bad = Page(honest), Page(page)
     assert bad.tags <= good.tags
     assert bad.attributes <= good.attributes
@@ -66,8 +47,8 @@ def test_hostile_text_in_every_field_stays_text(troubled_run, facts):
     assert "⟦U+202E⟧" in page
 
 
-def test_hostile_text_cannot_leave_the_style_element(troubled_run, facts):
-    page = render_html(poisoned(facts(troubled_run)))
+def test_hostile_text_cannot_leave_the_style_element(troubled_run, facts, tell):
+    page = render_html(tell.poisoned(facts(troubled_run)))
     assert page.count("</style>") == 1
     assert page.count("<style>") == 1
 
