@@ -135,6 +135,8 @@ def test_nobody_signed_in_by_the_cli_is_exit_13(tmp_path):
         "HOME": str(tmp_path),
         "AZURE_CONFIG_DIR": str(tmp_path / "azure"),
         "DRENGINE_HOME": str(tmp_path / "home"),
+        # azure-cli looks for its newest version where a profile is new; nothing listens there
+        "HTTPS_PROXY": "http://127.0.0.1:9",
     }
     done = subprocess.run(
         [
