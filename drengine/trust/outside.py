@@ -9,6 +9,7 @@ a folder of their own that only this user may read; the environment is a short f
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import tempfile
@@ -21,12 +22,21 @@ from drengine.errors import InputFileError
 NAMESPACE: Final = "drengine"
 _SECONDS: Final = 20.0
 _SIGNING_SECONDS: Final = 120.0  # a token waits for a finger
+_SSHSIG_HEAD: Final = len(b"SSHSIG") + 4
+_SSHSIG_STRINGS: Final = 5
+_PRESENT: Final = 0x01
 _KEPT: Final = ("PATH", "HOME", "SSH_AUTH_SOCK", "SSH_ASKPASS", "DISPLAY", "OPENSSL_CONF")
 
 
 def ssh_verifies(public: str, signature: bytes, data: bytes) -> bool:
-    """Tell whether `ssh-keygen -Y verify` accepts a signature as this key's."""
+    """Tell whether `ssh-keygen -Y verify` accepts a signature as this key's.
+
+    Of a security key (`sk-…`) it must also say that it was touched: ssh-keygen leaves that
+    to its caller, and a key made with `no-touch-required` signs for any program that asks.
+    """
     fields = public.split()[:2]
+    if fields[0].startswith("sk-") and not _was_touched(signature):
+        return False
     with tempfile.TemporaryDirectory(prefix="drengine-ssh-") as name:
         folder = Path(name)
         (folder / "allowed").write_text(
@@ -36,6 +46,38 @@ def ssh_verifies(public: str, signature: bytes, data: bytes) -> bool:
         arguments = ["-Y", "verify", "-f", str(folder / "allowed"), "-I", "approver"]
         arguments += ["-n", NAMESPACE, "-s", str(folder / "sig")]
         return run(["ssh-keygen", *arguments], data).returncode == 0
+
+
+def _was_touched(signature: bytes) -> bool:
+    """Tell whether a security key's signature has the flag of user presence.
+
+    OpenSSH PROTOCOL.sshsig: magic, version, then five strings (key, namespace, reserved, hash,
+    signature); PROTOCOL.u2f: in the last one kind, signature, one byte of flags, a counter.
+    """
+    try:
+        armoured = b"".join(signature.split(b"-----")[2].split())
+        rest = base64.b64decode(armoured, validate=True)[_SSHSIG_HEAD:]
+        strings = []
+        for _ in range(_SSHSIG_STRINGS):
+            content, rest = _ssh_string(rest)
+            strings.append(content)
+        _, rest = _ssh_string(strings[-1])
+        _, rest = _ssh_string(rest)
+        return bool(rest[0] & _PRESENT)
+    except (IndexError, ValueError):
+        return False
+
+
+def _ssh_string(data: bytes) -> tuple[bytes, bytes]:
+    """Split the first string of SSH's wire format from what follows it.
+
+    Raises:
+        ValueError: the data ends before it.
+    """
+    end = 4 + int.from_bytes(data[:4], "big")
+    if end > len(data):
+        raise ValueError("a string of an SSH signature is cut off")
+    return data[4:end], data[end:]
 
 
 def ssh_sign(key: Path, data: bytes) -> bytes:

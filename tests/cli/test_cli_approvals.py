@@ -1,0 +1,400 @@
+"""Signed decisions on a gate as people make them: on the command line, and judged by the engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+import subprocess
+import time
+from base64 import b64decode, b64encode
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from gated import Place
+
+from drengine.journal.sqlite import SqliteStore
+from drengine.model.records import RecordType as R
+from drengine.trust.dsse import pae
+from drengine.trust.register import read_trust
+
+OFFICER = "security-officer"
+AWAY = ("--role", OFFICER, "--reason", "checked by hand")
+
+
+def shell(*arguments, **more):
+    return subprocess.run(
+        [str(each) for each in arguments], capture_output=True, text=True, check=True, **more
+    )
+
+
+@pytest.fixture
+def keys(command, tmp_path, monkeypatch):
+    """A folder of key files and a trust folder, made with the commands."""
+    monkeypatch.setenv("PASS", "correct horse battery")
+    for name, roles in (("ada", [OFFICER]), ("bruno", [OFFICER]), ("carl", ["janitor"])):
+        key = tmp_path / f"{name}.key"
+        assert command("key", "init", key, "--passphrase", "env:PASS").code == 0
+        trust(command, tmp_path, name, key.with_suffix(".pub.pem"), roles)
+    return tmp_path
+
+
+def trust(command, folder, name, public, roles=(OFFICER,), *more):
+    given = [part for role in roles for part in ("--role", role)]
+    ended = command("key", "trust", folder / "trust", name, "--public", public, *given, *more)
+    assert ended.code == 0, ended.err
+
+
+@pytest.fixture
+def open_gate(home, tmp_path):
+    """Open a run of an incident at a gate for two security officers."""
+    places = []
+
+    def begin(**options):
+        now = time.time_ns() // 1_000_000
+        register = read_trust(tmp_path / "trust").register
+        place = Place(store=SqliteStore(home), register=register, now=now, **options)
+        place.store.put_document(place.chain.run, "approvers", register.to_json())
+        places.append(place)
+        return place
+
+    yield begin
+    for place in places:
+        place.store.close()
+
+
+def by(keys, name):
+    return ("--as", name, "--key", keys / f"{name}.key", "--passphrase", "env:PASS")
+
+
+def refused(place, *words):
+    record = place.absorb()
+    assert record.type is R.NOTE, record.body
+    assert all(word in record.body["why"] for word in words), record.body["why"]
+
+
+def test_a_key_is_shown_with_the_id_that_openssl_computes(keys, command):
+    shown = command("key", "show", keys / "ada.key", "-o", "json").document
+    public = keys / "ada.pub.pem"
+    der = subprocess.check_output(["openssl", "pkey", "-pubin", "-in", public, "-outform", "DER"])
+    assert shown["keyid"] == hashlib.sha256(der).hexdigest()
+    assert "PRIVATE" not in json.dumps(shown)
+    assert "ENCRYPTED PRIVATE KEY" in (keys / "ada.key").read_text()
+    assert command("key", "show", public).out == command("key", "show", keys / "ada.key").out
+
+
+def test_a_wrong_passphrase_and_a_missing_key_send_nothing(keys, command, open_gate, monkeypatch):
+    place = open_gate()
+    monkeypatch.setenv("PASS", "battery staple horse")
+    wrong = command("approve", "@latest", "agree", *by(keys, "ada"), *AWAY)
+    assert (wrong.code, "passphrase is wrong" in wrong.err) == (3, True)
+    gone = command("approve", "@latest", "agree", *by(keys, "nobody"), *AWAY)
+    assert (gone.code, "nobody.key" in gone.err) == (3, True)
+    assert list(place.store.peek_signals(place.chain.run)) == []
+
+
+def test_two_officers_open_the_gate_and_one_of_them_twice_does_not(keys, command, open_gate):
+    place = open_gate()
+    for _ in range(2):
+        assert command("approve", "@latest", "agree", *by(keys, "ada"), *AWAY).code == 0
+        place.absorb()
+    assert place.gate.approvers == ("approver:ada",)
+    assert command("approve", "@latest", "agree", *by(keys, "bruno"), *AWAY).code == 0
+    assert place.absorb().type is R.GATE_APPROVED
+    assert place.gate.suffices(2)
+
+
+def test_a_decision_without_a_key_is_refused_where_signatures_count(keys, command, open_gate):
+    place = open_gate()
+    ended = command("approve", "@latest", "agree", "--as", "ada", *AWAY)
+    assert (ended.code, "signed decisions only" in ended.err) == (8, True), ended.err
+    assert list(place.store.peek_signals(place.chain.run)) == []
+    del keys
+
+
+def test_who_started_the_run_and_who_lacks_the_role_do_not_count(keys, command, open_gate):
+    account = ("--account", "ines")
+    command("key", "init", keys / "dora.key", "--passphrase", "env:PASS")
+    trust(command, keys, "dora", keys / "dora.pub.pem", [OFFICER], *account)
+    place = open_gate()
+    command("approve", "@latest", "agree", *by(keys, "dora"), *AWAY)
+    refused(place, "started the run")
+    asked = command("approve", "@latest", "agree", *by(keys, "carl"), "--role", "janitor")
+    assert (asked.code, f"asks for {OFFICER}" in asked.err) == (8, True)
+    command("approve", "@latest", "agree", *by(keys, "carl"), *AWAY)
+    refused(place, "does not hold the role")
+
+
+def test_a_name_that_is_not_the_keys_own_does_not_count(keys, command, open_gate):
+    place = open_gate()
+    mixed = ("--as", "bruno", *by(keys, "ada")[2:])
+    command("approve", "@latest", "agree", *mixed, *AWAY)
+    refused(place, "ada")
+
+
+def test_a_refusal_stops_the_gate_and_stays_signed(keys, command, open_gate):
+    place = open_gate()
+    told = ("--role", OFFICER, "--reason", "wrong backup")
+    assert command("reject", "@latest", "agree", *by(keys, "ada"), *told).code == 0
+    record = place.absorb()
+    assert record.type is R.GATE_REJECTED
+    assert record.body["envelope"]["signatures"]
+    assert "wrong backup" in record.body["error"]["message"]
+
+
+def test_an_approval_is_withdrawn_until_it_is_used(keys, command, open_gate):
+    place = open_gate()
+    command("approve", "@latest", "agree", *by(keys, "ada"), *AWAY)
+    place.absorb()
+    told = ("--reason", "second thoughts")
+    other = command("approval", "withdraw", "@latest", "agree", *by(keys, "bruno"), *told)
+    assert other.code == 0
+    refused(place, "did not approve")
+    assert command("approval", "withdraw", "@latest", "agree", *by(keys, "ada"), *told).code == 0
+    assert place.absorb().type is R.GATE_VOIDED
+
+
+def test_an_approval_that_came_too_late_has_expired(keys, command, open_gate):
+    place = open_gate()
+    command("approve", "@latest", "agree", *by(keys, "ada"), *AWAY, "--valid", "5m")
+    place.clock.now += 6 * 60_000
+    refused(place, "expired at")
+
+
+def test_a_revoked_key_does_not_count(keys, command, open_gate):
+    command("key", "init", keys / "erik.key", "--passphrase", "env:PASS")
+    since = ("--revoked", "2026-01-01T00:00:00.000Z")
+    trust(command, keys, "erik", keys / "erik.pub.pem", [OFFICER], *since)
+    place = open_gate()
+    command("approve", "@latest", "agree", *by(keys, "erik"), *AWAY)
+    refused(place, "was revoked at")
+
+
+def test_breaking_the_glass_counts_where_the_runbook_allows_it(keys, command, open_gate):
+    place = open_gate(break_glass=True)
+    glass = (*by(keys, "carl"), "--break-glass")
+    bare = command("approve", "@latest", "agree", *glass)
+    assert (bare.code, "a reason" in bare.err) == (8, True)
+    ended = command("approve", "@latest", "agree", *glass, "--reason", "both officers are dead")
+    assert ended.code == 0, ended.err
+    record = place.absorb()
+    assert (record.type, record.body["break_glass"]) == (R.GATE_APPROVED, True)
+    assert place.gate.suffices(2)
+
+
+def test_the_glass_is_not_broken_where_the_runbook_does_not_say_so(keys, command, open_gate):
+    open_gate()
+    glass = (*by(keys, "carl"), "--break-glass", "--reason", "hurry")
+    ended = command("approve", "@latest", "agree", *glass)
+    assert (ended.code, "a runbook that allows it" in ended.err) == (8, True)
+
+
+# away from the run: a file, a key, and nothing else
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """Be on another machine: another home, and no network whatever."""
+
+    def no_socket(*_arguments, **_options):
+        raise AssertionError("a socket was made")
+
+    def go(name="elsewhere"):
+        monkeypatch.setenv("DRENGINE_HOME", str(tmp_path / name))
+        monkeypatch.setattr(socket, "socket", no_socket)
+
+    return go
+
+
+@pytest.fixture
+def away(keys, command, open_gate, elsewhere, home, monkeypatch):
+    """Sign a request of a fresh gate elsewhere and come back; return the place and the file."""
+
+    def sign(*options, change=lambda text: text, code=0, **gate):
+        place = open_gate(**gate)
+        request, signed = keys / "request.json", keys / "signed.json"
+        assert command("approval", "request", "@latest", "agree", "--out", request).code == 0
+        request.write_text(change(request.read_text()))
+        elsewhere()
+        ended = command("approval", "sign", request, *options, "--out", signed)
+        assert ended.code == code, ended.err
+        assert not (keys / "elsewhere").exists(), "signing made a home"
+        monkeypatch.setenv("DRENGINE_HOME", str(home))
+        return place, signed, ended
+
+    return sign
+
+
+def test_a_decision_is_signed_elsewhere_and_brought_back(keys, command, away):
+    place, signed, shown = away(*by(keys, "ada"), *AWAY)
+    assert "INCIDENT" in shown.err
+    assert '"hsm": "gone"' in shown.err
+    for _ in range(2):
+        ended = command("approval", "import", signed)
+        assert ended.code == 0, ended.err
+        place.absorb()
+    assert place.gate.approvers == ("approver:ada",)
+
+
+def test_a_refusal_is_signed_elsewhere_too(keys, command, away):
+    place, signed, _ = away(*by(keys, "ada"), *AWAY, "--reject")
+    assert command("approval", "import", signed).code == 0
+    assert place.absorb().type is R.GATE_REJECTED
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ('"hsm": "gone"', '"hsm": "fine"', "facts"),
+        (r'"sha256": "[0-9a-f]', '"sha256": "x', None),
+        (r'"seq": \d+', '"seq": 0', "another request"),
+        ('"class": "incident"', '"class": "drill"', "for a drill"),
+    ],
+)
+def test_a_request_that_was_changed_on_the_way_is_not_approved(keys, command, away, old, new, word):
+    def change(text):
+        changed = re.sub(old, new, text, count=1)
+        assert changed != text
+        return changed
+
+    code = 0 if word else 3
+    place, signed, _ = away(*by(keys, "ada"), *AWAY, change=change, code=code)
+    if word:
+        assert command("approval", "import", signed).code == 0
+        refused(place, word)
+    else:
+        assert not signed.exists()
+
+
+def test_a_file_that_is_no_decision_is_refused(command, keys):
+    (keys / "x.json").write_text('{"payload": "e30=", "payload": ""}')
+    for file in ("x.json", "gone.json"):
+        ended = command("approval", "import", keys / file)
+        assert ended.code == 3
+        assert file in ended.err
+
+
+# keys that other programs hold
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("ed25519", ()), ("ecdsa", ("-b", "256"))])
+def test_an_ssh_key_decides_here_and_elsewhere(keys, command, away, kind, bits):
+    shell("ssh-keygen", "-q", "-t", kind, *bits, "-N", "", "-f", keys / "id")
+    trust(command, keys, "sara", keys / "id.pub")
+    shown = command("key", "show", keys / "id.pub", "-o", "json").document
+    assert shown["kind"] == "ssh"
+    place, signed, _ = away("--as", "sara", "--ssh-key", keys / "id", *AWAY)
+    command("approval", "import", signed)
+    record = place.absorb()
+    assert (record.type, record.actor) == (R.GATE_APPROVED, "approver:sara")
+    assert record.body["signer"] == shown["keyid"]
+    signature = b64decode(record.body["envelope"]["signatures"][0]["sig"])
+    assert signature.startswith(b"-----BEGIN SSH SIGNATURE-----")
+
+
+class Token:
+    """A security key as OpenSSH sees one (sk-ecdsa): made of a P-256 key and a counter."""
+
+    KIND, CURVE, APPLICATION = b"sk-ecdsa-sha2-nistp256@openssh.com", b"nistp256", b"ssh:"
+
+    def __init__(self):
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        point = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        self.blob = b"".join(map(text, (self.KIND, self.CURVE, point, self.APPLICATION)))
+
+    @property
+    def public(self):
+        return f"{self.KIND.decode()} {b64encode(self.blob).decode()} token\n"
+
+    def sign(self, data, *, touched=True):
+        hashed = (
+            text(b"drengine") + text(b"") + text(b"sha512") + text(hashlib.sha512(data).digest())
+        )
+        told = bytes([touched]) + (7).to_bytes(4, "big")
+        covered = hashlib.sha256(self.APPLICATION).digest() + told
+        covered += hashlib.sha256(b"SSHSIG" + hashed).digest()
+        r, s = decode_dss_signature(self.key.sign(covered, ec.ECDSA(hashes.SHA256())))
+        made = text(self.KIND) + text(text(number(r)) + text(number(s))) + told
+        whole = b"SSHSIG" + (1).to_bytes(4, "big") + text(self.blob) + text(b"drengine") + text(b"")
+        whole += text(b"sha512") + text(made)
+        lines = b64encode(whole).decode()
+        return f"-----BEGIN SSH SIGNATURE-----\n{lines}\n-----END SSH SIGNATURE-----\n".encode()
+
+
+def text(data):
+    return len(data).to_bytes(4, "big") + data
+
+
+def number(value):
+    return value.to_bytes(value.bit_length() // 8 + 1, "big")
+
+
+@pytest.mark.parametrize("touched", [True, False])
+def test_a_security_keys_touch_decides_and_nothing_less(keys, command, away, touched):
+    """`ssh-keygen -Y sign` needs the token itself: what it would make is made here."""
+    token = Token()
+    (keys / "token.pub").write_text(token.public)
+    trust(command, keys, "tom", keys / "token.pub")
+    keyid = command("key", "show", keys / "token.pub", "-o", "json").document["keyid"]
+    place, signed, _ = away(*by(keys, "ada"), *AWAY)
+    doc = json.loads(signed.read_text())
+    said = b64decode(doc["payload"]).replace(b'"by":"ada"', b'"by":"tom"')
+    doc["payload"] = b64encode(said).decode()
+    signature = token.sign(pae(doc["payloadType"], said), touched=touched)
+    doc["signatures"] = [{"keyid": keyid, "sig": b64encode(signature).decode()}]
+    signed.write_text(json.dumps(doc))
+    assert command("approval", "import", signed).code == 0
+    if touched:
+        record = place.absorb()
+        assert (record.type, record.actor) == (R.GATE_APPROVED, "approver:tom")
+    else:
+        refused(place, "does not verify")
+
+
+@pytest.fixture
+def cards(keys):
+    """Certificates of a test authority, as smart cards hold them, with their keys in files."""
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+
+    def named(name):
+        return ("-subj", f"/O=Contoso/CN={name}", "-keyout", keys / f"{name}.card")
+
+    shell("openssl", "req", "-x509", *curve, *named("ca"), "-out", keys / "ca.crt", "-days", "2")
+    for name in ("rosa", "mallory"):
+        request, made = keys / f"{name}.csr", keys / f"{name}.crt"
+        shell("openssl", "req", *curve, *named(name), "-out", request)
+        issue = ("-CA", keys / "ca.crt", "-CAkey", keys / "ca.card", "-days", "2")
+        shell("openssl", "x509", "-req", "-in", request, *issue, "-out", made)
+    return keys
+
+
+def test_a_smart_cards_certificate_decides(cards, command, away):
+    trust(command, cards, "rosa", cards / "rosa.crt")
+    card = ("--certificate", cards / "rosa.crt", "--certificate-key", cards / "rosa.card")
+    place, signed, _ = away("--as", "rosa", *card, *AWAY)
+    command("approval", "import", signed)
+    record = place.absorb()
+    assert (record.type, record.actor) == (R.GATE_APPROVED, "approver:rosa")
+
+
+def test_another_card_of_the_same_authority_does_not_decide(cards, command, away):
+    trust(command, cards, "rosa", cards / "rosa.crt")
+    card = ("--certificate", cards / "mallory.crt", "--certificate-key", cards / "mallory.card")
+    place, signed, _ = away("--as", "rosa", *card, *AWAY)
+    doc = json.loads(signed.read_text())
+    doc["signatures"][0]["keyid"] = command(
+        "key", "show", cards / "rosa.crt", "-o", "json"
+    ).document["keyid"]
+    signed.write_text(json.dumps(doc))
+    command("approval", "import", signed)
+    refused(place, "does not verify")
+
+
+def test_a_certificate_without_its_key_signs_nothing(cards, away):
+    _, signed, ended = away("--as", "rosa", "--certificate", cards / "rosa.crt", code=3)
+    assert "--certificate-key" in ended.err
+    assert not signed.exists()
