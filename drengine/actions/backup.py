@@ -21,7 +21,8 @@ from drengine.actions.contract import (
     Verified,
 )
 from drengine.actions.documents import inventory_of
-from drengine.errors import AzureError, GuardError, NotAuthorized
+from drengine.actions.sas import sas_facts, utc
+from drengine.errors import AzureError, GuardError, NotAuthorized, Waiting
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import Operation, OperationStatus, StorageTarget
@@ -32,9 +33,19 @@ _CLOCK_SKEW_MS = 120_000
 
 
 def storage_of(ctx: StepContext) -> StorageTarget:
-    """Return where backups lie, with the SAS where one was given."""
+    """Return where backups lie, with the SAS where one was given.
+
+    Raises:
+        Waiting: the SAS has expired while the run was under way; nothing was sent with it.
+    """
     reference = ctx.inputs.get("storage_sas")
     sas = ctx.secret(str(reference)) if reference else None
+    expires = sas_facts(sas)["expires_ms"] if sas and ctx.step else None
+    if expires is not None and expires <= ctx.now_ms:
+        raise Waiting(
+            f"the SAS {reference} expired at {utc(expires)}; nothing was sent with it",
+            hint=f"Put a new one where {reference} points, then: drengine resume {ctx.root}",
+        )
     return StorageTarget(str(ctx.inputs["container_url"]).rstrip("/"), sas)
 
 

@@ -55,15 +55,16 @@ def sas_problems(facts: dict[str, Any], rights: str, now_ms: int, lasts_ms: int)
         problems.append(f"it grants {facts['rights'] or 'nothing'}, and lacks {''.join(missing)}")
     starts, expires = facts["starts_ms"], facts["expires_ms"]
     if starts is not None and starts > now_ms:
-        problems.append(f"it is not valid before {_utc(starts)}")
+        problems.append(f"it is not valid before {utc(starts)}")
     if expires is None:
         problems.append("its expiry cannot be read")
     elif expires <= now_ms:
-        problems.append(f"it expired at {_utc(expires)}")
+        problems.append(f"it expired at {utc(expires)}")
     elif expires < now_ms + lasts_ms:
-        problems.append(f"it expires at {_utc(expires)}, before the recovery can have ended")
+        problems.append(f"it expires at {utc(expires)}, before the recovery can have ended")
     return problems
 
 
-def _utc(ms: int) -> str:
+def utc(ms: int) -> str:
+    """Return epoch milliseconds as UTC text, to the second."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -38,7 +38,8 @@ def record_crash(error: BaseException) -> InternalError:
     """Write the traceback into a file and return the error that names it."""
     text = "".join(traceback.format_exception(error))
     head = (
-        f"drengine {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+        f"drengine {__version__}, Python {platform.python_version()}, {platform.system()} "
+        f"{platform.release()}\n"
         f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n"
         f"command: {redact(' '.join(sys.argv[:3]))}\n\n"
     )

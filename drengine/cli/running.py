@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 EXIT_OF: Final[Mapping[Rest, int]] = {
     Rest.DONE: 0,
     Rest.WAITING: 5,
+    Rest.NEEDS: 5,
     Rest.PAUSED: 5,
     Rest.FAILED: 4,
     Rest.CANCELLED: 4,

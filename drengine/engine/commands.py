@@ -117,6 +117,7 @@ class Rest(StrEnum):
 
     DONE = "done"
     WAITING = "waiting"
+    NEEDS = "needs something only a new start can bring"
     FAILED = "failed"
     REFUSED = "refused"
     UNKNOWN = "unknown outcome"

@@ -33,7 +33,7 @@ from drengine.engine.retry import next_attempt_ms
 from drengine.engine.scope import items_of, scope_of
 from drengine.engine.session import Session
 from drengine.engine.undoing import decide_undo
-from drengine.errors import DrError
+from drengine.errors import DrError, Waiting
 from drengine.model.canonical import Json
 from drengine.model.catalogue import ActionSpec, Repeat
 from drengine.model.plan import PlanPart
@@ -317,6 +317,11 @@ def _rest(case: _Case) -> Rest:
         return Rest.CANCELLED
     if any(step.status is S.UNKNOWN for step in steps) or Rest.UNKNOWN in parked:
         return Rest.UNKNOWN
+    if needs := [step for step in steps if step.status is S.FAILED]:
+        if all((step.error or {}).get("exit_code") == Waiting.exit_code for step in needs):
+            return Rest.NEEDS
+    elif Rest.NEEDS in parked:
+        return Rest.NEEDS
     for status, rest in ((S.FAILED, Rest.FAILED), (S.REFUSED, Rest.REFUSED)):
         if rest in parked or any(step.status is status for step in steps):
             return rest

@@ -57,6 +57,9 @@ from drengine.model.run import RunState, RunStatus
 from drengine.runbook.expressions import resolve
 from drengine.runbook.inputs import bind_child_inputs
 
+_FIRST_LOOK_SECONDS = 0.02
+"""While people are waited for, looks into the inbox begin this close and grow apart."""
+
 _STOP_GRACE_SECONDS = 1.5
 """After a signal to stop, what is under way may still end; then it is left to the resume."""
 
@@ -117,6 +120,7 @@ class _Driver:
         self._stop = stop
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._parked: dict[str, Rest] = {}
+        self._looks = 0
 
     async def until_rest(self) -> Outcome:
         try:
@@ -132,8 +136,10 @@ class _Driver:
             if decision.rest is not None:
                 if self._keeps_waiting(decision):
                     await self._nap(None)
+                    self._looks += 1
                     continue
                 return self._rest(decision)
+            self._looks = 0
             appended = False
             for command in decision.commands:
                 if isinstance(command, Append):
@@ -183,7 +189,7 @@ class _Driver:
             timer = asyncio.create_task(self._world.clock.sleep_until(wake_at_ms))
             waits.add(timer)
             extra.append(timer)  # type: ignore[arg-type]
-        limit = self._world.inbox_ms / 1000
+        limit = self._inbox_seconds()
         if self._stop.is_set():
             waits.discard(stopped)
             limit = _STOP_GRACE_SECONDS
@@ -192,6 +198,12 @@ class _Driver:
             task.cancel()
         if self._stop.is_set() and not done:
             await self._cancel_tasks()
+
+    def _inbox_seconds(self) -> float:
+        """Return how long the inbox may wait: an answer that comes at once is taken at once."""
+        most = self._world.inbox_ms / 1000
+        waits = self._chain.state.status is RunStatus.WAITING
+        return min(most, _FIRST_LOOK_SECONDS * 2 ** (self._looks // 8)) if waits else most
 
     async def _cancel_tasks(self) -> None:
         for task in self._tasks.values():
@@ -217,7 +229,7 @@ class _Driver:
             self._chain.append(R.RUN_FINISHED, body)
         elif rest is Rest.ROLLED_BACK:
             self._chain.append(R.RUN_ROLLED_BACK, body)
-        elif rest is Rest.WAITING and state.status is not RunStatus.WAITING:
+        elif rest in (Rest.WAITING, Rest.NEEDS) and state.status is not RunStatus.WAITING:
             self._chain.append(R.RUN_WAITING, body)
         elif rest in (Rest.FAILED, Rest.REFUSED, Rest.UNKNOWN, Rest.INTERRUPTED):
             self._chain.append(R.RUN_STOPPED, body)

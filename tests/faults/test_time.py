@@ -15,12 +15,18 @@ from drengine.evidence.folder import write_evidence
 from drengine.evidence.verify import verify_folder
 from drengine.journal.sqlite import SqliteStore
 from drengine.lab import commands
+from drengine.lab.blob.domain import make_sas
+from drengine.lab.clock import LabClock
+from drengine.lab.home import LabHome
+from drengine.lab.store import Store
+from drengine.model.canonical import digest
 from drengine.model.ids import run_id_of
 from drengine.runbook.plan_file import read_plan
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
 HOUR, DAY = 3600, 86_400
+WAITING, REFUSED = 5, 8
 
 
 @pytest.mark.parametrize("seconds", [-HOUR, HOUR, -DAY, DAY], ids=str)
@@ -67,19 +73,25 @@ def test_a_token_refused_in_the_middle_is_known_not_to_have_acted(
             assert host.effects().count(once) == 1
 
 
-def test_a_sas_that_is_over_at_the_restore_stops_the_run_without_a_doubt(
+def _with_sas(host, folder, sas: str):
+    """Plan with a SAS by reference; return plan and run."""
+    inputs = json.loads((host.stage.folder / "inputs.json").read_text())
+    del inputs["storage_identity"]
+    inputs["storage_sas"] = "env:STORAGE_SAS"
+    file, plan = folder / "inputs.json", folder / "plan.json"
+    file.write_text(json.dumps(inputs))
+    host.environment["STORAGE_SAS"] = sas
+    arguments = ("--class", "drill", "--inputs", str(file), "--out", str(plan))
+    assert host.do("plan", "mhsm-full-recovery", *arguments) == 0, host.log()
+    return plan, run_id_of(read_plan(plan.read_bytes()).digest)
+
+
+def test_a_sas_that_ends_in_the_middle_is_waited_for_and_a_new_one_goes_on(
     quick_stage, zygote, tmp_path
 ):
     with host_in(quick_stage, zygote, tmp_path / "host") as host:
-        inputs = json.loads((quick_stage.folder / "inputs.json").read_text())
-        del inputs["storage_identity"]
-        inputs["storage_sas"] = "env:STORAGE_SAS"
-        file, plan = tmp_path / "inputs.json", tmp_path / "plan.json"
-        file.write_text(json.dumps(inputs))
-        host.environment["STORAGE_SAS"] = str(quick_stage.status["storage"]["sas"])
-        arguments = ("--class", "drill", "--inputs", str(file), "--out", str(plan))
-        assert host.do("plan", "mhsm-full-recovery", *arguments) == 0, host.log()
-        run = run_id_of(read_plan(plan.read_bytes()).digest)
+        plan, run = _with_sas(host, tmp_path, str(quick_stage.status["storage"]["sas"]))
+        host.run = run
         with SqliteStore(host.home) as store:
             people, follower = People(quick_stage, store, host.folder), Follower(store, run)
             pid, jumped = host.begin("run", str(plan), "--wait"), False
@@ -92,6 +104,69 @@ def test_a_sas_that_is_over_at_the_restore_stops_the_run_without_a_doubt(
                     people.answer(follower.family)
                 time.sleep(0.012)
         assert jumped, host.log()
-        assert code in (4, 8), host.log()
-        assert host.effects().count("hsm.restore") == 0
-        assert "hsm.create" in host.effects()
+        assert code == WAITING, host.log()
+        assert "the SAS env:STORAGE_SAS expired at" in host.log()
+        assert f"Next: drengine resume {run}" in host.log()
+        before = len(host.effects())
+        assert host.finish() == WAITING, "the same SAS again changes nothing"
+        assert "hsm.restore" not in host.effects()[before:]
+        host.environment["STORAGE_SAS"] = _new_sas(host)
+        assert host.finish() in (0, 10), host.log()
+        for once in ("hsm.create", "hsm.domain.upload", "hsm.restore"):
+            assert host.effects().count(once) == 1
+        assert "sig=" not in host.log()
+
+
+def _new_sas(host) -> str:
+    """Return a SAS of the lab's account that lives ten days from the lab's time on."""
+    clock = LabClock(host.lab / "clock.json")
+    store = Store(LabHome(host.lab).database, clock.now_ms)
+    storage = host.stage.status["storage"]
+    try:
+        with store.transaction() as tx:
+            return make_sas(
+                tx, storage["account"], storage["container"], expiry_ms=tx.now_ms + 10 * DAY * 1000
+            )
+    finally:
+        store.close()
+
+
+def test_a_resume_without_the_secret_waits_before_it_talks_to_anybody(
+    quick_stage, zygote, tmp_path
+):
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        plan, run = _with_sas(host, tmp_path, str(quick_stage.status["storage"]["sas"]))
+        assert host.do("run", str(plan)) == WAITING, host.log()
+        before = len(commands.log(host.lab))
+        del host.environment["STORAGE_SAS"]
+        assert host.do("resume", run) == WAITING
+        assert "the secret env:STORAGE_SAS is not set" in host.log()
+        assert "export STORAGE_SAS=" in host.log()
+        assert len(commands.log(host.lab)) == before
+
+
+FOREIGN = {
+    "tenant": "00000000-0000-4000-8000-0000000000ff",
+    "subscription": "00000000-0000-4000-8000-0000000000ff",
+    "name": "AzureChinaCloud",
+    "hsm_suffix": "managedhsm.azure.cn",
+    "lab": False,
+}
+
+
+def test_a_plan_for_another_place_is_refused_before_the_first_call(quick_stage, zygote, tmp_path):
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        doc = json.loads(quick_stage.plan.read_bytes())
+        del doc["digest"]
+        for field, foreign in FOREIGN.items():
+            other = {**doc, "cloud": {**doc["cloud"], field: foreign}}
+            plan = tmp_path / f"foreign-{field}.json"
+            plan.write_text(json.dumps({**other, "digest": digest(other)}))
+            before = len(commands.log(host.lab))
+            assert host.do("run", str(plan)) == REFUSED, host.log()
+            assert "nothing was sent" in host.log()
+            calls = commands.log(host.lab)[before:]
+            assert {call["effect"] for call in calls} <= {None, "", "entra.token"}
+            assert not [call for call in calls if "managedhsm" in call["host"]]
+        with SqliteStore(host.home) as store:
+            assert store.runs() == [], "no run was begun"

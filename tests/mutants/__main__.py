@@ -26,10 +26,11 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 _COPIED = ("drengine", "tests", "runbooks", "templates", "docs", "pyproject.toml", "README.md")
 _SECONDS = 600
+_TEST_SECONDS = 40
 _SEEDS = "50"
 """So many seeds of the simulation must be enough to meet a bug."""
 
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 _CAUGHT, _CLEAN = 1, 0
 
 
@@ -80,6 +81,7 @@ def patched(tree: Path, mutant: Mutant, *, back: bool = False) -> bool:
 def suite(tree: Path, tests: Iterable[str]) -> tuple[int, str]:
     """Run tests in the copy; return pytest's code and the first test that failed."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", "-rfE", "-p", "no:xdist"]
+    command += ["-o", f"timeout={_TEST_SECONDS}"]
     environment = {**os.environ, "PYTHONPATH": str(tree), "DRENGINE_SEEDS": _SEEDS}
     # A patch may keep size and second of a file: compiled files would then be stale.
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -96,7 +98,9 @@ def suite(tree: Path, tests: Iterable[str]) -> tuple[int, str]:
     except subprocess.TimeoutExpired:
         return _CAUGHT, "it hangs"  # a bug that makes the suite hang is caught too
     found = _FAILED.search(ran.stdout)
-    return ran.returncode, found.group(1) if found else ran.stdout.strip()[-200:]
+    hangs = "Timeout" in ran.stdout + ran.stderr
+    words = "a test that no longer ends" if hangs else ran.stdout.strip()[-200:]
+    return ran.returncode, found.group(1) if found else words
 
 
 def copy_tree(tree: Path) -> Path:
