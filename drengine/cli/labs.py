@@ -54,7 +54,7 @@ def lab() -> None:
 @click.option(
     "--estate",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A JSON file that says what a new lab holds; see docs/lab.md.",
+    help="A YAML or JSON file that says what a new lab holds; see docs/lab.md.",
 )
 @click.option("--console", is_flag=True, help="Serve a page on loopback that shows the lab.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A lab setting.")

@@ -29,7 +29,6 @@ from drengine.lab.settings import (
     save_settings,
 )
 from drengine.lab.spec import EstateSpec
-from drengine.lab.spec import from_document as spec_from
 from drengine.lab.store import read_calls, reading
 
 KEPT: Final = ("PATH", "HOME", "LANG", "TERM")
@@ -104,23 +103,20 @@ def up_from_file(home: Path, file: Path | None, **options: Any) -> dict[str, Any
     Besides the members of `EstateSpec` the file may have `settings` and `faults`.
 
     Parameters:
-        file: JSON; None means the default estate.
+        file: YAML or JSON; None means the default estate.
         options: as for `up`.
 
     Raises:
-        InputError: the file is not such a description.
+        InputFileError: the file is not such a description; it says where.
     """
     if file is None:
         return up(home, **options)
-    try:
-        document = dict(json.loads(file.read_bytes()))
-        settings = {**document.pop("settings", {}), **(options.pop("settings", None) or {})}
-        rules = [dict(one) for one in document.pop("faults", ())]
-        wanted = spec_from(document)
-    except (OSError, TypeError, ValueError) as error:
-        raise InputError(f"reading the estate file {file}: {error}.") from error
-    found = up(home, estate=wanted, settings=settings or None, **options)
-    for rule in rules:
+    from drengine.lab import estatefile  # noqa: PLC0415 - needs the services
+
+    wanted = estatefile.read(file)
+    settings = {**wanted.settings, **(options.pop("settings", None) or {})}
+    found = up(home, estate=wanted.spec, settings=settings or None, **options)
+    for rule in wanted.faults:
         add_fault(home, **rule)
     return found
 

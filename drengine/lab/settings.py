@@ -6,11 +6,12 @@ known of the real service; a careful client must be right under each of its valu
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +155,44 @@ def from_document(document: dict[str, Any]) -> Settings:
     """Return the settings that differ from the defaults as `document` says.
 
     Raises:
-        ValueError: it names a setting that does not exist.
+        ValueError: it names a setting that does not exist, or a value that it cannot have.
     """
     known = {field.name for field in fields(Settings)}
     unknown = sorted(set(document) - known)
     if unknown:
         raise ValueError(f"unknown lab settings: {', '.join(unknown)}")
+    for name, value in document.items():
+        wrong = misfit(name, value)
+        if wrong:
+            raise ValueError(f"the lab setting {name}: {wrong.removesuffix('.')}")
     return Settings(**document)
+
+
+def misfit(name: str, value: object) -> str:
+    """Return why a setting cannot have a value, empty where it can."""
+    if name not in _TYPES:
+        near = difflib.get_close_matches(name, _TYPES, 1)
+        return "there is no such setting" + (f"; did you mean {near[0]}?" if near else ".")
+    wanted = _TYPES[name]
+    if get_origin(wanted) is Literal:
+        choices = get_args(wanted)
+        fits = any(value == one and type(value) is type(one) for one in choices)
+        shown = ", ".join(map(repr, choices))
+        return "" if fits else f"expected one of {shown}, found {value!r}."
+    if wanted in {float, int} or wanted == int | None:
+        least = value is None if wanted == int | None else False
+        number = isinstance(value, int) or (wanted is float and isinstance(value, float))
+        fits = least or (number and not isinstance(value, bool) and _is_length(value))
+        return "" if fits else f"expected a number, zero or more, found {value!r}."
+    expected = {bool: "true or false", str: "text"}[wanted]
+    return "" if isinstance(value, wanted) else f"expected {expected}, found {value!r}."
+
+
+def _is_length(value: Any) -> bool:
+    return bool(0 <= value < float("inf"))
+
+
+_TYPES: Final = get_type_hints(Settings)
 
 
 def save_settings(file: Path, settings: Settings) -> None:
