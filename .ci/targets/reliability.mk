@@ -1,5 +1,5 @@
 # What shows that nothing is done twice and nothing lost; docs/reliability.md says what each means.
-.PHONY: faults faults-pairs journal-mutations journal-disk race mutants
+.PHONY: faults faults-pairs kills journal-mutations journal-disk race mutants ceremony-mutations fuzz
 
 FAULTS_ARGS ?=
 SEEDS ?= 1
@@ -9,6 +9,10 @@ faults: $(READY)
 
 faults-pairs: $(READY)
 	@cd tests && PYTHONPATH=.. ../$(BIN)/python -m faultlab --pairs 2000 --jobs $(JOBS) $(FAULTS_ARGS)
+
+KILL_SEEDS ?= 11,23,42,77
+kills: $(READY)
+	@DRENGINE_KILL_SEEDS=$(KILL_SEEDS) DRENGINE_KILLS=14 $(BIN)/pytest -q -o timeout=3600 tests/faults/test_kill.py
 
 journal-mutations: $(READY)
 	@cd tests && PYTHONPATH=.. ../$(BIN)/python -m journalfire 1000000
@@ -20,4 +24,11 @@ race: $(READY)
 	@DRENGINE_RACE_ROUNDS=200 $(BIN)/pytest -q -o timeout=3600 tests/faults/test_operators.py -k 8_processes
 
 mutants: $(READY)
-	@cd tests && PYTHONPATH=.. ../$(BIN)/python -m mutants
+	@cd tests && PYTHONPATH=.. ../$(BIN)/python -m mutants --jobs $(JOBS) $(MUTANTS_ARGS)
+
+ceremony-mutations: $(READY)
+	@cd tests && PYTHONPATH=.. ../$(BIN)/python -m ceremonyfire
+
+EXAMPLES ?= 20000
+fuzz: $(READY)
+	@cd tests && PYTHONPATH=.. ../$(BIN)/python -m fuzz $(EXAMPLES)

@@ -28,7 +28,7 @@ from drengine.model.run import StepStatus
 from drengine.runbook.plan_file import read_plan
 
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST_SECONDS = 240.0
+LONGEST_SECONDS = 500.0
 SPEED = 600.0
 
 

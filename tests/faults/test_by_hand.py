@@ -1,107 +1,122 @@
-"""The operator's verbs on a real run: take-over, mark-done, skip, rollback."""
+"""The operator's verbs on a real run: pause, continue, skip, mark-done, rollback, cancel, watch.
+
+Taking a run over is in `test_operators`, moving it to another host in `test_two_hosts`.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from contextlib import closing
 
 import pytest
+from faultlab.host import Host, host_in, wait_for
+from faultlab.people import People
 
 from drengine.cli.family import Follower
-from drengine.drills.people import PlayedPeople
 from drengine.engine.fold import fold
 from drengine.journal.sqlite import SqliteStore
 from drengine.lab import commands
-from drengine.model.run import RunStatus, StepStatus, UndoStatus
+from drengine.model.records import RecordType as R
+from drengine.model.run import RunState, RunStatus, StepStatus, UndoStatus
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(240)]
 
-
-def drengine(stage, *arguments: str, name: str) -> tuple[int, str]:
-    child = stage.process(list(arguments), f"{name}.log")
-    code = child.popen.wait(60)
-    return code, child.last_words()
+INPUT, WAITING, ROLLED_BACK, TERMINATED = 3, 5, 11, 143
 
 
-def run_until(stage, store, step: str, status: StepStatus):
+def state_of(host: Host) -> RunState:
+    with SqliteStore(host.home) as store:
+        return fold(store.read(host.run))
+
+
+def run_until(host: Host, step: str, status: StepStatus) -> int:
     """Run with played people until a step has come that far; return the living process."""
-    commands.set_clock(stage.home, speed=600.0)
-    child = stage.start(0, store)
-    follower = Follower(store, stage.run)
-    until = time.monotonic() + 120
-    with closing(PlayedPeople(store, stage.lab, stage.environment, stage.folder)) as people:
-        while time.monotonic() < until:
-            list(follower.advance())
-            state = follower.family.states.get(stage.run)
-            if state is not None and state.steps[step].status is status:
-                return child
-            assert child.popen.poll() is None, child.last_words()
-            if state is not None:
+    with SqliteStore(host.home) as store:
+        people, follower = People(host.stage, store, host.folder), Follower(store, host.run)
+        pid = host.begin("run", str(host.stage.plan), "--wait")
+        while True:
+            assert host.zygote.poll(pid) is None, host.log()
+            if follower.advance():
+                if follower.family.root.steps[step].status is status:
+                    return pid
                 people.answer(follower.family)
-            time.sleep(0.03)
-    raise AssertionError(f"{step} never was {status}: {child.last_words()}")
+            time.sleep(0.012)
 
 
-def test_a_stopped_process_is_taken_over_and_writes_nothing_any_more(stage):
-    recovery = stage(5)
-    with SqliteStore(recovery.home / "drengine") as store:
-        zombie = run_until(recovery, store, "create-hsm", StepStatus.RUNNING)
-        zombie.popen.send_signal(signal.SIGSTOP)
-        code, words = drengine(recovery, "resume", "@latest", name="second")
-        assert code == 7, words
-        code, words = drengine(
-            recovery, "take-over", "@latest", "--reason", "it hangs", name="take-over"
-        )
-        assert code == 0, words
-        assert zombie.popen.wait(10) == -signal.SIGKILL
-        notes = [r.body for r in store.read(recovery.run) if "take_over" in r.body]
-        assert notes[0]["reason"] == "it hangs"
-    assert recovery.recover(0) in (0, 10)
-    effects = recovery.effects()
-    assert [effects.count(e) for e in ("hsm.create", "hsm.domain.upload", "hsm.restore")] == [1] * 3
+def stop(host: Host, pid: int) -> None:
+    os.kill(pid, signal.SIGTERM)
+    assert host.end(pid) == TERMINATED
 
 
-def test_a_rollback_deletes_the_hsm_that_the_run_created_and_ends_with_11(stage):
-    recovery = stage(6)
-    with SqliteStore(recovery.home / "drengine") as store:
-        child = run_until(recovery, store, "exchange-key", StepStatus.SUCCEEDED)
-        child.popen.send_signal(signal.SIGTERM)
-        assert child.popen.wait(20) == 143
-        assert "drengine resume" in child.last_words()
-        code, words = drengine(
-            recovery, "rollback", "@latest", "--reason", "wrong region", name="rollback"
-        )
-        assert code == 0, words
-        code, words = drengine(recovery, "resume", "@latest", name="resume")
-        assert code == 11, words
-        state = fold(store.read(recovery.run))
-    assert state.status is RunStatus.ROLLED_BACK
-    assert state.steps["create-hsm"].undo is UndoStatus.DONE
-    effects = recovery.effects()
-    assert effects.count("hsm.create") == 1
-    assert "hsm.domain.upload" not in effects
-    assert any("delete" in effect for effect in effects)
+def test_a_rollback_deletes_the_hsm_that_the_run_created_and_ends_with_11(
+    quick_stage, zygote, tmp_path
+):
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        stop(host, run_until(host, "exchange-key", StepStatus.SUCCEEDED))
+        assert host.do("rollback", host.run, "--reason", "wrong region") == 0, host.log()
+        assert host.do("resume", host.run) == ROLLED_BACK, host.log()
+        state = state_of(host)
+        assert state.status is RunStatus.ROLLED_BACK
+        assert state.steps["create-hsm"].undo is UndoStatus.DONE
+        effects = host.effects()
+        assert effects.count("hsm.create") == 1
+        assert "hsm.domain.upload" not in effects
+        assert any("delete" in effect for effect in effects)
+        assert host.do("resume", host.run) == ROLLED_BACK, "and it stays so"
 
 
-def test_a_gate_is_never_skipped_and_a_refusal_leaves_a_note(stage):
-    recovery = stage(7)
-    with SqliteStore(recovery.home / "drengine") as store:
-        child = run_until(recovery, store, "declare", StepStatus.AWAITING_APPROVAL)
-        code, words = drengine(
-            recovery, "skip", "@latest", "declare", "--reason", "in a hurry", name="skip"
-        )
-        assert code == 3, words
-        code, words = drengine(
-            recovery, "skip", "@latest", "approve-restore", "--reason", "hurry", name="skip-2"
-        )
-        assert code == 0, words
-        until = time.monotonic() + 20
-        while store.peek_signals(recovery.run) and time.monotonic() < until:
-            time.sleep(0.05)
-        child.popen.send_signal(signal.SIGTERM)
-        assert child.popen.wait(20) == 143
-        state = fold(store.read(recovery.run))
-        notes = [r.body for r in store.read(recovery.run) if r.body.get("ignored") == "skip"]
-    assert state.steps["approve-restore"].status is StepStatus.PENDING
-    assert "neither skipped" in notes[0]["why"]
+def test_a_gate_is_never_skipped_and_a_refusal_leaves_a_note(quick_stage, zygote, tmp_path):
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        pid = host.begin("run", str(quick_stage.plan), "--wait")
+        wait_for(host.waits)
+        assert host.do("skip", host.run, "declare", "--reason", "in a hurry") == INPUT
+        assert host.do("skip", host.run, "approve-restore", "--reason", "hurry") == 0
+        wait_for(lambda: _notes(host, "skip"))
+        evidence = tmp_path / "shot.txt"
+        evidence.write_text("it was done, see here")
+        marked = ("mark-done", host.run, "approve-restore", "--evidence", str(evidence))
+        assert host.do(*marked) == 0, host.log()
+        wait_for(lambda: _notes(host, "mark"))
+        stop(host, pid)
+        assert state_of(host).steps["approve-restore"].status is StepStatus.PENDING
+        assert "neither skipped" in _notes(host, "skip")[0]["why"]
+
+
+def _notes(host: Host, kind: str) -> list[dict]:
+    with SqliteStore(host.home) as store:
+        return [dict(r.body) for r in store.read(host.run) if r.body.get("ignored") == kind]
+
+
+def test_a_paused_run_sends_nothing_until_it_is_continued(quick_stage, zygote, tmp_path):
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        pid = host.begin("run", str(quick_stage.plan), "--wait")
+        wait_for(host.waits)
+        assert host.do("pause", host.run, "--reason", "the board meets") == 0
+        wait_for(lambda: state_of(host).status is RunStatus.PAUSED)
+        wait_for(lambda: zygote.poll(pid) is not None)
+        assert zygote.poll(pid) == WAITING, host.log(1)
+        with SqliteStore(host.home) as store:
+            follower = Follower(store, host.run)
+            follower.advance()
+            People(quick_stage, store, host.folder).answer(follower.family)
+        assert host.do("resume", host.run) == WAITING, host.log()
+        assert "hsm.create" not in host.effects()
+        assert host.do("continue", host.run) == 0
+        assert host.finish() in (0, 10), host.log()
+        assert host.effects().count("hsm.restore") == 1
+
+
+def test_a_run_that_nobody_drives_is_cancelled_at_once(quick_stage, zygote, tmp_path):
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        assert host.do("run", str(quick_stage.plan)) == WAITING, host.log()
+        assert host.do("cancel", host.run, "--reason", "no longer needed") == 0, host.log()
+        assert "is cancelled" in host.log()
+        with SqliteStore(host.home) as store:
+            last = list(store.read(host.run))[-1]
+        assert (last.type, last.body["reason"]) == (R.RUN_CANCELLED, "no longer needed")
+        before = len(commands.log(host.lab))
+        assert host.do("resume", host.run) == 4
+        assert len(commands.log(host.lab)) == before
+        assert host.do("watch", host.run) == 4, host.log()
+        assert "cancelled" in host.log()

@@ -53,6 +53,7 @@ steps:
 SPEC = ActionSpec("thing.change", "Change the thing", (), (), Repeat.NEVER, quiet_ms=60_000)
 WHERE = CloudIdentity("AzureCloud", "t", "s", "p", "managedhsm.azure.net", "core.windows.net", True)
 RUN = RunId("r-0123456789ab")
+PORTS = ("identity", "rows", "operations", "hsms", "sql", "storage")
 
 
 @dataclass
@@ -119,7 +120,7 @@ class Small:
         return World(
             plan=Plan(RunClass.DRILL, "", "0", WHERE, part, {}),
             store=self.store,
-            cloud=SimpleNamespace(),  # type: ignore[arg-type]
+            cloud=SimpleNamespace(**dict.fromkeys(PORTS)),  # type: ignore[arg-type]
             clock=self.clock,
             kit=Kit({"thing.change": self.change}, guards, {"backup": self._read}, {}, {}),
             load=self.load,
