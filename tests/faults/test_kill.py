@@ -30,7 +30,9 @@ def test_kills_at_random_moments_double_nothing_and_lose_nothing(stage, seed):
     replay = f"replay: DRENGINE_KILL_SEEDS={seed} DRENGINE_KILLS={KILLS} pytest {__file__}"
     print(f"{recovery.kills} kills, {recovery.resolved} resolved by a person; {replay}")
     assert code in (0, 10), replay
-    assert recovery.kills >= KILLS * 2 // 3, "too few kills to show anything; slow the lab's clock down"
+    assert recovery.kills >= KILLS * 2 // 3, (
+        "too few kills to show anything; slow the lab's clock down"
+    )
     for once in ("hsm.create", "hsm.domain.upload", "hsm.restore"):
         assert effects.count(once) == 1, f"{once}: {effects.count(once)}; {replay}"
     inventory = recovery.folder / "inventory.json"
