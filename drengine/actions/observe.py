@@ -193,9 +193,13 @@ async def observe_target_access(ctx: StepContext) -> dict[str, Any]:
 async def observe_group(ctx: StepContext) -> dict[str, Any]:
     """Roles, protectors, keys, databases and running operations of one group."""
     group: Mapping[str, Any] = ctx.inputs.get("group") or ctx.values["group"]
-    roles = await roles_now(ctx, group)
+    roles, members = await asyncio.gather(
+        roles_now(ctx, group),
+        asyncio.gather(*(_member_facts(ctx, member) for member in group["members"])),
+    )
     by_id = {instance.lower(): role for role, instance in roles.items()}
-    members = await asyncio.gather(*(_member_facts(ctx, m, by_id) for m in group["members"]))
+    for member in members:
+        member["role"] = by_id.get(str(member["id"]).lower(), "")
     return {
         "name": group["name"],
         "target_host": target_host(ctx),
@@ -203,9 +207,7 @@ async def observe_group(ctx: StepContext) -> dict[str, Any]:
     }
 
 
-async def _member_facts(
-    ctx: StepContext, member: Mapping[str, Any], roles: Mapping[str, str]
-) -> dict[str, Any]:
+async def _member_facts(ctx: StepContext, member: Mapping[str, Any]) -> dict[str, Any]:
     instance = str(member["id"])
     sql = ctx.cloud.sql
     live, keys, protector, databases, busy = await asyncio.gather(
@@ -217,7 +219,6 @@ async def _member_facts(
     )
     return {
         "id": instance,
-        "role": roles.get(instance.lower(), ""),
         "state": live.state if live else "gone",
         "principals": list(live.principals) if live else [],
         "keys": sorted([key.name, key.uri, key.thumbprint] for key in keys),
@@ -229,12 +230,21 @@ async def _member_facts(
 
 async def observe_group_roles(ctx: StepContext) -> dict[str, Any]:
     """Only the roles and protectors: what an approval of a switch binds."""
-    facts = await observe_group(ctx)
-    keep = ("id", "role", "protector")
+    group: Mapping[str, Any] = ctx.inputs.get("group") or ctx.values["group"]
+    members = [str(member["id"]) for member in group["members"]]
+    roles, protectors = await asyncio.gather(
+        roles_now(ctx, group),
+        asyncio.gather(*(ctx.cloud.sql.protector(member) for member in members)),
+    )
+    by_id = {instance.lower(): role for role, instance in roles.items()}
+    found = [
+        {"id": member, "role": by_id.get(member.lower(), ""), "protector": protector.to_json()}
+        for member, protector in zip(members, protectors, strict=True)
+    ]
     return {
-        "name": facts["name"],
-        "target_host": facts["target_host"],
-        "members": [{key: member[key] for key in keep} for member in facts["members"]],
+        "name": group["name"],
+        "target_host": target_host(ctx),
+        "members": sorted(found, key=lambda member: str(member["id"])),
     }
 
 

@@ -41,7 +41,7 @@ class AzureCloud:
         self._manager: AsyncARMPipelineClient[HttpRequest, AsyncHttpResponse] | None = None
         self.identity = session
         self.hsms = ArmHsms(self._pipeline, session.subscription)
-        self.sql = ArmSqlInstances(self._pipeline, session.subscription)
+        self.sql = ArmSqlInstances(self._pipeline, session.subscription, self._resource_manager)
         self.storage = BlobStorage(self._pipeline)
         self.rows = LabRows(self._pipeline, lab=session.lab)
         self.operations = HttpOperations(self._pipeline, self._resource_manager, self._hsm_sender)

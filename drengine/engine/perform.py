@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from drengine.actions.contract import (
@@ -24,6 +24,7 @@ from drengine.actions.contract import (
     StepContext,
     Undecidable,
 )
+from drengine.actions.moment import Moment
 from drengine.engine.chain import Chain
 from drengine.engine.fence import may_send
 from drengine.engine.retry import look_again_ms
@@ -105,21 +106,24 @@ def with_exchanges(body: dict[str, Any], exchanges: list[Exchange]) -> dict[str,
 
 
 async def observe(
-    bench: Bench, step_id: str, names: Iterable[str]
+    bench: Bench, step_id: str, names: Iterable[str], moment: Moment | None = None
 ) -> tuple[dict[str, Any], StepContext]:
-    """Read the named facts, all at once."""
-    ctx = bench.context(step_id)
+    """Read the named facts, all at once and for one moment."""
+    ctx = replace(bench.context(step_id), cloud=moment or Moment(bench.world.cloud))
     wanted = sorted(set(names))
     answers = await asyncio.gather(*(bench.world.kit.observers[name](ctx) for name in wanted))
     return {name: plain(fact) for name, fact in zip(wanted, answers, strict=True)}, ctx
 
 
-async def evaluate_rules(bench: Bench, step_id: str, rules: tuple[str, ...]) -> Findings:
+async def evaluate_rules(
+    bench: Bench, step_id: str, rules: tuple[str, ...], moment: Moment | None = None
+) -> Findings:
     """Read what the rules need and return what they find."""
     if not rules:
         return ()
     chosen = [bench.world.kit.rules[rule] for rule in rules]
-    facts, ctx = await observe(bench, step_id, (need for rule in chosen for need in rule.needs))
+    needs = (need for rule in chosen for need in rule.needs)
+    facts, ctx = await observe(bench, step_id, needs, moment)
     known = RuleContext(
         run_class=ctx.run_class,
         root=ctx.root,
@@ -430,14 +434,16 @@ async def verify(bench: Bench, step_id: str) -> None:
     findings: Findings = ()
     again_ms, more, watches = 10_000, False, False
     settle_ms = action.spec.settle_ms if action else 0
+    moment = Moment(bench.world.cloud)
     with bench.world.collect() as exchanges:
         try:
             if action:
-                seen = await action.verify(bench.context(step_id))
+                ctx = replace(bench.context(step_id), cloud=moment)
+                seen = await action.verify(ctx)
                 findings, outputs, evidence = seen.findings, seen.outputs, seen.evidence
                 again_ms, more, watches = seen.again_ms, seen.more, seen.watches
             if not more:
-                findings += await evaluate_rules(bench, step_id, step.guards_after)
+                findings += await evaluate_rules(bench, step_id, step.guards_after, moment)
         except DrError as error:
             if not (isinstance(error, AzureError) and error.transient and settle_ms):
                 _fail(bench, step_id, error, exchanges)
