@@ -1,12 +1,15 @@
 """Putting a sealed bundle where it cannot be changed: blobs with a policy and a legal hold.
 
-Rules: a blob is never overwritten; each is read back and compared; what is protected is
-said from the service's answer, not from the request.
+Rules:
+- A blob is never overwritten. One that is there already with the same content is kept, so
+  that an archive that was interrupted is completed by the same command.
+- A blob's protection is made longer, never shorter, and a hold is never lifted.
+- Each blob is read back and compared; what is protected is said from the service's answer,
+  not from the request.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,9 +19,11 @@ from drengine.azure.pipeline import Pipeline
 from drengine.errors import AzureError, GuardError
 
 if TYPE_CHECKING:
+    from azure.storage.blob import BlobProperties
     from azure.storage.blob.aio import ContainerClient
 
 _CONFLICT: Final = 409
+_LOCKED: Final = "Locked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,11 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """What the service says of the blobs that were read back."""
+    """What the service says of the blobs that were read back.
+
+    Attributes:
+        until: when the first of them can be changed again.
+    """
 
     blobs: int
     size_bytes: int
@@ -45,77 +54,100 @@ class Archived:
 
 
 class BlobArchive:
-    """Writes new blobs into one container."""
+    """Writes new blobs into one container.
+
+    Attributes:
+        kept: how many blobs are there, protected and read back.
+    """
 
     def __init__(self, pipeline: Pipeline, container_url: str) -> None:
         self._pipeline = pipeline
         self._url = container_url
+        self.kept = 0
 
     async def keep(self, files: Mapping[str, bytes], prefix: str, retention: Retention) -> Archived:
         """Upload files under a prefix, protect each, and read each back.
 
         Raises:
-            GuardError: a blob is there already, or does not read back as it was written or
-                protected.
+            GuardError: a blob is there already with other content, or does not read back as
+                it was written or protected.
             AzureError: the service refused.
+            UnknownOutcome: an answer was lost; `keep` may simply be called again.
         """
-        size, until, held = 0, "", True
+        size, ends, held = 0, list[datetime](), True
         async with self._client() as container:
             for name in sorted(files):
                 blob = f"{prefix}{name}"
-                await self._upload(container, blob, files[name], retention)
+                await self._upload(container, blob, files[name])
+                await self._protect(container, blob, retention)
                 found = await self._check(container, blob, files[name], retention)
-                size, until = size + len(files[name]), found[0]
-                held = held and found[1]
-        return Archived(len(files), size, until, held)
+                self.kept += 1
+                size, held = size + len(files[name]), held and found[1]
+                ends.append(found[0])
+        return Archived(len(files), size, min(ends).isoformat() if ends else "", held)
 
-    async def _upload(
-        self, container: ContainerClient, blob: str, data: bytes, retention: Retention
-    ) -> None:
-        from azure.storage.blob import ImmutabilityPolicy  # noqa: PLC0415 (370 ms, when needed)
-
-        client, send = container.get_blob_client(blob), self._pipeline.send
+    async def _upload(self, container: ContainerClient, blob: str, data: bytes) -> None:
+        client = container.get_blob_client(blob)
         try:
-            await send(
+            await self._pipeline.send(
                 f"archiving {blob}",
                 lambda: client.upload_blob(data, overwrite=False, length=len(data)),
             )
         except AzureError as error:
             if error.status != _CONFLICT:
                 raise
-            raise GuardError(
-                f"archiving {blob}: a blob of that name is there already; it was not touched",
-                hint="Choose another prefix.",
-            ) from None
-        policy = ImmutabilityPolicy(
-            expiry_time=datetime.fromtimestamp(retention.until_ms // 1000, UTC),
-            policy_mode="Locked" if retention.locked else "Unlocked",
-        )
-        await send(f"protecting {blob}", lambda: client.set_immutability_policy(policy))
-        if retention.legal_hold:
+            if await self._content(container, blob) != data:
+                raise GuardError(
+                    f"archiving {blob}: a blob of that name is there already with other content;"
+                    " it was not touched",
+                    hint="Choose another prefix.",
+                ) from None
+
+    async def _protect(self, container: ContainerClient, blob: str, retention: Retention) -> None:
+        from azure.storage.blob import ImmutabilityPolicy  # noqa: PLC0415 (370 ms, when needed)
+
+        client, send = container.get_blob_client(blob), self._pipeline.send
+        found = await self._pipeline.read(f"looking at {blob}", client.get_blob_properties)
+        expires, mode = _policy_of(found)
+        until = retention.until_ms // 1000
+        if expires is None or expires.timestamp() < until or (retention.locked and mode != _LOCKED):
+            policy = ImmutabilityPolicy(
+                expiry_time=datetime.fromtimestamp(
+                    until if expires is None else max(until, int(expires.timestamp())), UTC
+                ),
+                policy_mode=_LOCKED if retention.locked or mode == _LOCKED else "Unlocked",
+            )
+            await send(f"protecting {blob}", lambda: client.set_immutability_policy(policy))
+        if retention.legal_hold and not found.has_legal_hold:
             await send(f"holding {blob}", lambda: client.set_legal_hold(legal_hold=True))
 
-    async def _check(
-        self, container: ContainerClient, blob: str, data: bytes, retention: Retention
-    ) -> tuple[str, bool]:
-        client, read = container.get_blob_client(blob), self._pipeline.read
+    async def _content(self, container: ContainerClient, blob: str) -> bytes:
+        client = container.get_blob_client(blob)
 
         async def downloaded() -> bytes:
             stream = await client.download_blob()
             content: bytes = await stream.readall()
             return content
 
-        found = await read(f"reading {blob} back", downloaded)
-        if hashlib.sha256(found).digest() != hashlib.sha256(data).digest():
+        return await self._pipeline.read(f"reading {blob} back", downloaded)
+
+    async def _check(
+        self, container: ContainerClient, blob: str, data: bytes, retention: Retention
+    ) -> tuple[datetime, bool]:
+        if await self._content(container, blob) != data:
             raise GuardError(f"archiving {blob}: what was read back is not what was written")
-        properties = await read(f"looking at {blob}", client.get_blob_properties)
-        policy = properties.immutability_policy
-        expires = policy.expiry_time if policy else None
+        client = container.get_blob_client(blob)
+        properties = await self._pipeline.read(f"looking at {blob}", client.get_blob_properties)
+        expires, mode = _policy_of(properties)
         if expires is None or expires.timestamp() < retention.until_ms // 1000:
             raise GuardError(f"archiving {blob}: the service names no policy that lasts so long")
+        if retention.locked and mode != _LOCKED:
+            raise GuardError(
+                f"archiving {blob}: the service does not say that its policy is locked"
+            )
         if retention.legal_hold and not properties.has_legal_hold:
             raise GuardError(f"archiving {blob}: the service names no legal hold")
-        return expires.isoformat(), bool(properties.has_legal_hold)
+        return expires, bool(properties.has_legal_hold)
 
     def _client(self) -> ContainerClient:
         from azure.storage.blob.aio import ContainerClient  # noqa: PLC0415 (370 ms, when needed)
@@ -123,3 +155,11 @@ class BlobArchive:
         return ContainerClient.from_container_url(
             self._url, credential=self._pipeline.credential, **self._pipeline.client_options()
         )
+
+
+def _policy_of(properties: BlobProperties) -> tuple[datetime | None, str]:
+    """Return until when a blob is protected, and in which mode."""
+    policy = properties.immutability_policy
+    if not policy or policy.expiry_time is None:
+        return None, ""
+    return policy.expiry_time, str(policy.policy_mode or "").capitalize()

@@ -11,9 +11,12 @@ from drengine.azure.archive import Archived, BlobArchive, Retention
 from drengine.azure.auth import AuthKind, open_session
 from drengine.cli.places import lab_folder, open_clock
 from drengine.cli.signing import valid_ms
-from drengine.errors import InputError
-from drengine.evidence.bundle import MANIFEST
+from drengine.errors import AzureError, DrError, GuardError, InputError, NotAuthorized
+from drengine.evidence.bundle import MANIFEST, is_outside
+from drengine.evidence.sums import SUMS, read_sums
+from drengine.model.canonical import sha256_hex
 
+_NOT_FOUND: Final = 404
 _ADDRESS: Final = re.compile(
     r"azblob://(?P<account>[a-z0-9-]{3,63})/(?P<container>[a-z0-9-]{3,63})(?:/(?P<prefix>[\w./-]*))?"
 )
@@ -32,17 +35,13 @@ def archive(
         raise InputError(
             f"{address!r} is not an address of blobs", hint="azblob://ACCOUNT/CONTAINER[/PREFIX]"
         )
-    if not (bundle / MANIFEST).is_file():
-        raise InputError(f"{bundle} is not a sealed bundle", hint="drengine evidence seal RUN")
-    files = {
-        file.relative_to(bundle).as_posix(): file.read_bytes()
-        for file in sorted(bundle.rglob("*"))
-        if file.is_file()
-    }
+    files = _whole(bundle)
     retention = Retention(open_clock().now_ms() + valid_ms(retain), lock, legal_hold)
     stem = (match["prefix"] or "").rstrip("/")
     prefix = f"{stem}/{bundle.resolve().name}/" if stem else f"{bundle.resolve().name}/"
     place = (match["account"], match["container"])
+    if retention.until_ms <= open_clock().now_ms():
+        raise InputError(f"--retain {retain}: that is no time at all")
     found = asyncio.run(_keep(files, place, prefix, retention, auth))
     return {
         "blobs": found.blobs,
@@ -51,6 +50,32 @@ def archive(
         "legal_hold": found.legal_hold,
         "prefix": prefix,
     }
+
+
+def _whole(bundle: Path) -> dict[str, bytes]:
+    """Return the files of a sealed bundle, all of them and as they were sealed.
+
+    Raises:
+        InputError: it is no sealed bundle, or a file is missing, changed or too many.
+    """
+    if not (bundle / MANIFEST).is_file():
+        raise InputError(f"{bundle} is not a sealed bundle", hint="drengine evidence seal RUN")
+    try:
+        files = {
+            file.relative_to(bundle).as_posix(): file.read_bytes()
+            for file in sorted(bundle.rglob("*"))
+            if file.is_file() and not file.is_symlink()
+        }
+        sealed = read_sums(files.get(SUMS, b""))
+    except (OSError, ValueError) as error:
+        raise InputError(f"reading {bundle}: {error}; nothing was sent") from None
+    found = {name: sha256_hex(data) for name, data in files.items() if not is_outside(name)}
+    if wrong := sorted(name for name, _ in sealed.items() ^ found.items()):
+        raise InputError(
+            f"{bundle} is not as it was sealed ({wrong[0]}); nothing was sent",
+            hint=f"drengine verify {bundle} --trust FOLDER",
+        )
+    return files
 
 
 async def _keep(
@@ -64,6 +89,25 @@ async def _keep(
     try:
         where = await session.whoami()
         url = f"https://{place[0]}.blob.{where.storage_suffix}/{place[1]}"
-        return await BlobArchive(session.pipeline(), url).keep(files, prefix, retention)
+        store = BlobArchive(session.pipeline(), url)
+        try:
+            return await store.keep(files, prefix, retention)
+        except DrError as error:
+            so_far = f"{store.kept} of {len(files)} blobs are kept and protected."
+            error.hint = f"{so_far} {_advice(error)}"
+            raise
     finally:
         await session.close()
+
+
+def _advice(error: DrError) -> str:
+    if isinstance(error, NotAuthorized):
+        return "To write and protect blobs needs the role Storage Blob Data Owner on the container."
+    if isinstance(error, AzureError) and error.status == _NOT_FOUND:
+        return (
+            "The container must be there already, with version-level immutability (az storage"
+            " container-rm create --enable-vlw true)."
+        )
+    if isinstance(error, GuardError):
+        return error.hint
+    return "The same command again goes on where this one stopped."
