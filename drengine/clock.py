@@ -67,20 +67,22 @@ class LabClock(SystemClock):
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._read_at = -1
+        self._stamp: tuple[int, int] | None = None
         self._wall_ms = 0.0
         self._virtual_ms = 0.0
         self._speed = 1.0
 
     def now_ms(self) -> int:
         """Return virtual epoch milliseconds."""
-        changed = self._file.stat().st_mtime_ns
-        if changed != self._read_at:
+        status = self._file.stat()
+        # Each setting is a new file: two within one tick of the file system's clock differ.
+        stamp = (status.st_mtime_ns, status.st_ino)
+        if stamp != self._stamp:
             doc = json.loads(self._file.read_text(encoding="utf-8"))
             self._wall_ms = float(doc["wall_ms"])
             self._virtual_ms = float(doc["virtual_ms"])
             self._speed = float(doc["speed"])
-            self._read_at = changed
+            self._stamp = stamp
         return int(self._virtual_ms + (time.time() * 1000 - self._wall_ms) * self._speed)
 
     def wall_ms(self) -> int | None:

@@ -317,10 +317,7 @@ def _rest(case: _Case) -> Rest:
         return Rest.CANCELLED
     if any(step.status is S.UNKNOWN for step in steps) or Rest.UNKNOWN in parked:
         return Rest.UNKNOWN
-    if needs := [step for step in steps if step.status is S.FAILED]:
-        if all((step.error or {}).get("exit_code") == Waiting.exit_code for step in needs):
-            return Rest.NEEDS
-    elif Rest.NEEDS in parked:
+    if _needs_a_new_start(case, parked):
         return Rest.NEEDS
     for status, rest in ((S.FAILED, Rest.FAILED), (S.REFUSED, Rest.REFUSED)):
         if rest in parked or any(step.status is status for step in steps):
@@ -330,6 +327,15 @@ def _rest(case: _Case) -> Rest:
     if case.session.stopping or Rest.INTERRUPTED in parked:
         return Rest.INTERRUPTED
     return Rest.WAITING
+
+
+def _needs_a_new_start(case: _Case, parked: set[Rest]) -> bool:
+    """Whether all that failed waits for what only a new process can be given: a secret."""
+    failed = [step for step in case.state.steps.values() if step.status is S.FAILED]
+    if Rest.FAILED in parked:
+        return False
+    waits = [(step.error or {}).get("exit_code") == Waiting.exit_code for step in failed]
+    return all(waits) and (bool(waits) or Rest.NEEDS in parked)
 
 
 def _reasons(case: _Case) -> tuple[str, ...]:

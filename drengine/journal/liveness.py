@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -29,6 +30,7 @@ from drengine.model.ids import RunId, run_file_name
 # `living_owner` holds a shared lock for some microseconds; an acquisition outwaits it.
 _TRIES: Final = 4
 _BETWEEN_TRIES_SECONDS: Final = 0.02
+_LONG_TRIES: Final = 1_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,15 @@ def this_process(name: str) -> Owner:
 
 @contextmanager
 def waiting_lock(path: Path) -> Iterator[None]:
-    """Hold a lock on `path` during the block, after waiting for whoever has it."""
+    """Hold a lock on `path` during the block, after waiting for whoever has it.
+
+    Raises:
+        TimeoutError: whoever has it does not give it back: a process that was stopped, say.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not _try_lock(descriptor, fcntl.LOCK_EX, _LONG_TRIES):
+            raise TimeoutError(errno.ETIMEDOUT, "another process holds it and does not end", path)
         yield
     finally:
         os.close(descriptor)

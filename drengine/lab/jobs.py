@@ -58,7 +58,12 @@ class JobRunner:
 
     def _watch(self) -> None:
         while not self._stopping:
-            self._wake.wait(self._begin_due())
+            try:
+                nap = self._begin_due()
+            except Exception:  # noqa: BLE001 - without this thread no operation ever ends
+                traceback.print_exc(file=sys.stderr)
+                nap = LONGEST_NAP_SECONDS
+            self._wake.wait(nap)
             self._wake.clear()
 
     def _begin_due(self) -> float:

@@ -261,3 +261,12 @@ def test_a_process_that_comes_back_late_asks_before_it_gives_up():
     assert ask(late).commands == (Poll("change"),)
     doubt = change(S.IN_DOUBT, intent_at_ms=0, in_doubt_since_ms=NOW - 600_001)
     assert ask(replace(doubt, opened_ms=NOW - 10)).commands == (Probe("change"),)
+
+
+def test_a_step_that_waits_for_a_secret_is_a_wait_and_no_failure():
+    waits = {"exit_code": 5, "message": "the SAS expired"}
+    assert ask(change(S.FAILED, failures=1, error=waits)).rest is Rest.NEEDS
+    fails = {"exit_code": 4, "message": "400"}
+    assert ask(change(S.FAILED, failures=1, error=fails)).rest is Rest.FAILED
+    session = Session(parked={"change/change": Rest.NEEDS})
+    assert ask(change(S.FANNING_OUT), session=session).rest is Rest.NEEDS

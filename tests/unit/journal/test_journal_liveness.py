@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from drengine.errors import Locked
+from drengine.errors import JournalError, Locked
 from drengine.journal import liveness
 from drengine.journal.liveness import LockFolder, Owner
+from drengine.journal.sqlite import SqliteStore
 from drengine.model.ids import RunId
 
 RUN = RunId("r-0123456789ab")
@@ -115,3 +116,22 @@ def test_an_owner_without_boot_and_start_is_still_a_readable_text():
     assert str(Owner("me", "host", 7, "0123456789", 1_795_341_600_123)) == (
         "me (host host, process 7, started 2026-11-22T10:00:00Z, boot 01234567)"
     )
+
+
+def test_a_lock_that_a_stopped_process_keeps_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(liveness, "_LONG_TRIES", 3)
+    path = tmp_path / "lock"
+    held = liveness.waiting_lock(path)
+    with held, pytest.raises(TimeoutError, match="does not end"), liveness.waiting_lock(path):
+        raise AssertionError("two hold it")
+    with liveness.waiting_lock(path):
+        assert path.exists()
+
+
+def test_a_store_that_cannot_be_opened_for_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(liveness, "_LONG_TRIES", 3)
+    with SqliteStore(tmp_path / "home"):
+        pass
+    held = liveness.waiting_lock(tmp_path / "home" / "locks" / ".opening.lock")
+    with held, pytest.raises(JournalError, match="another process holds it"):
+        SqliteStore(tmp_path / "home")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 
+from drengine.clock import LabClock as EngineClock
 from drengine.lab.clock import ClockSetting, LabClock
 
 
@@ -65,3 +67,13 @@ def test_a_clock_that_stands_still_moves_by_steps_only(clock: LabClock) -> None:
     assert clock.wall_delay(before) == 0.0
     clock.set(advance_ms=500)
     assert clock.now_ms() == before + 500
+
+
+def test_the_engine_sees_two_settings_of_one_moment(tmp_path: Path) -> None:
+    file = tmp_path / "clock.json"
+    lab, engine = LabClock(file), EngineClock(file)
+    engine.now_ms()
+    before = file.stat().st_mtime_ns
+    lab.set(advance_ms=3_600_000)
+    os.utime(file, ns=(before, before))
+    assert abs(engine.now_ms() - lab.now_ms()) < 1000

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -51,6 +52,27 @@ def test_jobs_run_in_the_order_of_virtual_time_and_not_before(world: Lab) -> Non
             tx.schedule("job", {"name": name, "due": due}, due)
     run_until(world, {"job": job}, lambda: waiting(world) == 0)
     assert seen == [("early", True), ("late", True)]
+
+
+def test_a_look_for_jobs_that_fails_once_does_not_end_the_runner(
+    world: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, looks = world.store.transaction, []
+
+    def locked_once() -> Any:
+        looks.append(1)
+        if len(looks) == 1:
+            raise sqlite3.OperationalError("database is locked")
+        return real()
+
+    with real() as tx:
+        tx.schedule("job", {}, tx.now_ms)
+    ran = threading.Event()
+    monkeypatch.setattr(world.store, "transaction", locked_once)
+    runner = JobRunner(world, {"job": lambda _lab, _payload: ran.set()})
+    runner.start()
+    assert ran.wait(10)
+    runner.stop()
 
 
 def test_a_job_scheduled_while_the_runner_sleeps_runs_at_once(world: Lab) -> None:
