@@ -1,8 +1,9 @@
 """Verify a sealed evidence bundle with Python's standard library and openssl, nothing else.
 
-    python3 verify.py BUNDLE TRUST
+    python3 verify.py BUNDLE TRUST [EARLIER ...]
 
-BUNDLE is the folder that holds manifest.json, TRUST your own folder of keys (trust.json).
+BUNDLE is the folder that holds manifest.json, TRUST your own folder of keys (trust.json),
+EARLIER bundles that you were given before, for the chain of bundles.
 Prints every failure; ends with 0 where there is none, 9 otherwise. Keys in the bundle are
 never looked at. One file on purpose: it can be read in one sitting, and takes no import of
 the program that made the bundle. It does not fold the lifecycle of steps anew; `drengine
@@ -229,7 +230,7 @@ def read_envelope(doc):
 
 def check_attestation(files, sealers):
     payload, pae, signature, keyid = read_envelope(
-        parse(files["attestation.dsse.json"].read_bytes())
+        parse_canonical(files["attestation.dsse.json"].read_bytes().removesuffix(b"\n"))
     )
     key = sealers.get(keyid)
     if key is None:
@@ -576,7 +577,7 @@ def check_ends(rto, root, chains):
             fail("facts.json", "the RTO begins after work had been done")
 
 
-def check_stamps(files, tsa):
+def check_stamps(files, tsa, chains):
     pairs = [("attestation.dsse.json", n) for n in sorted(files) if STAMP.fullmatch(n)]
     for name in sorted(files):
         if name.startswith("checkpoints/") and name.endswith(".tsr"):
@@ -594,6 +595,59 @@ def check_stamps(files, tsa):
             fail(token, f"is not a time stamp over {data}, by an authority that is trusted")
         else:
             notes.append(f"{token}: {re.search(r'^Time stamp: .+$', said, re.MULTILINE)[0]}")
+            if data.startswith("checkpoints/"):
+                anchor(data, parse(files[data].read_bytes()), chains)
+
+
+def check_checkpoints(files):
+    for name in sorted(files):
+        if name.startswith("checkpoints/") and name.endswith(".json"):
+            doc = parse(files[name].read_bytes())
+            if doc["schema"] != "drengine/checkpoint/v1":
+                fail(name, "is not a checkpoint")
+            if name[:-5] + ".tsr" not in files:
+                notes.append(f"{name} was not stamped: {doc.get('unstamped', 'no reason')}")
+
+
+def anchor(name, doc, chains):
+    """A stamp over the head of a chain covers every record up to it."""
+    for head in doc["heads"]:
+        chain = chains.get(head["run"])
+        if chain is None or chain.heads[head["seq"] : head["seq"] + 1] != [head["sha256"]]:
+            fail(name, f"names record {head['seq']} of {head['run']} with another digest")
+        else:
+            chain.anchored = max(chain.anchored, head["seq"])
+
+
+# ---- the chain of bundles
+
+
+def check_history(bundle, manifest, earlier):
+    known = {}
+    for other in earlier:
+        data = (other / "manifest.json").read_bytes()
+        known[sha(data)] = (other, parse(data))
+    before = (manifest.get("previous_bundle") or {}).get("manifest_sha256")
+    if before is None:
+        fail("manifest.json", "names no bundle before it, but there is one")
+        return
+    if before not in known:
+        fail("manifest.json", f"names a bundle before it ({before[:16]}) that was not given")
+    mine = sha((bundle / "manifest.json").read_bytes())
+    for digest, (other, doc) in known.items():
+        if digest != mine:
+            if (doc.get("previous_bundle") or {}).get("manifest_sha256") == before:
+                fail("manifest.json", f"is a fork: {other} names the same bundle before it")
+    if before in known:
+        check_dropped(bundle, known[before][0])
+
+
+def check_dropped(bundle, before):
+    was, now = (parse((each / "actions.json").read_bytes()) for each in (before, bundle))
+    kept = {row["id"] for row in now.get("actions", [])}
+    for row in was.get("actions", []):
+        if row.get("status") != "closed" and row["id"] not in kept:
+            fail("actions.json", f"lacks corrective action {row['id']}, open in {before}")
 
 
 def spans(chains):
@@ -608,7 +662,8 @@ def spans(chains):
     for run_id in sorted(chains):
         first, last = anchored(run_id) + 1, len(chains[run_id].heads) - 1
         if first <= last:
-            notes.append(f"{run_id}: no approver's signature covers records {first} to {last}")
+            what = f"{last + 1 - first} of {last + 1} records: {first} to {last}"
+            notes.append(f"{run_id}: no approver's signature or time stamp covers {what}")
 
 
 def step(where, action):
@@ -619,7 +674,7 @@ def step(where, action):
         return None
 
 
-def main(bundle, trust):
+def main(bundle, trust, earlier=()):
     sealers, owner, tsa = read_trust(trust)
     files = list_files(bundle)
     step("SHA256SUMS", lambda: check_sums(files))
@@ -628,8 +683,12 @@ def main(bundle, trust):
     found = step("journals", lambda: check_journals(files, owner))
     if manifest and predicate and found:
         step("facts.json", lambda: check_numbers(files, predicate, manifest, *found))
+    step("checkpoints", lambda: check_checkpoints(files))
+    step("stamps", lambda: check_stamps(files, tsa, found[0] if found else {}))
+    if found:
         step("journals", lambda: spans(found[0]))
-    step("stamps", lambda: check_stamps(files, tsa))
+    if manifest and earlier:
+        step("the chain of bundles", lambda: check_history(bundle, manifest, earlier))
     for line in notes:
         print(f"  {line}")
     for line in failures:
@@ -643,6 +702,6 @@ def main(bundle, trust):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: verify.py BUNDLE TRUST")
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    if len(sys.argv) < 3:
+        sys.exit("usage: verify.py BUNDLE TRUST [EARLIER ...]")
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), [Path(each) for each in sys.argv[3:]]))

@@ -32,9 +32,21 @@ from drengine.model.run import RunState
     type=click.FloatRange(min=1),
     help="Virtual seconds per second while only the cloud works; 900 by default.",
 )
+@click.option(
+    "--tsa",
+    metavar="URL",
+    envvar="DRENGINE_TSA",
+    help="A time-stamp authority, for checkpoints of the run; by default none is asked.",
+)
 @output.output_option
 def drill_command(
-    *, name: str, out: Path | None, keep: bool, speed: float | None, output_format: str
+    *,
+    name: str,
+    out: Path | None,
+    keep: bool,
+    speed: float | None,
+    tsa: str | None,
+    output_format: str,
 ) -> int:
     """Build a local Azure, destroy its Managed HSM, recover everything, prove it.
 
@@ -49,7 +61,9 @@ def drill_command(
         say=(lambda _: None) if quiet else output.say,
         follow=_silently if quiet else _follow,
     )
-    request = embedded.DrillRequest(folder.absolute(), keep, speed or embedded.DEFAULT_SPEED, name)
+    request = embedded.DrillRequest(
+        folder.absolute(), keep, speed or embedded.DEFAULT_SPEED, name, tsa
+    )
     result = embedded.hold(request, watching)
     code = VerificationError.exit_code if result.problems else result.exit_code
     if quiet:

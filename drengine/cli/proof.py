@@ -77,7 +77,8 @@ def verify_command(
         report = verify_folder(folder)
         if trust is not None:
             report = replace(report, problems=(*report.problems, Problem(str(folder), _UNSEALED)))
-        return _tell(folder, report.problems, report.notes, report.facts, {}, output_format)
+        sums = {"sums_sha256": report.sums_sha256}
+        return _tell(folder, report.problems, report.notes, report.facts, sums, output_format)
     if trust is None:
         raise UsageError(
             f"{folder} is a sealed bundle: whose keys count is yours to say, never the bundle's",
@@ -92,6 +93,7 @@ def verify_command(
         "stamps": [{"file": file, "time": time} for file, time in sealed.stamps],
         "unanchored": list(sealed.unanchored),
         "manifest_sha256": sealed.manifest_sha256,
+        "sums_sha256": sealed.sums_sha256,
     }
     return _tell(folder, sealed.problems, sealed.notes, sealed.facts, more, output_format)
 
@@ -122,15 +124,15 @@ def _tell(
     for text in told:
         output.say(f"✗ {text}")
     if told:
+        _tell_rest(notes, more)
         output.say(f"{folder} does not verify: {len(told)} problem(s). Do not rely on it.")
         return code
-    _tell_good(folder, notes, facts, more)
+    _tell_good(folder, facts, more)
+    _tell_rest(notes, more)
     return code
 
 
-def _tell_good(
-    folder: Path, notes: Sequence[str], facts: EvidenceFacts | None, more: Mapping[str, Any]
-) -> None:
+def _tell_good(folder: Path, facts: EvidenceFacts | None, more: Mapping[str, Any]) -> None:
     output.say(f"✓ {folder}: chains, checksums, plan and facts agree")
     if facts:
         words = output.banner(facts.run_class, lab=facts.is_lab)
@@ -143,7 +145,15 @@ def _tell_good(
         output.say(f"  {row['name']} signed a decision on {row['gate']} of {row['run']}")
     for row in more.get("stamps", ()):
         output.say(f"  {row['file']}: stamped {row['time']}")
+
+
+def _tell_rest(notes: Sequence[str], more: Mapping[str, Any]) -> None:
+    """Say what nothing anchors, what was not checked, and the sums to compare elsewhere."""
     for span in more.get("unanchored", ()):
-        output.say(f"  no approver's signature covers {span}")
+        output.say(f"  no approver's signature or time stamp covers {span}")
+    for name in ("sums_sha256", "manifest_sha256"):
+        if more.get(name):
+            file = {"sums_sha256": "SHA256SUMS", "manifest_sha256": "manifest.json"}[name]
+            output.say(f"  {file}: {more[name]}")
     for note in notes:
         output.say(f"· {note}")

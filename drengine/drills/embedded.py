@@ -126,6 +126,8 @@ def hold(request: DrillRequest, watching: Watching) -> DrillResult:
             stage = _Stage(request, watching, folder, lab, engine)
             stage.prepare()
             run = stage.recover()
+            if request.tsa:
+                engine.code(_CHILD_SECONDS)  # the last stamp belongs into the bundle
             # The journal is complete: sealing it need not wait for the engine's last words.
             verdict, problems = stage.seal(run)
             code = engine.code(_CHILD_SECONDS)

@@ -20,6 +20,10 @@ _LONG: Final = 60
 _NOT_APPROVED: Final = ("digest", "exchanges")
 
 
+JUDGED: Final = frozenset({R.RUN_CREATED, R.GATE_REQUESTED, R.GATE_APPROVED, R.GATE_REJECTED})
+"""The types of records that plan and chain can disagree about."""
+
+
 class Agreement:
     """Compares one chain with its plan, record by record."""
 

@@ -64,10 +64,14 @@ class Gathering:
     def take(self, records: Iterable[Record]) -> None:
         """Take in the next records; those of one chain must come in order."""
         for record in records:
-            trace = self._traces.get(record.run)
-            if trace is None:
-                trace = self._traces[record.run] = Trace(self._plan)
-            trace.take(record)
+            self.take_one(record)
+
+    def take_one(self, record: Record) -> None:
+        """Take in the next record of one of the chains."""
+        trace = self._traces.get(record.run)
+        if trace is None:
+            trace = self._traces[record.run] = Trace(self._plan)
+        trace.take(record)
 
     def facts(self) -> EvidenceFacts:
         """Return the facts of everything taken so far.

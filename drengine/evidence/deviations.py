@@ -91,7 +91,7 @@ class DeviationLog:
             self._add("own approval", step, record, wording, needs_resolution=False)
 
     def _warnings(self, step: str, record: Record) -> None:
-        if record.type is R.NOTE:
+        if record.type is R.NOTE or "findings" not in record.body:
             return
         for finding in findings(record.body, ""):
             wording = f"{finding.rule}: {finding.message}"

@@ -79,14 +79,16 @@ def findings(body: JsonObject, stage: str) -> tuple[FindingFacts, ...]:
 
 def requests(record: Record) -> tuple[tuple[RequestFacts, ...], int]:
     """Return the requests of a record worth naming, and how many others there were."""
-    every = [_request(record.seq, doc) for doc in objects(record.body.get("exchanges"))]
-    named = tuple(r for r in every if r.sent or _went_wrong(r))
+    every = list(objects(record.body.get("exchanges")))
+    named = tuple(_request(record.seq, doc) for doc in every if _is_worth_naming(doc))
     return named, len(every) - len(named)
 
 
-def _went_wrong(request: RequestFacts) -> bool:
+def _is_worth_naming(doc: Mapping[str, Any]) -> bool:
+    status = count(doc.get("status"))
     # "Not there" is what a look before the send hopes for.
-    return request.status == 0 or (request.status >= _ERRORS and request.status != _NOT_THERE)
+    went_wrong = status == 0 or (status >= _ERRORS and status != _NOT_THERE)
+    return went_wrong or doc.get("sent") is True
 
 
 def _request(seq: int, doc: Mapping[str, Any]) -> RequestFacts:

@@ -35,7 +35,7 @@ from drengine.evidence.collect import read_plan
 from drengine.evidence.history import history_problems
 from drengine.evidence.stamps import check_stamp
 from drengine.evidence.sums import SUMS
-from drengine.evidence.verify import FolderCheck, Watch, file_sha256
+from drengine.evidence.verify import FolderCheck, Watch
 from drengine.evidence.watching import BundleWatch
 from drengine.journal.codec import parse_canonical
 from drengine.journal.verify import Problem
@@ -55,7 +55,7 @@ class BundleReport:
     Attributes:
         problems: everything that does not hold; notes: what could not be checked, and why.
         stamps: (file, time) of every time stamp that verifies.
-        unanchored: records that no approver's signature covers.
+        unanchored: records that no approver's signature and no time stamp covers.
     """
 
     problems: tuple[Problem, ...]
@@ -66,6 +66,7 @@ class BundleReport:
     stamps: tuple[tuple[str, str], ...] = ()
     unanchored: tuple[str, ...] = ()
     manifest_sha256: str = ""
+    sums_sha256: str = ""
 
     @property
     def holds(self) -> bool:
@@ -120,7 +121,8 @@ class _Bundle:
             signers=tuple(watch.signers) if watch else (),
             stamps=tuple(self.stamps),
             unanchored=tuple(watch.spans()) if watch else (),
-            manifest_sha256=check.sums_sha256 and _digest(check, MANIFEST),
+            manifest_sha256=check.sums_sha256 and check.digest(MANIFEST),
+            sums_sha256=check.sums_sha256,
         )
 
     def _manifest(self, check: FolderCheck) -> dict[str, Any] | None:
@@ -155,7 +157,7 @@ class _Bundle:
         if data is None:
             return None
         try:
-            return read_envelope(parse_json(data))
+            return read_envelope(parse_canonical(data.removesuffix(b"\n")))
         except ValueError as error:
             check.problem(ATTESTATION, str(error))
             return None
@@ -233,7 +235,7 @@ class _Bundle:
                 continue
             expected = {
                 "path": name,
-                "sha256": _digest(check, name),
+                "sha256": check.digest(name),
                 "size": check.files[name].stat().st_size,
                 "media": media_of(name),
                 "role": role_of(name),
@@ -250,7 +252,7 @@ class _Bundle:
         for name in sorted(here - watch.envelopes.keys()):
             check.problem(name, "is a decision that the journals do not hold")
         for name in sorted(here & watch.envelopes.keys()):
-            if _digest(check, name) != watch.envelopes[name]:
+            if check.digest(name) != watch.envelopes[name]:
                 check.problem(name, "is not the signed decision that the journal holds")
         if watch.unsigned:
             check.notes.append(f"{watch.unsigned} decisions are not signed.")
@@ -314,10 +316,6 @@ def _heads(doc: Any) -> list[tuple[str, int, str]]:
         for row in (rows if isinstance(rows, list) else [])
         if isinstance(row, dict) and isinstance(row.get("seq"), int) and "run" in row
     ]
-
-
-def _digest(check: FolderCheck, name: str) -> str:
-    return file_sha256(check.files[name]) if name in check.files else ""
 
 
 def _differs(expected: bytes, found: bytes) -> str:

@@ -147,7 +147,7 @@ class Trace:
     def _note(self, record: Record) -> None:
         if record.type in (R.RUN_FINISHED, R.RUN_CANCELLED):
             self._finished = moment(record)
-        if "databases" in mapping(record.body.get("evidence")):
+        if "evidence" in record.body and "databases" in mapping(record.body["evidence"]):
             self.looks.append((moment(record), mapping(record.body["evidence"])))
         if record.type is R.NOTE and record.body.get("attached") == "ceremony_transcript":
             self.transcripts.append(text(record.body.get("sha256")))
@@ -244,9 +244,10 @@ class Trace:
 
 def _note_step(trace: StepTrace, record: Record) -> None:
     body = record.body
-    named, reads = requests(record)
-    trace.requests.extend(named)
-    trace.reads += reads
+    if "exchanges" in body:
+        named, reads = requests(record)
+        trace.requests.extend(named)
+        trace.reads += reads
     if record.type in _BEGINNINGS:
         trace.began = trace.began or moment(record)
         trace.attempts += 1

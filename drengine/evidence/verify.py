@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import drengine
-from drengine.errors import DrError, JournalDamaged
-from drengine.evidence.agreement import Agreement, differences
+from drengine.errors import DrError
+from drengine.evidence.agreement import JUDGED, Agreement, differences
 from drengine.evidence.bundle import FOLDER, Layout
 from drengine.evidence.collect import Gathering, read_plan
 from drengine.evidence.folder import JOURNALS, facts_bytes
@@ -31,7 +31,7 @@ from drengine.evidence.numbers import numbers_of, read_numbers
 from drengine.evidence.render import render_html
 from drengine.evidence.sums import MAX_SUMS_BYTES, SUMS, is_safe_name, read_sums
 from drengine.journal import verify as journal_verify
-from drengine.journal.codec import parse_canonical, records_of, split_lines
+from drengine.journal.codec import parse_canonical
 from drengine.journal.verify import Problem
 from drengine.model.facts import FACTS_SCHEMA, EvidenceFacts
 from drengine.model.ids import RunId
@@ -105,6 +105,7 @@ class FolderCheck:
     files: dict[str, Path] = field(default_factory=dict)
     sums_sha256: str = ""
     watch: Watch | None = None
+    _digests: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> VerifyReport:
         """Check everything."""
@@ -118,8 +119,13 @@ class FolderCheck:
         # A journal that is no plain file is not opened at all.
         if not self._has_plain_journals():
             return None
-        self.problems += journal_verify.verify_folder(self.folder)
-        facts = self._collect()
+        plan = self._plan()
+        taking = None if plan is None else _Taking(plan, self.watch)
+        self.problems += journal_verify.verify_folder(self.folder, follower=taking)
+        if taking is None:
+            return None
+        self.problems += taking.problems
+        facts = self._collect(taking)
         if facts is not None:
             self._check_facts(facts)
             self._check_report(facts)
@@ -183,8 +189,14 @@ class FolderCheck:
         for name in sorted(named.keys() & self.files.keys()):
             if is_outside(name):
                 self.problem(name, f"is named in {SUMS}, where it cannot be")
-            elif (found := file_sha256(self.files[name])) != named[name]:
+            elif (found := self.digest(name)) != named[name]:
                 self.problem(name, f"has the digest {found}, but {SUMS} says {named[name]}")
+
+    def digest(self, name: str) -> str:
+        """Return a file's SHA-256, computed once; empty where there is no such file."""
+        if name in self.files and name not in self._digests:
+            self._digests[name] = file_sha256(self.files[name])
+        return self._digests.get(name, "")
 
     def document(self, name: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes | None:
         """Return a file's bytes; None, and a problem, where it is missing or too large."""
@@ -216,51 +228,16 @@ class FolderCheck:
             self.problem(self.layout.plan, str(error))
             return None
 
-    def _collect(self) -> EvidenceFacts | None:
-        plan = self._plan()
-        if plan is None:
+    def _collect(self, taking: _Taking) -> EvidenceFacts | None:
+        if not taking.is_whole:
             return None
-        gathering = Gathering(plan)
-        journals = [name for name in self.files if name.startswith(f"{JOURNALS}/")]
-        for name in sorted(journals, key=_run_of):
-            if not self._follow(name, plan, gathering):
-                return None
         try:
-            return gathering.facts()
+            return taking.gathering.facts()
         except DrError as error:
             self.problem(JOURNALS, error.message)
         except _UNFORESEEN as error:
             self.problem(JOURNALS, f"no facts can be made of them: {type(error).__name__} {error}")
         return None
-
-    def _follow(self, name: str, plan: Plan, gathering: Gathering) -> bool:
-        """Take one journal into the facts; False where it breaks off."""
-        run, seq = _run_of(name), -1
-        agreement = Agreement(plan)
-        try:
-            for record in _records(self.files[name], run, self.watch):
-                seq = record.seq
-                gathering.take([record])
-                self._heed(run, agreement.take(record))
-                if self.watch is not None:
-                    self._heed(run, self.watch.take(record))
-        except JournalDamaged as error:
-            # What the codec refuses, the check of the chains has told already.
-            if not any(problem.reason == error.message for problem in self.problems):
-                self.problem(run, error.message)
-            return False
-        except DrError as error:
-            self.problem(run, error.message)
-            return False
-        except _UNFORESEEN as error:
-            self.problem(run, f"record {seq}: {type(error).__name__} {error}")
-            return False
-        if seq < 0:
-            self.problem(run, "there is no record at all")
-        return True
-
-    def _heed(self, run: RunId, found: Iterable[str]) -> None:
-        self.problems += [Problem(run, reason) for reason in found]
 
     def _check_facts(self, facts: EvidenceFacts) -> None:
         data = self.document(self.layout.facts)
@@ -298,14 +275,54 @@ class FolderCheck:
             self.problem(self.layout.report, "is not the page that these journals give")
 
 
-def _run_of(name: str) -> RunId:
-    return RunId(name.removeprefix(f"{JOURNALS}/").removesuffix(".jsonl").replace("~", "/"))
+@dataclass(slots=True)
+class _Taking:
+    """Makes facts of the chains while the journal's own check follows them."""
 
+    plan: Plan
+    watch: Watch | None
+    gathering: Gathering = field(init=False)
+    problems: list[Problem] = field(default_factory=list)
+    is_whole: bool = True
+    _agreement: Agreement = field(init=False)
 
-def _records(file: Path, run: RunId, watch: Watch | None) -> Iterator[Record]:
-    with file.open("rb") as stream:
-        lines = split_lines(stream)
-        yield from records_of(lines if watch is None else watch.lines(lines), run)
+    def __post_init__(self) -> None:
+        """Begin with nothing."""
+        self.gathering = Gathering(self.plan)
+
+    def lines(self, run: RunId, lines: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass a chain's lines on."""
+        del run
+        self._agreement = Agreement(self.plan)
+        return lines if self.watch is None else self.watch.lines(lines)
+
+    def take(self, record: Record) -> None:
+        """Take in a record; after one that fits nowhere, nothing more."""
+        if not self.is_whole:
+            return
+        try:
+            self.gathering.take_one(record)
+            if record.type in JUDGED:
+                self._heed(record, self._agreement.take(record))
+            if self.watch is not None:
+                self._heed(record, self.watch.take(record))
+        except DrError as error:
+            self._stop(record, error.message)
+        except _UNFORESEEN as error:
+            self._stop(record, f"record {record.seq}: {type(error).__name__} {error}")
+
+    def broken(self, run: RunId) -> None:
+        """Learn that a chain cannot be followed to its end."""
+        del run
+        self.is_whole = False
+
+    def _heed(self, record: Record, found: Iterable[str]) -> None:
+        for reason in found:
+            self.problems.append(Problem(record.run, reason))
+
+    def _stop(self, record: Record, reason: str) -> None:
+        self.problems.append(Problem(record.run, reason))
+        self.is_whole = False
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

@@ -95,7 +95,8 @@ class BundleWatch:
             chain = self.chains[record.run] = _Chain(record.body, self._runbook(record))
         if record.seq in self.wanted.get(record.run, ()):
             chain.heads[record.seq] = record.sha256
-        yield from _clock_problems(chain.last, record)
+        if chain.last is not None and _shown(record) < _shown(chain.last):
+            yield from _clock_problems(chain.last, record)
         match record.type:
             case R.GATE_REQUESTED:
                 chain.requests[record.seq] = _Request(record.body, record.sha256)
@@ -187,13 +188,14 @@ class BundleWatch:
             request.urgent = request.urgent or record.body.get("break_glass") is True
 
     def spans(self) -> list[str]:
-        """Return what no approver's signature covers, chain by chain."""
+        """Return what no approver's signature and no time stamp covers, chain by chain."""
         out = []
         for run in sorted(self.chains):
             chain, end = self.chains[run], self._anchored(run)
             last = chain.last.seq if chain.last else -1
             if end < last:
-                out.append(f"{run}: records {end + 1} to {last} of 0 to {last}")
+                span = f"{end + 1} to {last}"
+                out.append(f"{run}: {last - end} of {last + 1} records: {span}")
         return out
 
     def _anchored(self, run: str) -> int:
@@ -214,13 +216,15 @@ class BundleWatch:
         return ""
 
 
-def _clock_problems(before: Record | None, record: Record) -> Iterator[str]:
+def _shown(record: Record) -> int:
+    return record.at_ms if record.wall_ms is None else record.wall_ms
+
+
+def _clock_problems(before: Record, record: Record) -> Iterator[str]:
     """Compare how far the two clocks of a process went from one record to the next."""
-    if before is None or record.type in _NEW_PROCESS or before.type in _NEW_PROCESS[1:]:
+    if record.type in _NEW_PROCESS or before.type in _NEW_PROCESS[1:]:
         return
-    ran = record.mono_ms - before.mono_ms
-    shown = record.at_ms if record.wall_ms is None else record.wall_ms
-    was = before.at_ms if before.wall_ms is None else before.wall_ms
+    ran, shown, was = record.mono_ms - before.mono_ms, _shown(record), _shown(before)
     if shown - was < -_BACK_MS and ran >= 0:
         yield (
             f"record {record.seq}: the clock was set back by {was - shown} ms while the process"

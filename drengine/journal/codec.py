@@ -22,6 +22,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, BinaryIO, Final, NoReturn
 
 from drengine.errors import JournalDamaged, JournalError
@@ -38,7 +39,9 @@ MAX_RUN_ID: Final = 200
 _KEYS: Final = frozenset({"actor", "at", "body", "mono", "prev", "run", "seq", "type"})
 _KEYS_WITH_WALL: Final = _KEYS | {"wall"}
 # Some versions of Python read 24:00 as the next day's midnight: one time, one text.
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT(?!24)\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+_TIME: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)\.(\d{3})Z", re.ASCII
+)
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9._-]+)*")
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - all arithmetic here is UTC without a zone
@@ -68,12 +71,21 @@ def time_ms(text: object) -> int:
     Raises:
         ValueError: when `text` is not exactly in that form.
     """
-    if not isinstance(text, str) or not _TIME.fullmatch(text):
+    found = _TIME.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
         raise ValueError(f"{_short(text)} is not a time like 2026-11-22T10:00:00.123Z")
-    ms = (datetime.fromisoformat(text[:-1]) - _EPOCH) // _MILLISECOND
+    day, hours, minutes, seconds, rest = found.groups()
+    of_day = (int(hours) * 60 + int(minutes)) * 60 + int(seconds)
+    ms = _day_ms(day) + of_day * 1000 + int(rest)
     if ms < 0:
         raise ValueError(f"{text!r} is before 1970")
     return ms
+
+
+@lru_cache(maxsize=64)
+def _day_ms(day: str) -> int:
+    """Return when a day begins; records come by the thousand a day."""
+    return (datetime.fromisoformat(day) - _EPOCH) // _MILLISECOND
 
 
 def check_run_id(run: str) -> RunId:

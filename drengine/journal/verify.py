@@ -17,7 +17,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from drengine.errors import JournalDamaged
 from drengine.journal import codec, manifest
@@ -46,6 +46,25 @@ class Problem:
         return f"{self.place}: {self.reason}"
 
 
+class Follower(Protocol):
+    """Looks at chains while they are checked, so that no line is read twice.
+
+    Chains come in order of run ids, a parent before its children.
+    """
+
+    def lines(self, run: RunId, lines: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass a chain's lines on."""
+        ...
+
+    def take(self, record: Record) -> None:
+        """Take in a record that follows from those before it."""
+        ...
+
+    def broken(self, run: RunId) -> None:
+        """Learn that a chain cannot be followed to its end."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Pin:
     """A head that something outside a chain names of it."""
@@ -69,7 +88,9 @@ def verify_run(store: JournalStore, run: RunId, anchors: Anchors | None = None) 
     return _verify(chains, _with_anchors(pins, anchors))
 
 
-def verify_folder(path: Path, anchors: Anchors | None = None) -> list[Problem]:
+def verify_folder(
+    path: Path, anchors: Anchors | None = None, follower: Follower | None = None
+) -> list[Problem]:
     """Check exported journals, `<path>/journals/*.jsonl` or `<path>/*.jsonl`.
 
     A `manifest.json` of an export beside them is used as an anchor.
@@ -95,7 +116,7 @@ def verify_folder(path: Path, anchors: Anchors | None = None) -> list[Problem]:
     except ValueError as error:
         problems.append(Problem(manifest.FILE_NAME, str(error)))
         pins = {}
-    return problems + _verify(chains, _with_anchors(pins, anchors))
+    return problems + _verify(chains, _with_anchors(pins, anchors), follower)
 
 
 def verify_chains(chains: Mapping[RunId, Lines], ends: Mapping[RunId, Head]) -> list[Problem]:
@@ -104,32 +125,41 @@ def verify_chains(chains: Mapping[RunId, Lines], ends: Mapping[RunId, Head]) -> 
     return _verify(chains, pins)
 
 
-def _verify(chains: Mapping[RunId, Lines], pins: dict[RunId, list[_Pin]]) -> list[Problem]:
+def _verify(
+    chains: Mapping[RunId, Lines],
+    pins: dict[RunId, list[_Pin]],
+    follower: Follower | None = None,
+) -> list[Problem]:
     problems: list[Problem] = []
-    # Parents first: their records pin the children's chains.
-    for run in sorted(chains, key=lambda run: (run.count("/"), run)):
-        problems += _verify_chain(run, chains[run], pins)
+    # In order of ids a parent comes before its children, which its records pin.
+    for run in sorted(chains):
+        problems += _verify_chain(run, chains[run], pins, follower)
     for run in sorted(pins.keys() - chains.keys()):
         sources = ", ".join(sorted({pin.source for pin in pins[run]}))
         problems.append(Problem(run, f"its journal is missing, but {sources} names its head"))
     return problems
 
 
-def _verify_chain(run: RunId, lines: Lines, pins: dict[RunId, list[_Pin]]) -> list[Problem]:
+def _verify_chain(
+    run: RunId, lines: Lines, pins: dict[RunId, list[_Pin]], follower: Follower | None
+) -> list[Problem]:
     problems: list[Problem] = []
     wanted: dict[int, list[_Pin]] = {}
     for pin in pins.get(run, []):
         wanted.setdefault(pin.head.seq, []).append(pin)
     last = -1
     try:
-        for record in codec.records_of(lines(), run):
+        for record in codec.records_of(follower.lines(run, lines()) if follower else lines(), run):
             last = record.seq
-            for pin in wanted.pop(last, []):
-                if pin.head.sha256 != record.sha256:
-                    reason = f"record {last} is not the one that {pin.source} names"
-                    problems.append(Problem(run, reason))
-            problems += _collect_pins(record, pins)
+            if last in wanted:
+                problems += _missed(record, wanted.pop(last))
+            if record.type in _PINNING:
+                problems += _collect_pins(record, pins)
+            if follower is not None:
+                follower.take(record)
     except JournalDamaged as error:
+        if follower is not None:
+            follower.broken(run)
         return [*problems, Problem(run, error.message)]
     problems += [
         Problem(run, f"ends at record {last}, but {pin.source} names record {seq}: its end is lost")
@@ -141,7 +171,22 @@ def _verify_chain(run: RunId, lines: Lines, pins: dict[RunId, list[_Pin]]) -> li
         for pin in pins.get(run, [])
         if pin.is_end and (seq := pin.head.seq) < last
     ]
-    return problems if last >= 0 else [*problems, Problem(run, "there is no record at all")]
+    if last >= 0:
+        return problems
+    if follower is not None:
+        follower.broken(run)
+    return [*problems, Problem(run, "there is no record at all")]
+
+
+_PINNING: Final = (RecordType.CHILD_STARTED, RecordType.CHILD_FINISHED, RecordType.RUN_IMPORTED)
+
+
+def _missed(record: Record, pins: Sequence[_Pin]) -> list[Problem]:
+    return [
+        Problem(record.run, f"record {record.seq} is not the one that {pin.source} names")
+        for pin in pins
+        if pin.head.sha256 != record.sha256
+    ]
 
 
 def _collect_pins(record: Record, pins: dict[RunId, list[_Pin]]) -> list[Problem]:

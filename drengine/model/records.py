@@ -18,6 +18,10 @@ GENESIS_PREV = "0" * 64
 class RecordType(StrEnum):
     """Every type of record that a journal may hold."""
 
+    # A string's own hash: an enumeration's is written in Python, and records are looked up
+    # by type many times each.
+    __hash__ = str.__hash__
+
     # the run as a whole
     RUN_CREATED = "run.created"  # record 0
     RUN_OPENED = "run.opened"  # a process took the lease

@@ -76,6 +76,12 @@ def cast(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def alone():
+    """Run the single file that ships in bundles: `alone(bundle, trust, *earlier)`."""
+    return load("forging").alone
+
+
+@pytest.fixture(scope="session")
 def make_bundle(tell, cast):
     """Seal a story with signed decisions; by default the plain one."""
     from dataclasses import replace
@@ -106,6 +112,12 @@ def make_bundle(tell, cast):
 def honest(make_bundle, tmp_path_factory):
     """A sealed bundle that nobody has touched; not to be changed."""
     return make_bundle(tmp_path_factory.mktemp("honest"))
+
+
+@pytest.fixture(scope="session")
+def forging():
+    """Everything that forges."""
+    return load("forging")
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -226,15 +225,16 @@ class Forger:
     # what verifiers say
 
     def alone(self) -> subprocess.CompletedProcess:
-        script = Path(__file__).resolve().parents[3] / "templates" / "verify.py"
-        return subprocess.run(
-            [sys.executable, "-I", script, self.path, self.cast.trust],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        return alone(self.path, self.cast.trust)
 
 
-def link(source: Path, target: Path) -> None:
-    os.link(source, target)
+def alone(*arguments: Path) -> subprocess.CompletedProcess:
+    """Run the single file that ships in bundles."""
+    script = Path(__file__).resolve().parents[3] / "templates" / "verify.py"
+    return subprocess.run(
+        [sys.executable, "-I", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from drengine.errors import InputError
+from drengine.errors import InputError, InputFileError
 from drengine.evidence.checkpoints import kept_checkpoints, stamp_bundle, stamp_run
 from drengine.evidence.reports import reports_of
 from drengine.evidence.seal import SealRequest, seal
 from drengine.evidence.sealed import verify_bundle
+from drengine.evidence.stamps import request_stamp
 from drengine.journal.memory import MemoryStore
+from drengine.model.canonical import canonical
 from drengine.trust.enrolling import add_tsa
 from drengine.trust.register import read_trust
 
@@ -257,3 +259,66 @@ def test_checkpoints_of_a_run_that_goes_on_are_stamped_and_anchor_it(
     assert [str(problem) for problem in report.problems] == []
     assert report.unanchored == ()
     assert any("was not stamped" in note for note in report.notes)
+
+
+@pytest.fixture(scope="module")
+def stamped(tell, cast, authority, tmp_path_factory):
+    """A bundle whose run was stamped when it had ended, and a trust folder for it."""
+    place = tmp_path_factory.mktemp("stamped")
+    cast.number = 0
+    store = MemoryStore()
+    story = tell.recover(tell.Story(store, tell.make_plan(target_hsm="contoso-s"), cast=cast))
+    heads = [(row.run, store.head(row.run)) for row in store.runs()]
+    rows = [{"run": run, "seq": head.seq, "sha256": head.sha256} for run, head in heads]
+    doc = canonical({"schema": "drengine/checkpoint/v1", "heads": rows}) + b"\n"
+    (place / "heads").write_bytes(doc)
+    kept = {"01.json": doc, "01.tsr": authority.stamp(place / "heads")}
+    out = place / story.run
+    seal(store, SealRequest(story.run, out, cast.sealer, reports_of, checkpoints=kept))
+    shutil.copytree(cast.trust, place / "trust")
+    add_tsa(place / "trust", authority.root)
+    return out, place / "trust"
+
+
+def test_an_insider_is_caught_up_to_the_last_stamp_by_both(stamped, forging, cast, tmp_path):
+    bundle, trust = stamped
+    forger = forging.Forger(bundle, tmp_path, cast)
+    records = forger.records()
+    place = next(
+        i
+        for i, doc in enumerate(records)
+        if doc["type"] == "step.succeeded" and doc["body"]["step"] == "prove-databases"
+    )
+    records[place]["body"]["outputs"] = {"note": "made up"}
+    forger.rechain(records)
+    forger.rebuild()
+    report = verify_bundle(forger.path, read_trust(trust))
+    problems = "\n".join(str(problem) for problem in report.problems)
+    assert f"names record {len(records) - 1} of {forger.run}" in problems, problems
+    alone = forging.alone(forger.path, trust)
+    assert alone.returncode == 9
+    assert "with another digest" in alone.stdout
+
+
+def test_what_a_stamp_covers_needs_no_later_signature_for_both(stamped, forging):
+    bundle, trust = stamped
+    assert verify_bundle(bundle, read_trust(trust)).unanchored == ()
+    alone = forging.alone(bundle, trust)
+    assert alone.returncode == 0, alone.stdout
+    assert "signature or time stamp covers" not in alone.stdout
+
+
+def test_an_authority_that_stamps_something_else_gives_no_stamp(trusting, authority, serve):
+    other = authority.stamp(trusting.path / "facts.json")
+    done = stamp_bundle(trusting.path, serve(lambda _: other))
+    assert done.token == ""
+    assert "stamped something else" in done.told
+    assert not (trusting.path / "attestation.tsr").exists()
+
+
+def test_an_authority_that_keeps_silent_ends_in_time(serve):
+    never = threading.Event()
+    address = serve(lambda _: b"x" * never.wait(30))
+    with pytest.raises(InputFileError, match="cannot be reached"):
+        request_stamp(address, b"heads", seconds=0.2)
+    never.set()
