@@ -28,7 +28,7 @@ from drengine.model.run import StepStatus
 from drengine.runbook.plan_file import read_plan
 
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST_SECONDS = 500.0
+LONGEST_SECONDS = 540.0
 SPEED = 600.0
 
 
@@ -92,8 +92,7 @@ class FaultStage:
         until = time.monotonic() + LONGEST_SECONDS
         with SqliteStore(self.home / "drengine") as store:
             for number in range(200):
-                # An engine needs about a second to load; later moments lie in the recovery.
-                moment = self.rng.uniform(0.4, 2.2) if self.kills < kills else None
+                moment = self._moment() if self.kills < kills else None
                 child = self.start(number, store)
                 code = self._attend(store, child, moment, until)
                 if code == 12:
@@ -102,23 +101,35 @@ class FaultStage:
                     return code
         raise AssertionError("the recovery did not end")
 
+    def _moment(self) -> tuple[bool, float]:
+        """Return when to kill: seconds after its first record, or one in five after its start."""
+        early = self.rng.random() < 1 / 5
+        return early, self.rng.uniform(0.1, 1.0) if early else self.rng.expovariate(1 / 0.4)
+
     def _attend(
-        self, store: SqliteStore, child: Process, moment: float | None, until: float
+        self,
+        store: SqliteStore,
+        child: Process,
+        moment: tuple[bool, float] | None,
+        until: float,
     ) -> int | None:
         """Play the people until the process ends (its code) or is killed (None)."""
-        began = time.monotonic()
+        early, seconds = moment or (False, 0.0)
+        began = time.monotonic() if early else None
         # A folder of their own: what a killed attempt left half written is not in the way.
         place = Path(tempfile.mkdtemp(prefix="people-", dir=self.folder))
         people = PlayedPeople(store, self.lab, self.environment, place)
         follower = Follower(store, self.run)
+        follower.advance()
         with closing(people), ended(child):
             while (code := child.popen.poll()) is None:
                 assert time.monotonic() < until, f"too slow: {child.last_words()}"
-                if moment is not None and time.monotonic() - began > moment:
+                if moment and began is not None and time.monotonic() - began > seconds:
                     child.kill()
                     self.kills += 1
                     return None
-                list(follower.advance())
+                if follower.advance() and began is None:
+                    began = time.monotonic()
                 if self.run in follower.family.states:
                     people.answer(follower.family)
                 time.sleep(0.03)
