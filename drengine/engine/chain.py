@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from drengine.engine.fold import apply, fold
 from drengine.engine.world import World
-from drengine.errors import HandedOver
+from drengine.errors import HandedOver, InternalError, JournalDamaged
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId
 from drengine.model.records import Draft, Lease, Record
@@ -82,12 +82,37 @@ class Chain:
         Raises:
             Fenced: another process holds the run by now.
             StoreFailed: the commit failed; this process must end.
+            InternalError: the lifecycle has no place for it; nothing was written.
         """
-        drafts = [draft(self._world, kind, body, actor)]
-        (record,) = self._world.store.append(self._lease, self.state.head, drafts)
+        written = draft(self._world, kind, body, actor)
+        self._try(written)
+        (record,) = self._world.store.append(self._lease, self.state.head, [written])
         self.state = apply(self.state, record)
         self._world.listener(self.state, record)
         return record
+
+    def _try(self, written: Draft) -> None:
+        """Fold a record before it is durable: one that does not fit would end the run for good."""
+        record = Record(
+            seq=self.state.head.seq + 1,
+            run=self.run,
+            type=written.type,
+            actor=written.actor,
+            body=written.body,
+            at_ms=written.at_ms,
+            mono_ms=written.mono_ms,
+            wall_ms=written.wall_ms,
+            prev=self.state.head.sha256,
+            sha256="",
+        )
+        try:
+            apply(self.state, record)
+        except JournalDamaged as misfit:
+            raise InternalError(
+                f"run {self.run} was about to record what its lifecycle does not allow:"
+                f" {misfit.message}; the record was not written",
+                hint=f"This is a bug of drengine. The journal is whole: drengine resume {self.run}",
+            ) from misfit
 
     def leave_status(self, wake_at_ms: int | None) -> None:
         """Leave the hint that listings show."""

@@ -118,6 +118,8 @@ def hsm_active(facts: JsonObject, ctx: RuleContext) -> Findings:
 def recovery_level(facts: JsonObject, ctx: RuleContext) -> Findings:
     """K09: a target that will hold a protector needs purge protection; a drill must not have it."""
     target = facts["target-hsm"]
+    if not target["exists"]:
+        return (block("K09", f"{target['name']} is not to be seen, nor is its purge protection"),)
     if not ctx.inputs.get("protects_sql", True):
         if target["purge_protection"]:
             text = "purge protection is on although no SQL instance needs it"

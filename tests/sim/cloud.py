@@ -6,6 +6,7 @@ after it) and may lose its answer, its request, or show its effect late.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from drengine.actions.base import RUN_TAG
 from drengine.actions.names import host_of
 from drengine.errors import AzureError, NotAuthorized, UnknownOutcome
 from drengine.model.cloud import (
@@ -28,11 +30,11 @@ from drengine.model.cloud import (
     RoleAssignment,
     TransferKey,
 )
-from sim.fate import Fate
+from sim.fate import CURRENT, Fate
 
 SUFFIX = "managedhsm.azure.net"
 EPOCH_MS = 1_795_000_000_000
-CREATE_MS, UPLOAD_MS, BACKUP_MS, RESTORE_MS = 900_000, 130_000, 10_000, 40_000
+CREATE_MS, UPLOAD_MS, BACKUP_MS, RESTORE_MS = 25_000, 20_000, 10_000, 15_000
 
 
 def x5t_of(text: str) -> str:
@@ -59,6 +61,16 @@ class SimHsm:
 
 
 @dataclass
+class Arrival:
+    """A request on its way, and what the service answers."""
+
+    due_ms: int
+    name: str
+    effect: Callable[[], Operation | None]
+    answer: Operation | Exception | None = None
+
+
+@dataclass
 class SimCloud:
     """The cloud. `ledger` counts effects; tests judge by it, never by the journal."""
 
@@ -72,7 +84,9 @@ class SimCloud:
     folder_seen_ms: dict[str, int] = field(default_factory=dict)
     jobs: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     ledger: list[str] = field(default_factory=list)
-    before_effect: Callable[[str], None] = lambda _: None
+    before_send: Callable[[str], None] = lambda _: None
+    in_flight: list[Arrival] = field(default_factory=list)
+    alien: bool = False
     serial: int = 0
     new_key_at_each_read: bool = False
 
@@ -87,24 +101,46 @@ class SimCloud:
     def hsm(self, uri: str) -> SimData:
         return SimData(self, host_of(uri).partition(".")[0])
 
-    def change(self, name: str, effect: Callable[[], Operation | None]) -> Operation | None:
-        """Perform one changing call under the seed's fate."""
+    async def change(self, name: str, effect: Callable[[], Operation | None]) -> Operation | None:
+        """Perform one changing call under the seed's fate.
+
+        A request that has left arrives, whatever becomes of its sender.
+        """
         fate = self.fate
         fate.point(f"{name}:before")
         if fate.happens(fate.refuse):
             raise AzureError(f"{name}: 429", status=429, transient=True)
+        self.before_send(name)
         if fate.happens(fate.lose_request):
             raise UnknownOutcome(f"{name}: the connection broke")
-        self.before_effect(name)
-        result = effect()
-        self.ledger.append(name)
+        arrival = Arrival(self.now() + fate.slow_ms, name, effect)
+        self.in_flight.append(arrival)
+        if fate.slow_ms:
+            await asyncio.sleep(fate.slow_ms / 1000)
+        self.arrive(arrival.due_ms)
         fate.point(f"{name}:after")
         if fate.happens(fate.lose_answer):
             raise UnknownOutcome(f"{name}: the answer was lost")
-        return result
+        if isinstance(arrival.answer, Exception):
+            raise arrival.answer
+        return arrival.answer
+
+    def arrive(self, until_ms: int = 0) -> None:
+        """Let every request take effect that has arrived by now."""
+        now = max(self.now(), until_ms)
+        arrived = [each for each in self.in_flight if each.due_ms <= now]
+        self.in_flight = [each for each in self.in_flight if each.due_ms > now]
+        for each in arrived:
+            try:
+                each.answer = each.effect()
+                if each.name != "create":  # a PUT of what exists changes nothing: told apart there
+                    self.ledger.append(each.name)
+            except AzureError as refusal:
+                each.answer = refusal
 
     def read(self, name: str) -> None:
         self.fate.point(f"{name}:read")
+        self.arrive()
 
     def visible_from(self) -> int:
         return self.now() + self.fate.late_ms
@@ -123,6 +159,7 @@ class SimArm:
         now = cloud.now()
         if hsm is None or now < hsm.visible_ms:
             return None
+        CURRENT.get().saw_alien = cloud.alien
         ready = now >= hsm.ready_ms
         active = hsm.active_ms is not None and now >= hsm.active_ms
         return HsmResource(
@@ -139,7 +176,7 @@ class SimArm:
             tenant=hsm.new.tenant,
             admins=hsm.new.admins,
             identities=hsm.new.identities,
-            tags=hsm.new.tags,
+            tags={**hsm.new.tags, RUN_TAG: "r-000000000000"} if cloud.alien else hsm.new.tags,
             network=hsm.new.network,
         )
 
@@ -166,14 +203,17 @@ class SimArm:
         def effect() -> Operation:
             now = cloud.now()
             job = cloud.next_id()
-            if new.name.lower() not in cloud.hsms_by_name:
+            if new.name.lower() in cloud.hsms_by_name:
+                cloud.ledger.append("create of what exists")
+            else:
+                cloud.ledger.append("create")
                 cloud.hsms_by_name[new.name.lower()] = SimHsm(
                     new, now + CREATE_MS, cloud.visible_from(), exchange=x5t_of(job)
                 )
             cloud.jobs[job] = (now + CREATE_MS, "arm", "")
             return Operation(OperationKind.ARM, f"https://arm/{job}", job)
 
-        return cloud.change("create", effect)
+        return await cloud.change("create", effect)
 
     async def start_update(self, resource_group: str, name: str, patch: dict) -> Operation:
         del resource_group, patch
@@ -184,7 +224,7 @@ class SimArm:
             cloud.jobs[job] = (cloud.now() + 1000, "arm", "")
             return Operation(OperationKind.ARM, f"https://arm/{job}", job, name)
 
-        return cloud.change("update", effect)
+        return await cloud.change("update", effect)
 
     async def start_delete(self, resource_group: str, name: str) -> Operation:
         del resource_group
@@ -196,7 +236,7 @@ class SimArm:
             cloud.jobs[job] = (cloud.now() + 60_000, "arm", "")
             return Operation(OperationKind.ARM, f"https://arm/{job}", job)
 
-        return cloud.change("delete", effect)
+        return await cloud.change("delete", effect)
 
 
 class SimSql:
@@ -233,10 +273,10 @@ class SimData:
     async def start_upload(self, blob: bytes) -> Operation:
         cloud, hsm = self._cloud, self._hsm
         exchange = json.loads(blob)["WrappedKey"]["x5t_256"]
-        if exchange != hsm.exchange or hsm.active_ms is not None:
-            raise AzureError("the blob is for another key, or the HSM is active", status=409)
 
         def effect() -> Operation:
+            if exchange != hsm.exchange or hsm.active_ms is not None:
+                raise AzureError("the blob is for another key, or the HSM is active", status=409)
             hsm.active_ms = cloud.now() + UPLOAD_MS
             hsm.upload_seen_ms = cloud.visible_from()
             hsm.roles = [
@@ -246,7 +286,7 @@ class SimData:
             url = f"https://{self._name}.{SUFFIX}/"
             return Operation(OperationKind.SD_UPLOAD, url, resource=url)
 
-        return cloud.change("upload", effect)
+        return await cloud.change("upload", effect)
 
     async def upload_status(self) -> OperationStatus | None:
         self._cloud.read("upload_status")
@@ -269,7 +309,7 @@ class SimData:
             cloud.jobs[job] = (now + BACKUP_MS, "backup", f"https://c/{folder}")
             return Operation(OperationKind.HSM_JOB, f"https://hsm/{job}", job)
 
-        return cloud.change("backup", effect)
+        return await cloud.change("backup", effect)
 
     async def start_restore_check(self, target: Any, folder: str) -> Operation:
         del target, folder
@@ -280,7 +320,7 @@ class SimData:
             cloud.jobs[job] = (cloud.now() + 5_000, "check", "")
             return Operation(OperationKind.HSM_JOB, f"https://hsm/{job}", job)
 
-        return cloud.change("check", effect)
+        return await cloud.change("check", effect)
 
     async def start_restore(self, target: Any, folder: str) -> Operation:
         del target, folder
@@ -288,6 +328,8 @@ class SimData:
 
         def effect() -> Operation:
             job, now = cloud.next_id(), cloud.now()
+            if now < hsm.restoring_until:
+                raise AzureError("another restore is running", status=409)
             hsm.restoring_until = now + RESTORE_MS
             hsm.restored = [
                 replace(key, kid=key.kid.replace("source", self._name)) for key in cloud.source_keys
@@ -296,7 +338,7 @@ class SimData:
             cloud.jobs[job] = (now + RESTORE_MS, "restore", "")
             return Operation(OperationKind.HSM_JOB, f"https://hsm/{job}", job)
 
-        return cloud.change("restore", effect)
+        return await cloud.change("restore", effect)
 
     def _authorise(self, hsm: SimHsm) -> None:
         readers = [r for r in hsm.roles if r.scope == "/keys"]
@@ -326,7 +368,7 @@ class SimData:
             if assignment not in hsm.roles:
                 hsm.roles.append(assignment)
 
-        self._cloud.change("role", effect)
+        await self._cloud.change("role", effect)
 
     async def unwrap(self, kid: str, algorithm: str, value: bytes) -> bytes:
         del kid, algorithm

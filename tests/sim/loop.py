@@ -30,17 +30,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._start + self._jumping.jumped
 
+    def pass_seconds(self, seconds: float) -> None:
+        """Let time pass while no process lives."""
+        self._jumping.jumped += seconds
+
 
 class VirtualClock:
     """`drengine.clock.Clock` over the running virtual loop."""
 
-    def __init__(self, epoch_ms: int, loop: VirtualLoop, skew_ms: int = 0) -> None:
+    def __init__(self, epoch_ms: int, loop: VirtualLoop) -> None:
         self._epoch_ms = epoch_ms
         self._loop = loop
-        self.skew_ms = skew_ms
 
     def now_ms(self) -> int:
-        return self._epoch_ms + int(self._loop.time() * 1000) + self.skew_ms
+        return self._epoch_ms + int(self._loop.time() * 1000)
 
     def mono_ms(self) -> int:
         return int(self._loop.time() * 1000)

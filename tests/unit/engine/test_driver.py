@@ -125,3 +125,22 @@ def test_a_service_that_shows_a_new_exchange_key_at_each_read_needs_one_ceremony
     if seed == 0:
         assert story.state.steps["upload-domain"].generation == 0
         assert story.rests == ["waiting"] * 4 + ["done"]
+
+
+def test_a_foreign_tag_seen_while_in_doubt_is_an_unknown_outcome_and_no_failure():
+    # The look itself is refused then; a failed step could be sent again, a doubt may not.
+    fate = _losing("upload", "answer")
+    fate.late_ms = 50_000
+    original = fate.point
+
+    def point(name: str) -> None:
+        if name == "append answer.lost:after":
+            fate.alien_at = frozenset({fate.points})
+        original(name)
+
+    fate.point = point  # type: ignore[method-assign]
+    story = simulate(1, fate)
+
+    assert "unknown outcome" in story.rests
+    assert story.count("upload") == 1
+    assert story.state.status is RunStatus.FINISHED

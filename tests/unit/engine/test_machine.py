@@ -6,9 +6,11 @@ import pytest
 
 from drengine.engine.decide import _STATES
 from drengine.engine.machine import AFTER_OPENING, ROWS, TABLE, TRIGGERS, next_status, to_mermaid
+from drengine.engine.undoing import UNDO_ROWS
 from drengine.errors import JournalDamaged
 from drengine.model.records import RecordType as R
 from drengine.model.run import StepStatus as S
+from drengine.model.run import UndoStatus as U
 
 
 def test_every_row_stands_in_the_exported_table_once():
@@ -62,3 +64,74 @@ def test_a_record_that_fits_no_row_is_refused_with_its_number(trigger):
 def test_the_diagram_names_every_status():
     drawn = to_mermaid()
     assert all(status.name in drawn for status in S)
+
+
+# A record that fits no row would end the run for good: every answer that a performer
+# may write must therefore have a row in every status in which `decide` commands it.
+MAY_RECORD = {
+    (S.PROBING, "probe"): {
+        R.PROBE_ABSENT,
+        R.PROBE_PRESENT,
+        R.PROBE_IN_PROGRESS,
+        R.PROBE_BUSY,
+        R.PROBE_UNDECIDABLE,
+        R.GENERATION_ENDED,
+        R.STEP_FAILED,
+    },
+    (S.PROBING, "check"): {R.GUARDS_HELD, R.GUARDS_REFUSED, R.STEP_FAILED},
+    (S.CHECKING, "check"): {R.GUARDS_HELD, R.GUARDS_REFUSED, R.STEP_FAILED},
+    (S.CLEARED, "send"): {R.INTENT, R.STEP_HELD, R.STEP_FAILED},
+    (S.CLEARED, "observe"): {R.ANSWER_DONE, R.STEP_FAILED},
+    (S.SENDING, "answer"): {
+        R.ANSWER_OPERATION,
+        R.ANSWER_DONE,
+        R.ANSWER_REFUSED,
+        R.ANSWER_LOST,
+    },
+    (S.IN_DOUBT, "probe"): {
+        R.PROBE_ABSENT,
+        R.PROBE_PRESENT,
+        R.PROBE_IN_PROGRESS,
+        R.PROBE_BUSY,
+        R.OUTCOME_UNKNOWN,
+        R.GENERATION_ENDED,
+        R.DOUBT_CLEARED,
+    },
+    (S.RUNNING, "poll"): {
+        R.OPERATION_POLLED,
+        R.OPERATION_SUCCEEDED,
+        R.OPERATION_FAILED,
+        R.OPERATION_LOST,
+        R.STEP_FAILED,
+    },
+    (S.VERIFYING, "verify"): {
+        R.VERIFY_MISSED,
+        R.PART_DONE,
+        R.STEP_SUCCEEDED,
+        R.STEP_FAILED,
+    },
+    (S.PENDING, "request gate"): {R.GATE_REQUESTED, R.STEP_FAILED},
+    (S.FAILED, "request gate"): {R.GATE_REQUESTED, R.STEP_FAILED},
+    (S.REFUSED, "request gate"): {R.GATE_REQUESTED, R.STEP_FAILED},
+}
+
+
+@pytest.mark.parametrize(("status", "performer"), sorted(MAY_RECORD))
+def test_whatever_a_performer_may_record_has_a_row(status, performer):
+    missing = {kind for kind in MAY_RECORD[status, performer] if (kind, status) not in TABLE}
+    assert missing == set()
+
+
+UNDO_MAY_RECORD = {
+    "undo": ({U.NONE, U.REFUSED, U.CHECKING}, {R.UNDO_KEPT, R.UNDO_REFUSED, R.UNDO_INTENT}),
+    "answer": ({U.SENDING}, {R.UNDO_ANSWERED, R.UNDO_REFUSED}),
+    "poll": ({U.RUNNING}, {R.UNDO_POLLED, R.UNDO_REFUSED}),
+    "look": ({U.SENDING, U.CHECKING}, {R.UNDO_POLLED, R.UNDO_DONE, R.UNDO_REFUSED}),
+}
+
+
+@pytest.mark.parametrize("performer", sorted(UNDO_MAY_RECORD))
+def test_whatever_a_rollback_may_record_has_a_row(performer):
+    statuses, kinds = UNDO_MAY_RECORD[performer]
+    missing = {(k, s) for k in kinds for s in statuses if s not in UNDO_ROWS[k][0]}
+    assert missing == set()

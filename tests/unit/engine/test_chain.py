@@ -1,0 +1,46 @@
+"""The only way to append: a record that the lifecycle refuses never becomes durable."""
+
+from __future__ import annotations
+
+import pytest
+from sim.fate import Fate
+from sim.scene import plan
+from sim.world import simulate
+
+from drengine.engine.chain import Chain
+from drengine.engine.fold import fold
+from drengine.errors import InternalError
+from drengine.journal.memory import MemoryStore
+from drengine.model.records import Lease
+from drengine.model.records import RecordType as R
+
+
+class Clock:
+    def now_ms(self) -> int:
+        return 1
+
+    mono_ms = now_ms
+
+    def wall_ms(self) -> None:
+        return None
+
+
+class Alone:
+    """What a chain needs of a world."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store, self.clock = store, Clock()
+
+
+def test_a_record_without_a_row_is_refused_and_the_journal_stays_whole():
+    story = simulate(0, Fate(0))
+    store, run = MemoryStore(story.disk), plan().run_id
+    lease: Lease = store.acquire(run, "test")
+    chain = Chain(Alone(store), lease, fold(store.read(run)))  # type: ignore[arg-type]
+    before = list(store.lines(run))
+
+    with pytest.raises(InternalError, match="was not written"):
+        chain.append(R.INTENT, {"step": "restore"})
+
+    assert list(store.lines(run)) == before
+    assert fold(store.read(run)) == story.state
