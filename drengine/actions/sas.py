@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from string import ascii_letters
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -14,6 +15,10 @@ BACKUP_RIGHTS = "crdw"
 LIST_RIGHT = "l"
 """What we need beside it, to see what was written."""
 
+_LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+_LETTERS = frozenset(ascii_letters)
+"""What rights and resources are made of; facts stand in records, where not every text may."""
+
 
 def sas_facts(sas: Secret) -> dict[str, Any]:
     """Return rights, validity (epoch milliseconds), resource and protocol of a SAS.
@@ -22,10 +27,12 @@ def sas_facts(sas: Secret) -> dict[str, Any]:
     """
     fields = dict(parse_qsl(sas.reveal().removeprefix("?")))
     return {
-        "rights": "".join(sorted(fields.get("sp", ""))),
+        "rights": "".join(sorted(set(fields.get("sp", "")) & _LETTERS)),
         "starts_ms": _time_ms(fields.get("st", "")),
         "expires_ms": _time_ms(fields.get("se", "")),
-        "resource": fields.get("sr", "") or fields.get("srt", ""),
+        "resource": "".join(
+            letter for letter in fields.get("sr", "") or fields.get("srt", "") if letter in _LETTERS
+        ),
         "signed": bool(fields.get("sig")),
     }
 
@@ -39,7 +46,9 @@ def _time_ms(text: str) -> int | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
+    found = int(moment.timestamp() * 1000)
+    # With a zone, a text may name an hour before year 1 or after 9999, which has no UTC text.
+    return found if 0 <= found <= _LAST_MS else None
 
 
 def sas_problems(facts: dict[str, Any], rights: str, now_ms: int, lasts_ms: int) -> list[str]:

@@ -138,7 +138,7 @@ def _until(value: str | None, date: str | None, now: datetime | None) -> float |
 def _date(value: str | None) -> datetime | None:
     try:
         found = parsedate_to_datetime(value) if value else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found.replace(tzinfo=UTC) if found and found.tzinfo is None else found
 

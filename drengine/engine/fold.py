@@ -37,11 +37,20 @@ def fold(records: Iterable[Record]) -> RunState:
     """Return the state that `records`, from record 0 on, amount to.
 
     Raises:
-        JournalDamaged: the first record is not `run.created`, or one fits no row of the lifecycle.
+        JournalDamaged: the first record is not `run.created`, one fits no row of the lifecycle,
+            or one lacks what its type must hold.
     """
     state: RunState | None = None
     for record in records:
-        state = begin(record) if state is None else apply(state, record)
+        try:
+            state = begin(record) if state is None else apply(state, record)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # The chain is whole, so somebody wrote it so: hashes can be made right again.
+            raise JournalDamaged(
+                f"record {record.seq} of {record.run} does not hold what a `{record.type}` holds: "
+                f"{type(error).__name__} {str(error)[:80]}",
+                hint="Compare the chain's head with one kept elsewhere (report, manifest, anchor).",
+            ) from error
     if state is None:
         raise JournalDamaged("the journal has no record 0")
     return state

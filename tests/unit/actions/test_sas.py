@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drengine.actions.sas import sas_facts, sas_problems
+from drengine.model.canonical import canonical
 from drengine.model.secret import Secret
 
 NOW = 1_795_000_000_000  # 2026-11-18T11:06:40Z
@@ -43,3 +44,15 @@ def test_each_defect_is_named(old, new, says):
 @pytest.mark.parametrize("text", ["", "garbage", "a=b", "https://x/y?sp=r", "\x00"])
 def test_whatever_is_no_sas_is_refused_without_a_crash(text):
     assert problems(text)
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00%2B23:59", "9999-12-31T23:59:59-23:59"])
+def test_an_expiry_beyond_the_calendar_cannot_be_read(time):
+    found = problems(GOOD.replace("2026-11-19T00%3A00%3A00Z", time))
+    assert found == ["its expiry cannot be read"]
+
+
+def test_facts_hold_letters_only_so_that_they_can_stand_in_a_record():
+    facts = sas_facts(Secret("sp=r\udc80w&sr=c\udcff&sig=x&se=2026-11-19"))
+    assert (facts["rights"], facts["resource"]) == ("rw", "c")
+    canonical(facts)

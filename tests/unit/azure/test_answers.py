@@ -80,3 +80,9 @@ def test_a_quote_is_one_short_line():
 )
 def test_an_answer_is_readable_where_it_is_empty_or_an_object(body, is_readable):
     assert Answer(200, {}, body).is_readable() is is_readable
+
+
+def test_a_date_with_numbers_beyond_any_calendar_is_no_wait():
+    for number in ("99999999999999999999", "-99999999999999999999"):
+        told = {"retry-after": f"Mon, 01 Jan {number} 00:00:00 GMT"}
+        assert retry_after_seconds(told) is None
