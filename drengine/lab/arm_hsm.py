@@ -106,6 +106,7 @@ def _put(call: Call) -> Response:
     if call.tx.get(state.HSM, name) is not None:
         raise LabFault(409, "409", f"The name '{call.match['name']}' is already in use.")
     resource = hsms.wanted_resource(body, _arm_id(call), call.lab.tenant)
+    _check_quota(call, resource["location"])
     settings, now = call.lab.settings, call.tx.now_ms
     # the exchange key takes seconds to make, and somebody will ask for it soon
     call.lab.keys.fill_in_background(exchange.EXCHANGE_BITS)
@@ -118,6 +119,25 @@ def _put(call: Call) -> Response:
         visible_ms=now + settings.effect_visible_after_ms,
     )
     return _begin(call, "create", settings.create_hsm, document)
+
+
+def _check_quota(call: Call, location: str) -> None:
+    """Check that a region takes one more HSM.
+
+    Raises:
+        LabFault: 403 QuotaExceeded.
+    """
+    settings = call.lab.settings
+    kinds = (hsms.HSM, hsms.DELETED) if settings.quota_counts_deleted else (hsms.HSM,)
+    found = [one for kind in kinds for _, one in call.tx.find(kind)]
+    count = sum(one["resource"]["location"] == location for one in found)
+    if count >= settings.hsm_quota:
+        raise LabFault(
+            403,
+            "QuotaExceeded",
+            f"The subscription has {count} Managed HSMs in {location}; its quota there is "
+            f"{settings.hsm_quota}.",
+        )
 
 
 def _update(call: Call, document: dict[str, Any], body: dict[str, Any]) -> Response:

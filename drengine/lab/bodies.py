@@ -48,7 +48,6 @@ _LISTS_OF_OBJECTS: Final = frozenset(
     {
         "aRecords",
         "accessPolicies",
-        "certificates",
         "ipRules",
         "lifetimeActions",
         "managedInstancePairs",

@@ -75,6 +75,8 @@ class Settings:
     """A database that was inaccessible no longer than this heals by itself."""
     heal_within: float = 600
     """How long healing takes at most."""
+    auto_rotation_check: float = 86_400
+    """How often an instance with automatic rotation looks for a newer version of its key."""
 
     # Where the operator is.
     client_address: str = "203.0.113.10"
@@ -117,6 +119,10 @@ class Settings:
     """*open* How old the destination's backup may, or must, be at a restore."""
     writes_when_primary_lost: Literal["accept", "refuse"] = "accept"
     """*open* Whether a second region takes key writes while the primary region is lost."""
+    hsm_quota: int = 5
+    """HSMs in one region of the subscription; creating one more is refused."""
+    quota_counts_deleted: bool = False
+    """*open* Whether soft-deleted HSMs count for that quota too."""
     enforce_firewall: bool = True
     """Whether networkAcls and publicNetworkAccess of HSMs and vaults are enforced."""
     enforce_roles: bool = True
@@ -127,8 +133,9 @@ class Settings:
     # Open questions: SQL Managed Instance.
     protector_put_when_inaccessible: Literal["accept", "CMKOperationNotAllowed"] = "accept"
     """*open* Setting the protector of an instance with inaccessible databases."""
-    late_heal_drops: Literal["nothing", "group-and-tags"] = "nothing"
-    """*open* What an instance has lost when a database heals after the window."""
+    late_heal_drops: Literal["nothing", "group-and-tags", "group-tags-and-history"] = "nothing"
+    """*open* What an instance has lost when a database heals after the window; with `history` it
+    cannot be restored to a point in time before that (`earliestRestorePoint`)."""
     reevaluate_needed_after_protector: bool = True
     """*open* Whether a late heal needs an explicit re-evaluation after the protector changed."""
     fog_forced_with_inaccessible: Literal["accept", "refuse"] = "accept"

@@ -346,3 +346,24 @@ def test_files_of_the_lab_home_are_private(lab: Any) -> None:
         "server.log",
     ):
         assert Path(lab.home / file).stat().st_mode & 0o077 == 0, file
+
+
+def test_a_region_takes_no_more_hsms_than_the_quota(lab: Any) -> None:
+    wanted = {**body(lab), "location": "ukwest"}
+    for number in range(5):
+        assert lab.call("PUT", path(lab, f"many--{number}"), wanted)[0] == 202
+    status, _, refused = lab.call("PUT", path(lab, "many--5"), wanted)
+    assert (status, refused["error"]["code"]) == (403, "QuotaExceeded")
+
+
+def test_a_hsm_is_made_in_a_group_that_exists(lab: Any) -> None:
+    group = path(lab, "x").partition("/providers/")[0].rpartition("/")[0] + "/second"
+    url = f"{group}/providers/Microsoft.KeyVault/managedHSMs/grouped--hsm?{VERSION}"
+    wanted = {**body(lab), "location": "uksouth"}
+    status, _, refused = lab.call("PUT", url, wanted)
+    assert (status, refused["error"]["code"]) == (404, "ResourceGroupNotFound")
+    status, _, made = lab.call("PUT", f"{group}?{VERSION}", {"location": "UK South"})
+    assert (status, made["name"], made["location"]) == (201, "second", "uksouth")
+    assert lab.call("PUT", url, wanted)[0] == 202
+    status, _, refused = lab.call("PUT", f"{group}?{VERSION}", {"location": "eastus"})
+    assert (status, refused["error"]["code"]) == (409, "InvalidResourceGroupLocation")

@@ -84,6 +84,26 @@ def test_what_is_written_in_one_region_is_known_in_the_other_after_the_lag(own_l
     assert own_lab.call("GET", f"{far}/app-wrap?api-version=7.5")[2]["key"]["kid"] == old
     commands.set_clock(own_lab.home, advance_seconds=361)
     assert own_lab.call("GET", f"{far}/app-wrap?api-version=7.5")[2]["key"]["kid"] != old
+    restore(own_lab)
+    assert own_lab.call("GET", f"{near}/fresh?api-version=7.5")[0] == 404
+    assert own_lab.call("GET", f"{far}/fresh?api-version=7.5")[0] == 200
+    commands.set_clock(own_lab.home, advance_seconds=361)
+    assert own_lab.call("GET", f"{far}/fresh?api-version=7.5")[0] == 404
+
+
+def restore(lab: Any) -> None:
+    """Take a backup and restore the estate's first one, with a clock that is stepped."""
+    found = lab.status
+    storage = found["storage"]
+    container = f"https://{storage['account']}.blob.core.windows.net/{storage['container']}"
+    token = {"storageResourceUri": container, "token": storage["sas"]}
+    wanted = {"sasTokenParameters": token, "folderToRestore": found["backup"]["folder"]}
+    for method, path, body in (("POST", "backup", token), ("PUT", "restore", wanted)):
+        status, headers, answer = lab.call(method, f"{URL}/{path}?api-version=7.5", body)
+        assert status == 202, answer
+        commands.set_clock(lab.home, advance_seconds=40)
+        poll = headers["azure-asyncoperation"]
+        until(lambda poll=poll: lab.call("GET", poll)[2]["status"] == "Succeeded")
 
 
 def test_a_second_region_serves_while_the_first_is_lost(own_lab: Any) -> None:

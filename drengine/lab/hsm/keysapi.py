@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from drengine.lab.hsm import keystore, regions, state
+from drengine.lab.hsm import keystore, regions, rotation, state
 from drengine.lab.hsm.domain import protection_key
 from drengine.lab.hsm.jose import JoseError, b64, derive, open_direct, seal_direct, unb64
 from drengine.lab.wire import Call, LabFault, Response, Route, hsm_fault, whole_number
@@ -79,6 +79,7 @@ def _kind_kept(hsm: dict[str, Any], version: dict[str, Any], wanted: str) -> dic
 
 def _add(call: Call, hsm: dict[str, Any], version: dict[str, Any]) -> Response:
     document = keystore.add_version(call.tx, hsm["name"], _name(call), version)
+    rotation.plan(call.tx, hsm, document)
     name = document["name"]
     _changed(call, "hsm.key.create", hsm, f"{name}/{version['version']}")
     return state.answer(call, 200, keystore.bundle(call.tx, hsm, name, version))
@@ -208,13 +209,8 @@ def _update(call: Call) -> Response:
 
 def _rotate(call: Call) -> Response:
     hsm = _load(call, "/keys/rotate/action")
-    _, newest = keystore.find(call.tx, hsm["name"], _name(call))
-    kty, public = newest["kty"], newest["public"]
-    size = len(unb64(public["n"])) * 8 if kty == "RSA-HSM" else 256
-    material = keystore.generate_material(call.lab, kty, size, str(public.get("crv", "")))
-    like = {"key_ops": newest["ops"], "tags": newest["tags"]}
-    version = keystore.new_version(kty, material, call.tx.now_ms, body=like)
-    return _add(call, hsm, {**version, "software": True} if newest.get("software") else version)
+    document, _ = keystore.find(call.tx, hsm["name"], _name(call))
+    return _add(call, hsm, rotation.next_version(call.lab, call.tx.now_ms, document))
 
 
 def _policy(call: Call) -> Response:
@@ -229,6 +225,7 @@ def _set_policy(call: Call) -> Response:
     hsm = _load(call, "/keys/write/action")
     document, _ = keystore.find(call.tx, hsm["name"], _name(call))
     body = call.request.json_object()
+    rotation.check(body)
     seconds = call.tx.now_ms // 1000
     attributes = {**(body.get("attributes") or {}), "created": seconds, "updated": seconds}
     document["rotation_policy"] = {
@@ -236,6 +233,7 @@ def _set_policy(call: Call) -> Response:
         "attributes": attributes,
     }
     call.tx.put(keystore.KEY, keystore.key_id(hsm["name"], _name(call)), document)
+    rotation.plan(call.tx, hsm, document)
     _changed(call, "hsm.key.rotation-policy", hsm, document["name"])
     identity = f"https://{call.request.host}/keys/{document['name']}/rotationpolicy"
     return state.answer(call, 200, {"id": identity, **document["rotation_policy"]})

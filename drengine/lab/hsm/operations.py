@@ -16,7 +16,7 @@ import re
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from drengine.lab.hsm import keystore, roles, state, vault
+from drengine.lab.hsm import keystore, regions, roles, rotation, state, vault
 from drengine.lab.wire import Call, LabFault, Response, Route, hsm_fault
 
 if TYPE_CHECKING:
@@ -336,6 +336,7 @@ def _do_restore(
     if found is not None:
         raise vault.BackupError(found)
     contents = _read_backup(tx, hsm, payload)
+    tx = regions.seen_from(tx, hsm, regions.writing_region(tx, hsm), lab.settings)
     for kind, documents in (
         (keystore.KEY, contents.keys),
         (keystore.DELETED_KEY, contents.deleted_keys),
@@ -346,12 +347,16 @@ def _do_restore(
             tx.delete(kind, key)
         for key, document in documents.items():
             tx.put(kind, f"{hsm['name']}/{key}", document)
+    for document in contents.keys.values():
+        if document.get("rotation_policy"):
+            rotation.plan(tx, hsm, document)
 
 
 def _do_selective(
-    _lab: Lab, tx: Tx, hsm: dict[str, Any], job: dict[str, Any], payload: dict[str, Any]
+    lab: Lab, tx: Tx, hsm: dict[str, Any], job: dict[str, Any], payload: dict[str, Any]
 ) -> None:
     contents = _read_backup(tx, hsm, payload)
+    tx = regions.seen_from(tx, hsm, regions.writing_region(tx, hsm), lab.settings)
     name = payload["key"].lower()
     wanted = contents.keys.get(name)
     if wanted is None:

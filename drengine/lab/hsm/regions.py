@@ -58,6 +58,12 @@ def serving_region(tx: Tx, host: str, caller_region: str = "") -> str | None:
     return up[0] if up else None
 
 
+def writing_region(tx: Tx, hsm: dict[str, Any]) -> str:
+    """Return the region in which a HSM's own jobs write: the first that is up."""
+    up = [one for one in regions_of(hsm) if not is_down(tx, one)]
+    return str(up[0] if up else hsm["location"])
+
+
 class RegionTx(Tx):
     """A transaction as one region sees it: what others wrote arrives after the lag.
 

@@ -10,6 +10,7 @@ from drengine.lab.hsm import (
     keysapi,
     operations,
     rolesapi,
+    rotation,
     securitydomain,
     settingsapi,
     state,
@@ -37,4 +38,5 @@ ROUTES: Final[tuple[Route, ...]] = (
 JOBS: Final[Mapping[str, Callable[[Lab, dict[str, Any]], None]]] = {
     securitydomain.JOB: securitydomain.finish,
     operations.RUN: operations.run,
+    rotation.JOB: rotation.rotate_job,
 }

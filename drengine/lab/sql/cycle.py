@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drengine.lab.hsm import regions
-from drengine.lab.sql import activity, deks, keycalls, state
+from drengine.lab.sql import activity, deks, keycalls, rotation, state
 from drengine.lab.sql.faults import refusal
 from drengine.lab.sql.keycalls import KeyRefused
 
@@ -64,6 +64,7 @@ def check_job(lab: Lab, payload: dict[str, Any]) -> None:
     healed = _healed(lab, ring, groups, findings)
     with lab.store.transaction() as tx:
         _write(lab, tx, key, groups, findings, healed)
+    rotation.follow(lab, key)
 
 
 def _by_key(rows: Rows) -> dict[str, Rows]:

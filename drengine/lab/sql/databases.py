@@ -172,13 +172,16 @@ def _finish_reevaluation(
             continue
         if isinstance(outcome, str):
             row["key_uri"] = outcome
-            late |= tx.now_ms - row["inaccessible"]["since_ms"] > window_ms
+            was_late = tx.now_ms - row["inaccessible"]["since_ms"] > window_ms
+            late |= was_late
+            if was_late and lab.settings.late_heal_drops == "group-tags-and-history":
+                row["restorable_ms"] = tx.now_ms
             activity.make_accessible(tx, key, row, "reevaluate")
         else:
             failed = failed or outcome
             activity.record_failure(tx, row, outcome)
         tx.put(state.DATABASES, place, row)
-    if late and lab.settings.late_heal_drops == "group-and-tags":
+    if late and lab.settings.late_heal_drops != "nothing":
         failover.drop_configuration(tx, key)
     result = None
     if payload["database"]:

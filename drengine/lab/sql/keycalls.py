@@ -106,6 +106,16 @@ def check_usable(lab: Lab, caller: Caller, uri: str) -> None:
     _check_state(lab, uri, _call(lab, caller, uri, "GET", "", None))
 
 
+def newest_version(lab: Lab, caller: Caller, uri: str) -> str:
+    """Return the identifier of the newest version of the key that an identifier names.
+
+    Raises:
+        KeyRefused: the HSM refused or did not answer.
+    """
+    head, _, _ = uri.rpartition("/")
+    return str(_call(lab, caller, head, "GET", "", None)["key"]["kid"])
+
+
 def _check_state(lab: Lab, uri: str, bundle: dict[str, Any]) -> None:
     attributes = bundle.get("attributes", {})
     now = lab.clock.now_ms() // 1000

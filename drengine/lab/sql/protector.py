@@ -190,27 +190,51 @@ def _rewrap(lab: Lab, switch: _Switch) -> dict[str, str]:
 
 
 def _write(lab: Lab, payload: dict[str, Any], switch: _Switch, rewrapped: dict[str, str]) -> None:
-    key = payload["instance"]
     with lab.store.transaction() as tx:
         guid = operations.running_id(tx, payload)
         if guid is None:
             return
-        thumbprint = switch.target["thumbprint"] if switch.target else ""
-        for database, wrapped in rewrapped.items():
-            row = tx.get(state.DATABASES, database)
-            if row is None:
-                continue
-            row |= {"wrapped": wrapped, "key_uri": switch.uri, "thumbprint": thumbprint}
-            if row["status"] == "Inaccessible" and not (
-                lab.settings.reevaluate_needed_after_protector
-            ):
-                activity.make_accessible(tx, key, row, "protector")
-            tx.put(state.DATABASES, database, row)
-        doc = state.instance(tx, key)
-        doc["protector"] = {part: payload[part] for part in ("name", "type", "auto_rotation")}
-        doc["busy"] = False
-        tx.put(state.INSTANCES, key, doc)
-        operations.finish(tx, guid, result=shapes.protector_body(tx, key, doc))
+        doc = _apply(lab, tx, payload, switch, rewrapped)
+        body = shapes.protector_body(tx, payload["instance"], doc)
+        operations.finish(tx, guid, result=body)
+
+
+def _apply(
+    lab: Lab, tx: Tx, payload: dict[str, Any], switch: _Switch, rewrapped: dict[str, str]
+) -> state.Doc:
+    """Write the wrapped keys of all databases and the protector; return the instance."""
+    key = payload["instance"]
+    thumbprint = switch.target["thumbprint"] if switch.target else ""
+    for database, wrapped in rewrapped.items():
+        row = tx.get(state.DATABASES, database)
+        if row is None:
+            continue
+        row |= {"wrapped": wrapped, "key_uri": switch.uri, "thumbprint": thumbprint}
+        if row["status"] == "Inaccessible" and not lab.settings.reevaluate_needed_after_protector:
+            activity.make_accessible(tx, key, row, "protector")
+        tx.put(state.DATABASES, database, row)
+    doc = state.instance(tx, key)
+    doc["protector"] = {part: payload[part] for part in ("name", "type", "auto_rotation")}
+    doc["busy"] = False
+    tx.put(state.INSTANCES, key, doc)
+    return doc
+
+
+def rotate(lab: Lab, key: str, name: str) -> Refusal | None:
+    """Switch an instance to a linked key by itself; return why it stays, None when it went."""
+    payload = {"instance": key, "name": name, "type": state.VAULT_KEY, "auto_rotation": True}
+    with lab.store.transaction() as tx:
+        switch = _read_switch(lab, tx, payload)
+    if not isinstance(switch, _Switch):
+        return switch
+    try:
+        rewrapped = _rewrap(lab, switch)
+    except KeyRefused as refused:
+        return refused.refusal
+    with lab.store.transaction() as tx:
+        doc = _apply(lab, tx, payload, switch, rewrapped)
+        tx.log_effect("sql.protector.rotated", doc["name"], {"key": name})
+    return None
 
 
 def _end_failed(lab: Lab, payload: dict[str, Any], found: Refusal) -> None:

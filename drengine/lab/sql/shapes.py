@@ -128,6 +128,7 @@ def database_body(instance_doc: Doc, doc: Doc) -> Doc:
         "collation": "SQL_Latin1_General_CP1_CI_AS",
         "status": doc["status"],
         "creationDate": time_text(doc["created_ms"]),
+        "earliestRestorePoint": time_text(int(doc.get("restorable_ms") or doc["created_ms"])),
         "isLedgerOn": False,
     }
     found = doc["inaccessible"]

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from drengine.lab import arm_scope
 from drengine.lab.blob import domain as storage
 from drengine.lab.blob import routes as blob
 from drengine.lab.clock import LabClock
@@ -126,7 +127,7 @@ class World:
             if job is None:
                 break
             self._move_to(job.due_ms)
-            sql.JOBS[job.name](self.lab, job.payload)
+            {**hsm.JOBS, **sql.JOBS}[job.name](self.lab, job.payload)
             with self.lab.store.transaction() as tx:
                 tx.finish_job(job.id)
         self._move_to(end)
@@ -252,12 +253,14 @@ def world(tmp_path: Path, materials: Callable[[int], list[bytes]]) -> Iterator[W
         settings=SETTINGS,
         https=wire,  # type: ignore[arg-type]
         tls=None,  # type: ignore[arg-type]
-        keys=None,  # type: ignore[arg-type]
+        keys=KeyPool(),
         faults=FaultBook(store),
         tenant=TENANT,
     )
     wire.dispatcher = Dispatcher(lab, (*hsm.ROUTES, *sql.ROUTES, *blob.ROUTES))
     with store.transaction() as tx:
+        tx.put(arm_scope.META, arm_scope.ESTATE, {"subscription": SUBSCRIPTION})
+        arm_scope.add_groups(tx, ("contoso-dr", "other"), "westeurope")
         make_hsm(tx, "contoso--hsm")
         for key in SPEC.keys:
             for material in materials(key.size)[: key.versions]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from drengine.lab.hsm import rotation
 from drengine.lab.sql import cycle
 
 HSM = "contoso--hsm.managedhsm.azure.net"
+DAY = 86_400
 
 
 def test_an_outage_turns_databases_inaccessible_only_in_the_second_cycle(world: Any) -> None:
@@ -120,3 +122,84 @@ def test_lists_are_limited_to_the_group_that_was_asked(world: Any) -> None:
     other = f"/subscriptions/{subscription}/resourceGroups/other/providers/Microsoft.Sql/managedInstances"
     assert world.arm("GET", other)[1] == {"value": []}
     assert world.arm("GET", world.instance("nobody"))[0] == 404
+
+
+def rotate(world: Any, name: str = "sqlmi-tde-hr") -> str:
+    """Have the policy of a key make a new version by itself; return its identifier."""
+    trigger = {"trigger": {"timeAfterCreate": "P30D"}, "action": {"type": "Rotate"}}
+    before = world.key_uri("contoso--hsm", name)
+    with world.lab.store.transaction() as tx:
+        document = tx.get("hsm.key", f"contoso--hsm/{name}")
+        document["rotation_policy"] = {
+            "lifetimeActions": [trigger],
+            "attributes": {"expiryTime": "P90D"},
+        }
+        rotation.plan(tx, tx.get("hsm", "contoso--hsm"), document)
+    with world.lab.store.transaction() as tx:
+        (job,) = (one for one in tx.jobs() if one.name == rotation.JOB)
+    world.set(check_cycle=DAY, auto_rotation_check=DAY / 2)
+    world.advance((job.due_ms - world.lab.clock.now_ms()) // 1000 - 1)
+    assert world.key_uri("contoso--hsm", name) == before
+    world.advance(2)
+    after = str(world.key_uri("contoso--hsm", name))
+    assert after != before
+    with world.lab.store.transaction() as tx:
+        newest = tx.get("hsm.key", f"contoso--hsm/{name}")["versions"][-1]["attributes"]
+    assert newest["exp"] - newest["created"] == 90 * DAY
+    return after
+
+
+def follows(world: Any, instance: str) -> None:
+    path = f"{world.instance(instance)}/encryptionProtector/current"
+    found = world.arm("GET", path)[1]["properties"]
+    wanted = {
+        "serverKeyName": found["serverKeyName"],
+        "serverKeyType": "AzureKeyVault",
+        "autoRotationEnabled": True,
+    }
+    assert world.finished("PUT", path, {"properties": wanted})["status"] == "Succeeded"
+
+
+def protector(world: Any, instance: str) -> str:
+    path = f"{world.instance(instance)}/encryptionProtector/current"
+    return str(world.arm("GET", path)[1]["properties"]["uri"])
+
+
+def test_a_key_rotates_by_its_policy_and_a_protector_follows_it_where_it_may(world: Any) -> None:
+    old = protector(world, "sqlmi-c")
+    new = rotate(world)
+    world.advance(2 * DAY)
+    assert protector(world, "sqlmi-c") == old
+    follows(world, "sqlmi-c")
+    world.advance(2 * DAY)
+    assert protector(world, "sqlmi-c") == new
+    assert world.canary("sqlmi-c", "hr")[0] == 200
+    names = [
+        one["name"] for one in world.arm("GET", f"{world.instance('sqlmi-c')}/keys")[1]["value"]
+    ]
+    assert len(names) == 3  # the service-managed one, the old one and the new one
+
+
+def test_the_primary_of_a_group_follows_after_its_secondary_only(world: Any) -> None:
+    old = protector(world, "sqlmi-a")
+    follows(world, "sqlmi-a")
+    new = rotate(world, "sqlmi-tde")
+    world.advance(2 * DAY)
+    assert protector(world, "sqlmi-a") == old
+    follows(world, "sqlmi-b")
+    world.advance(2 * DAY)
+    assert (protector(world, "sqlmi-b"), protector(world, "sqlmi-a")) == (new, new)
+    assert world.canary("sqlmi-a", "orders")[0] == 200
+
+
+def test_a_late_heal_may_cost_the_history_of_backups(world: Any) -> None:
+    world.set(late_heal_drops="group-tags-and-history")
+    path = f"{world.instance('sqlmi-c')}/databases/hr"
+    before = world.arm("GET", path)[1]["properties"]["earliestRestorePoint"]
+    world.kill_hsm()
+    world.advance(700 + 1900)
+    world.revive_hsm()
+    tail = "reevaluateInaccessibleDatabaseState"
+    assert world.finished("POST", f"{world.instance('sqlmi-c')}/{tail}")["status"] == "Succeeded"
+    after = world.arm("GET", path)[1]["properties"]["earliestRestorePoint"]
+    assert after > before
