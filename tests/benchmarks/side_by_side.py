@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -39,6 +40,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,6 +61,8 @@ DRENGINE: Final = (sys.executable, "-m", "drengine")
 DIVIDE: Final = 600.0
 HINT_MS: Final = 40
 GOALS: Final = {"fast": 1 / 3, "plain": 1 / 5}
+KIND: Final = {"fast": HINT_MS / 1000, "plain": 2.0}
+"""Seconds between two looks at one operation: what the lab asks for, or the first minute's."""
 ROUNDS: Final = {"fast": 3, "plain": 1}
 LOOK_SECONDS: Final = 0.02
 LONGEST_SECONDS: Final = 300.0
@@ -70,6 +74,21 @@ class Turn:
 
     seconds: float
     requests: int
+    closest_look: float
+    """The fewest seconds between two looks at the same operation."""
+
+
+STATUS: Final = re.compile(r"/pending$|operation(results|status|s)?/", re.IGNORECASE)
+
+
+def closest_look(rows: list[dict[str, Any]]) -> float:
+    """Return the fewest seconds between two looks at one operation; these are all young."""
+    asked: dict[str, list[int]] = {}
+    for row in rows:
+        if row["method"] == "GET" and row["status"] < 300 and STATUS.search(row["path"]):
+            asked.setdefault(row["host"] + row["path"], []).append(row["wall_ms"])
+    gaps = [after - before for times in asked.values() for before, after in pairwise(times)]
+    return min(gaps, default=0) / 1000
 
 
 def settings(profile: str, divide: float) -> dict[str, Any]:
@@ -129,8 +148,12 @@ class Twin:
         work()
         seconds = time.perf_counter() - began
         people = {self.lab["object_id"], None}
-        rows = commands.log(self.home, before)
-        return Turn(seconds, sum(1 for r in rows if r["method"] and r["principal"] in people))
+        rows = [
+            row
+            for row in commands.log(self.home, before)
+            if row["method"] and row["principal"] in people
+        ]
+        return Turn(seconds, len(rows), closest_look(rows))
 
     def _await_inaccessible(self) -> None:
         databases = sum(len(one["databases"]) for one in self.lab["instances"])
@@ -241,7 +264,7 @@ class ByDrengine:
         inputs.write_text(json.dumps(self._inputs()), encoding="utf-8")
         wanted = ["plan", "mhsm-full-recovery", "--class", "drill", "--inputs", inputs]
         estate.do([*DRENGINE, *wanted, "--out", self._plan])
-        self._run = run_id_of(str(json.loads(self._plan.read_bytes())["digest"]))
+        self.run = run_id_of(str(json.loads(self._plan.read_bytes())["digest"]))
 
     def _inputs(self) -> dict[str, Any]:
         lab = self._estate.lab
@@ -260,28 +283,45 @@ class ByDrengine:
 
     def recover(self) -> None:
         """Run the plan and play its people until the process has ended."""
-        words = ["run", str(self._plan), "--wait", "--approvers", str(self._trust)]
-        said = self._estate.folder / "run.log"
-        environment, folder = self._estate.environment, self._estate.folder
-        with (
-            said.open("wb") as log,
-            SqliteStore(self._estate.home / "drengine") as store,
-            closing(
-                PlayedPeople(store, self._estate.lab, environment, folder, self._cast)
-            ) as people,
-            subprocess.Popen(
-                [*DRENGINE, *words], env=environment, stdout=log, stderr=subprocess.STDOUT
-            ) as running,
-        ):
-            follower = Follower(store, self._run)
+        with self._running() as (running, step):
             until = time.monotonic() + LONGEST_SECONDS
             while running.poll() is None and time.monotonic() < until:
+                step()
+            running.terminate()
+        if running.returncode:
+            said = (self._estate.folder / "run.log").read_text()
+            raise SystemExit(f"drengine run ended with {running.returncode}: {said}")
+
+    def killed_after(self, effect: str) -> None:
+        """Run the plan until the lab has accepted an effect; then end the process at once."""
+        with self._running() as (running, step):
+            while running.poll() is None and effect not in commands.effects(self._estate.home):
+                step()
+            running.kill()
+
+    @contextmanager
+    def _running(self) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], None]]]:
+        """Give the process of the run, and what plays its people once."""
+        estate = self._estate
+        words = ["run", str(self._plan), "--wait", "--approvers", str(self._trust)]
+        with (
+            (estate.folder / "run.log").open("wb") as log,
+            SqliteStore(estate.home / "drengine") as store,
+            closing(
+                PlayedPeople(store, estate.lab, estate.environment, estate.folder, self._cast)
+            ) as people,
+            subprocess.Popen(
+                [*DRENGINE, *words], env=estate.environment, stdout=log, stderr=subprocess.STDOUT
+            ) as running,
+        ):
+            follower = Follower(store, self.run)
+
+            def step() -> None:
                 follower.advance()
                 people.answer(follower.family)
                 time.sleep(LOOK_SECONDS)
-            running.terminate()
-        if running.returncode:
-            raise SystemExit(f"drengine run ended with {running.returncode}: {said.read_text()}")
+
+            yield running, step
 
 
 def turns(profile: str, rounds: int, divide: float, az: Path) -> dict[str, list[Turn]]:
@@ -305,7 +345,12 @@ def figures_of(profile: str, taken: dict[str, list[Turn]], goal: float | None) -
         found.append(Figure(f"{profile}: {who}, requests", requests))
     pairs = zip(taken["drengine"], taken["az"], strict=True)
     ratio = statistics.median(ours.seconds / theirs.seconds for ours, theirs in pairs)
-    return [*found, Figure(f"{profile}: drengine over az", ratio, at_most=goal)]
+    closest = min(turn.closest_look for turn in taken["drengine"])
+    return [
+        *found,
+        Figure(f"{profile}: drengine over az", ratio, at_most=goal),
+        Figure(f"{profile}: closest looks of drengine", closest, "s", at_least=KIND[profile]),
+    ]
 
 
 def measure(
