@@ -37,6 +37,12 @@ def evidence() -> None:
 )
 @click.option("--passphrase", metavar="REF", help="Where its passphrase is; asked for by default.")
 @click.option("--previous", type=_folder, help="The bundle before this one, to be named in it.")
+@click.option(
+    "--hsm-sign",
+    metavar="KEY",
+    help="Have the recovered HSM sign the manifest with KEY, as `evidence hsm-sign` does.",
+)
+@auth_option
 @click.option("--pdf/--no-pdf", default=False, help="Also a PDF; needs drengine[pdf].")
 @output.output_option
 def seal_command(
@@ -46,6 +52,8 @@ def seal_command(
     key: Path,
     passphrase: str | None,
     previous: Path | None,
+    hsm_sign: str | None,
+    auth: str,
     pdf: bool,
     output_format: str,
 ) -> int:
@@ -74,10 +82,14 @@ def seal_command(
                 checkpoints=checkpoints_of(store, found),
             ),
         )
+    by = _hsm_signed(folder, hsm_sign, auth) if hsm_sign else None
     if output_format == "json":
-        output.emit("drengine/sealed/v1", {"run": found, "bundle": str(folder)})
+        facts = {"run": found, "bundle": str(folder), "hsm_key": by}
+        output.emit("drengine/sealed/v1", facts)
         return 0
     output.say(f"✓ {folder}, sealed with {signer.keyid}")
+    if by:
+        output.say(f"✓ its manifest signed by the recovered HSM with {by}")
     output.say(f"Next: drengine verify {folder} --trust FOLDER")
     return 0
 
@@ -101,6 +113,32 @@ def checkpoints_of(store: Any, run: str) -> dict[str, bytes]:
     from drengine.evidence.checkpoints import kept_checkpoints  # noqa: PLC0415 - on this path
 
     return kept_checkpoints(store, run)
+
+
+def _hsm_signed(folder: Path, key: str, auth: str) -> str:
+    from drengine.cli.hsmsigning import sign_by_hsm  # noqa: PLC0415 - loads Azure's libraries
+
+    return sign_by_hsm(folder, key, "environment" if auth == "environment" else "azure-cli")
+
+
+@evidence.command("hsm-sign")
+@click.argument("bundle", type=_folder)
+@click.option("--key", required=True, metavar="KEY", help="A key's name, or NAME/VERSION.")
+@auth_option
+@output.output_option
+def hsm_sign_command(*, bundle: Path, key: str, auth: str, output_format: str) -> int:
+    """Have the recovered HSM sign a sealed BUNDLE's manifest with a key from before.
+
+    The key's public half is in the inventory that was taken before the disaster: that the
+    signature verifies shows that the private key is back. It needs the right to sign
+    (Managed HSM Crypto User on the key); where policy gives it to nobody, leave it out.
+    """
+    by = _hsm_signed(bundle, key, auth)
+    if output_format == "json":
+        output.emit("drengine/hsm-signed/v1", {"bundle": str(bundle), "hsm_key": by})
+        return 0
+    output.say(f"✓ {bundle}: manifest signed by the recovered HSM with {by}")
+    return 0
 
 
 @evidence.command("stamp")
@@ -149,11 +187,18 @@ def stamp_command(*, target: str, url: str, output_format: str) -> int:
 )
 @click.option("--record", "records", multiple=True, metavar="RUN:SEQ", help="Only this one.")
 @click.option("--out", type=_folder, required=True, help="The folder to write; new.")
-def redact_command(*, bundle: Path, profile: str, records: tuple[str, ...], out: Path) -> int:
+@output.output_option
+def redact_command(
+    *, bundle: Path, profile: str, records: tuple[str, ...], out: Path, output_format: str
+) -> int:
     """Show some records of a sealed BUNDLE with proofs, and withhold the rest."""
     from drengine.evidence.disclosure import disclose  # noqa: PLC0415 - on this path only
 
     disclose(bundle, profile, out, records)
+    if output_format == "json":
+        shown = {"profile": None, "records": list(records)} if records else {"profile": profile}
+        output.emit("drengine/disclosure-made/v1", {"folder": str(out), **shown})
+        return 0
     output.say(f"✓ {out}")
     output.say(f"Next: drengine evidence check {out} --trust FOLDER")
     return 0

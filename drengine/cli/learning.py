@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from drengine.cli.stores import find_run, open_store, run_argument
 from drengine.errors import DrError
 
 if TYPE_CHECKING:
+    from drengine.evidence.compare import Covered
     from drengine.journal.sqlite import SqliteStore
     from drengine.model.facts import EvidenceFacts
 
@@ -42,7 +44,6 @@ def coverage_command(*, every: str, overdue: bool, output_format: str) -> int:
     """Say which controls and scenarios the runs of this home support, and what is overdue."""
     from drengine.cli.signing import valid_ms  # noqa: PLC0415 - on this path only
     from drengine.evidence.compare import coverage_of, scenarios_of  # noqa: PLC0415 - as above
-    from drengine.evidence.words import utc  # noqa: PLC0415 - as above
 
     with open_store() as store:
         runs = _all_facts(store)
@@ -54,7 +55,9 @@ def coverage_command(*, every: str, overdue: bool, output_format: str) -> int:
                 "framework": row.framework,
                 "id": row.id,
                 "level": row.level,
-                "run": row.run,
+                "title": row.title,
+                "run": row.run or None,
+                "lab": row.is_lab,
                 "at_ms": row.ms,
                 "overdue": row.is_overdue(now, every_ms),
                 "missing": list(row.missing),
@@ -64,20 +67,36 @@ def coverage_command(*, every: str, overdue: bool, output_format: str) -> int:
         result = {"controls": listed, "scenarios": scenarios_of(runs)}
         output.emit("drengine/coverage/v1", result)
         return 0
-    for scenario in scenarios_of(runs):
+    for line in _coverage_lines(rows, scenarios_of(runs), now, every_ms):
+        output.say(line)
+    return 0
+
+
+def _coverage_lines(
+    rows: list[Covered], scenarios: list[dict[str, Any]], now_ms: int, every_ms: int
+) -> Iterator[str]:
+    from drengine.evidence.words import utc  # noqa: PLC0415 - on this path only
+
+    for scenario in scenarios:
         words = output.banner(scenario["class"], lab=scenario["lab"])
         when = utc(scenario["ended_ms"])
-        output.say(f"{words} {scenario['runbook']}  {scenario['verdict']}  {when}")
+        yield f"{words} {scenario['runbook']}  {scenario['verdict']}  {when}  {scenario['run']}"
+    if not scenarios:
+        yield "There is no run in this home: nothing was tested."
+    framework = ""
     for row in rows:
-        due = row.is_overdue(now, every_ms)
-        when = "never" if row.ms is None else utc(row.ms)
-        mark = "⚠ overdue" if due else "✓"
-        output.say(f"{mark:<9} {row.framework} {row.id}: {row.level}, {when}")
+        if row.framework != framework:
+            framework = row.framework
+            yield ""
+            yield output.styled(framework, bold=True)
+        mark = "⚠ overdue" if row.is_overdue(now_ms, every_ms) else "✓"
+        when = "" if row.ms is None else f", {utc(row.ms)[:10]}, {row.run}"
+        yield f"  {mark:<9} {row.id:<22} {row.level}{when}"
         for told in row.missing:
-            output.say(f"          missing: {told}")
-    if not runs:
-        output.say("There is no run in this home.")
-    return 0
+            yield f"            missing: {told}"
+    if any(row.is_lab and row.ms is not None for row in rows):
+        yield ""
+        yield "What a lab supports says nothing of the systems that are really there."
 
 
 @click.command("diff")
@@ -95,6 +114,10 @@ def diff_command(*, run: str, other: str, output_format: str) -> int:
     if output_format == "json":
         output.emit("drengine/difference/v1", found)
         return 0
+    for run_id, run_class, lab in zip(found["runs"], found["classes"], found["lab"], strict=True):
+        output.say(f"{output.banner(run_class, lab=lab)}  {run_id}")
+    if not found["same_runbook"]:
+        output.say("⚠ The runbooks differ.")
     for name in ("verdict", "deviations"):
         output.say(f"{name:<12} {found[name][0]} → {found[name][1]}")
     for name in ("rto_ms", "rpo_ms"):
@@ -102,11 +125,15 @@ def diff_command(*, run: str, other: str, output_format: str) -> int:
         output.say(f"{name[:3].upper():<12} {duration(was)} → {duration(now)}")
     for name, (before, after) in found["criteria"].items():
         output.say(f"{name:<12} {before} → {after}")
-    for row in found["steps"]:
-        if row["was"] != row["is"] or row["was_ms"] != row["is_ms"]:
-            times = f"{duration(row['was_ms'])} → {duration(row['is_ms'])}"
-            changed = "" if row["was"] == row["is"] else f"  {row['was']} → {row['is']}"
-            output.say(f"  {row['step']:<40} {times}{changed}")
+    changed_steps = [
+        row for row in found["steps"] if row["was"] != row["is"] or row["was_ms"] != row["is_ms"]
+    ]
+    if not changed_steps:
+        output.say("No step differs.")
+    for row in changed_steps:
+        times = f"{duration(row['was_ms'])} → {duration(row['is_ms'])}"
+        changed = "" if row["was"] == row["is"] else f"  {row['was']} → {row['is']}"
+        output.say(f"  {row['step']:<40} {times}{changed}")
     return 0
 
 
@@ -126,6 +153,16 @@ def trends_command(*, output_format: str) -> int:
         words = output.banner(row["class"], lab=row["lab"])
         slow = ", ".join(f"{name} {duration(ms)}" for name, ms in row["slowest"].items())
         output.say(f"{words} {row['run']} {utc(row['began_ms'])}  {row['verdict']}")
-        times = f"RTO {duration(row['rto_ms'])}, RPO {duration(row['rpo_ms'])}"
+        times = f"RTO {duration(row['rto_ms'])}{_since(row)}, RPO {duration(row['rpo_ms'])}"
         output.say(f"   {times}, {row['deviations']} deviations; slowest: {slow}")
     return 0
+
+
+def _since(row: dict[str, Any]) -> str:
+    """Say how the recovery time changed since the run of the same kind before."""
+    from drengine.evidence.words import duration  # noqa: PLC0415 - on this path only
+
+    was, now = row["rto_before_ms"], row["rto_ms"]
+    if was is None or now is None:
+        return ""
+    return f" ({'+' if now >= was else '-'}{duration(abs(now - was))})"

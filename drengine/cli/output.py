@@ -91,7 +91,7 @@ def fitted(text: str, stream: TextIO) -> str:
 
 def styled(text: str, **style: Any) -> str:
     """Return `text` with a colour or weight, for `say`, `talk` and the live board."""
-    return click.style(text, **style).replace("\x1b", _ESCAPE)
+    return click.style(visible(text), **style).replace("\x1b", _ESCAPE)
 
 
 def shown(text: str) -> str:

@@ -19,6 +19,7 @@ LABELS: Final = 262
 ROW: Final = 23
 TOP: Final = 58
 _RIGHT: Final = 64
+_LETTER: Final = 5.6  # how wide a letter of a note is at most, on average
 _MAX_LABEL: Final = 40
 _MANY_CHILDREN: Final = 8
 _NARROWEST: Final = 1.4
@@ -64,6 +65,7 @@ class Row:
     marks: tuple[Mark, ...]
     note: str
     note_x: float
+    note_anchor: str = "start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +165,12 @@ def _step_row(
         note += f" of {duration(step.expected_ms)} planned"
         planned = (_planned(step.began.at_ms, step.expected_ms, scale),)
     row = _row(step.title, step.kind, step.status, step.stretches, marks, note, scale, place, depth)
-    return replace(row, bars=(*planned, *row.bars))
+    return _placed(replace(row, bars=(*planned, *row.bars)))
 
 
 def _planned(from_ms: int, expected_ms: int, scale: _Scale) -> Bar:
     x = scale.x(from_ms)
-    width = max(scale.x(from_ms + expected_ms) - x, _NARROWEST)
+    width = max(min(scale.x(from_ms + expected_ms), WIDTH - 1) - x, _NARROWEST)
     return Bar(x, round(width, 2), "planned", f"planned {duration(expected_ms)}")
 
 
@@ -192,9 +194,8 @@ def _row(
     depth: int,
 ) -> Row:
     bars = tuple(_bar(stretch, scale) for stretch in stretches)
-    ends = [bar.x + bar.width for bar in bars] + [mark.x + 6 for mark in marks]
     room = _MAX_LABEL - 2 * depth
-    return Row(
+    row = Row(
         y=TOP + ROW * place,
         label=label if len(label) <= room else f"{label[: room - 1]}…",
         title=f"{label}: {status}",
@@ -204,8 +205,19 @@ def _row(
         bars=bars,
         marks=tuple(marks),
         note=note,
-        note_x=max(ends, default=LABELS) + 5,
+        note_x=LABELS + 5,
     )
+    return _placed(row)
+
+
+def _placed(row: Row) -> Row:
+    """Put a row's note behind its last bar, or before its first where the sheet ends."""
+    ends = [bar.x + bar.width for bar in row.bars] + [mark.x + 6 for mark in row.marks]
+    behind = max(ends, default=LABELS) + 5
+    if behind + len(row.note) * _LETTER <= WIDTH:
+        return replace(row, note_x=behind, note_anchor="start")
+    begins = [bar.x for bar in row.bars] + [mark.x - 6 for mark in row.marks]
+    return replace(row, note_x=round(min(begins, default=WIDTH) - 5, 1), note_anchor="end")
 
 
 def _bar(stretch: Stretch, scale: _Scale) -> Bar:

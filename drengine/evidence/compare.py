@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from drengine.evidence.controls import supports_of
+from drengine.evidence.controls import all_controls, supports_of
 from drengine.model.facts import EvidenceFacts
+
+NEVER: Final = "never tested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,8 @@ class Covered:
 
     Attributes:
         level: what the run that supports it most says; ms: when that run ended.
+        is_lab: whether that run was in a lab. A lab says nothing of the systems that are
+            really there, so a run outside one is named first, even where it is older.
     """
 
     framework: str
@@ -24,6 +28,7 @@ class Covered:
     run: str
     level: str
     ms: int | None
+    is_lab: bool
     missing: tuple[str, ...]
 
     def is_overdue(self, now_ms: int, every_ms: int) -> bool:
@@ -32,9 +37,15 @@ class Covered:
 
 
 def coverage_of(runs: Iterable[EvidenceFacts]) -> list[Covered]:
-    """Return every control with the newest run that supports it."""
-    best: dict[tuple[str, str], Covered] = {}
-    for facts in sorted(runs, key=lambda each: each.last.at_ms):
+    """Return every control with the newest run that supports it; without runs, as never tested."""
+    best = {
+        (each.framework, each.id): Covered(
+            each.framework_title, each.id, each.title, "", NEVER, None, False, ()
+        )
+        for each in all_controls()
+    }
+    # What is real comes last, and the newest of it: the last that supports a control stays.
+    for facts in sorted(runs, key=lambda each: (not each.is_lab, each.last.at_ms)):
         for support in supports_of(facts):
             control = support.control
             key = (control.framework, control.id)
@@ -45,9 +56,10 @@ def coverage_of(runs: Iterable[EvidenceFacts]) -> list[Covered]:
                 run=facts.run,
                 level=support.level,
                 ms=facts.last.at_ms if support.is_supported else None,
+                is_lab=facts.is_lab,
                 missing=support.missing,
             )
-            if support.is_supported or key not in best or best[key].ms is None:
+            if support.is_supported or best[key].ms is None:
                 best[key] = row
     return list(best.values())
 
@@ -96,6 +108,8 @@ def difference(one: EvidenceFacts, other: EvidenceFacts) -> dict[str, Any]:
     after = {each.id: str(each.holds) for each in other.criteria}
     return {
         "runs": [one.run, other.run],
+        "classes": [one.run_class, other.run_class],
+        "lab": [one.is_lab, other.is_lab],
         "verdict": [str(one.verdict), str(other.verdict)],
         "same_plan": one.plan_digest == other.plan_digest,
         "same_runbook": one.runs[0].runbook_sha256 == other.runs[0].runbook_sha256,
@@ -112,21 +126,27 @@ def difference(one: EvidenceFacts, other: EvidenceFacts) -> dict[str, Any]:
 
 
 def trend_of(runs: Sequence[EvidenceFacts]) -> list[dict[str, Any]]:
-    """Return one row per run, oldest first: objectives, deviations, slowest steps."""
-    rows = []
+    """Return one row per run, oldest first: objectives, deviations, the time of every step."""
+    rows: list[dict[str, Any]] = []
+    before: dict[tuple[str, str, bool], int | None] = {}
     for facts in sorted(runs, key=lambda each: each.created.at_ms):
         slow = sorted(_steps(facts).items(), key=lambda pair: -pair[1].spent_ms)[:3]
+        like = (facts.runs[0].runbook, facts.run_class, facts.is_lab)
+        was, before[like] = before.get(like), facts.rto.actual_ms
         rows.append(
             {
                 "run": facts.run,
                 "class": facts.run_class,
                 "lab": facts.is_lab,
+                "runbook": facts.runs[0].runbook,
                 "began_ms": facts.created.at_ms,
                 "verdict": str(facts.verdict),
                 "rto_ms": facts.rto.actual_ms,
+                "rto_before_ms": was,
                 "rpo_ms": facts.rpo.actual_ms,
                 "deviations": len(facts.deviations),
                 "slowest": {name: step.spent_ms for name, step in slow},
+                "steps": {name: step.spent_ms for name, step in _steps(facts).items()},
             }
         )
     return rows

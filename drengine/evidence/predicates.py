@@ -137,6 +137,11 @@ def _quorum(facts: EvidenceFacts) -> Shown:
     return _no("the blob was not shown to be made of contributions; keys may have met")
 
 
+def _acknowledged(facts: EvidenceFacts) -> Shown:
+    del facts
+    return _no("no journal holds the custodians' written acknowledgements; show the originals")
+
+
 def _custody(facts: EvidenceFacts) -> Shown:
     found = facts.custody
     if found is None:
@@ -191,6 +196,7 @@ PREDICATES: Final[Mapping[str, Callable[[EvidenceFacts], Shown]]] = {
     "approver-not-initiator": _separate,
     "quorum-apart": _quorum,
     "custody-recorded": _custody,
+    "custodians-acknowledged": _acknowledged,
     "journal-whole": _journal,
     "clock-steady": _clock,
     "deviations-recorded": _deviations,
