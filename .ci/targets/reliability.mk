@@ -21,7 +21,7 @@ journal-disk: $(READY)
 	@DRENGINE_DISK_EVERY=1 DRENGINE_POWER_LOSSES=1000 $(BIN)/pytest -q -o timeout=3600 tests/faults/test_journal_disk.py
 
 race: $(READY)
-	@DRENGINE_RACE_ROUNDS=200 $(BIN)/pytest -q -o timeout=3600 tests/faults/test_operators.py -k 8_processes
+	@DRENGINE_RACE_ROUNDS=200 $(BIN)/pytest -q -s -n0 tests/faults/test_operators.py -k 8_processes
 
 mutants: $(READY)
 	@cd tests && PYTHONPATH=.. ../$(BIN)/python -m mutants --jobs $(JOBS) $(MUTANTS_ARGS)

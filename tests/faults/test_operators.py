@@ -29,9 +29,10 @@ ROUNDS = int(os.environ.get("DRENGINE_RACE_ROUNDS", "3"))
 LOCKED, WAITING, UNKNOWN = Locked.exit_code, 5, 12
 
 
+@pytest.mark.timeout(120 + 30 * ROUNDS)
 def test_of_8_processes_started_together_exactly_one_proceeds(quick_stage, zygote, tmp_path):
     with host_in(quick_stage, zygote, tmp_path / "host") as host:
-        for _ in range(ROUNDS):
+        for played in range(ROUNDS):
             pids = [host.begin("run", str(quick_stage.plan), "--wait") for _ in range(8)]
             wait_for(lambda pids=pids: sum(zygote.poll(pid) is not None for pid in pids) == 7)
             codes = sorted(str(zygote.poll(pid)) for pid in pids)
@@ -40,6 +41,7 @@ def test_of_8_processes_started_together_exactly_one_proceeds(quick_stage, zygot
             (winner,) = (pid for pid in pids if zygote.poll(pid) is None)
             os.kill(winner, signal.SIGKILL)
             host.end(winner)
+            print(f"{played + 1} of {ROUNDS} rounds: exactly one proceeded", flush=True)
         with SqliteStore(host.home) as store:
             assert verify_run(store, quick_stage.run) == []
             opened = [r for r in store.read(quick_stage.run) if r.type is R.RUN_OPENED]
