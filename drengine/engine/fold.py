@@ -378,10 +378,13 @@ def _opened(state: RunState, body: Mapping[str, Any], record: Record) -> Changes
 
 def _reopened(step: StepState) -> StepState:
     if step.undo is UndoStatus.REFUSED:
-        return replace(step, reopened=True)
+        return changed(step, {"reopened": True})
     if step.status in (StepStatus.FAILED, StepStatus.REFUSED):
-        return replace(step, reopened=True, failures=0)
-    return replace(step, status=AFTER_OPENING.get(step.status, step.status), not_before_ms=0)
+        return changed(step, {"reopened": True, "failures": 0})
+    status = AFTER_OPENING.get(step.status, step.status)
+    if status is step.status and not step.not_before_ms:
+        return step
+    return changed(step, {"status": status, "not_before_ms": 0})
 
 
 _KEPT_AT_OPENING = (
