@@ -25,6 +25,7 @@ OUTSIDE = {
     "SHA256SUMS",
     "attestation.dsse.json",
     "stamps.json",
+    "hsm-signature.json",
     "openssl/attestation.pae",
     "openssl/engine.sig",
 }
@@ -164,7 +165,7 @@ def run(command, data=None):
     return subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
 
 
-def verifies(kind, public, signature, data):
+def verifies(kind, public, signature, data, options=()):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "key").write_bytes(public)
@@ -172,7 +173,8 @@ def verifies(kind, public, signature, data):
         (folder / "data").write_bytes(data)
         key, sig, content = (str(folder / name) for name in ("key", "sig", "data"))
         if kind == "p256":
-            done = run(["openssl", "dgst", "-sha256", "-verify", key, "-signature", sig, content])
+            command = ["openssl", "dgst", "-sha256", *options, "-verify", key]
+            done = run([*command, "-signature", sig, content])
         elif kind == "ssh":
             line = b'approver namespaces="drengine" ' + b" ".join(public.split()[:2]) + b"\n"
             (folder / "allowed").write_bytes(line)
@@ -619,6 +621,78 @@ def anchor(name, doc, chains):
             chain.anchored = max(chain.anchored, head["seq"])
 
 
+# ---- the recovered HSM's signature over the manifest
+
+
+def der(tag, content):
+    size = len(content)
+    length = bytes([size]) if size < 128 else b"\x82" + size.to_bytes(2, "big")
+    return bytes([tag]) + length + content
+
+
+def integer(data):
+    data = data.lstrip(b"\0")
+    return der(2, b"\0" + data if not data or data[0] > 127 else data)
+
+
+def hsm_public(key):
+    part = {}
+    for name in "nexy":
+        text = key.get(name) or ""
+        part[name] = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if key.get("crv"):
+        kind = bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107")
+        bits = b"\4" + part["x"].rjust(32, b"\0") + part["y"].rjust(32, b"\0")
+    else:
+        kind = bytes.fromhex("300d06092a864886f70d0101010500")
+        bits = der(0x30, integer(part["n"]) + integer(part["e"]))
+    body = base64.encodebytes(der(0x30, kind + der(3, b"\0" + bits))).decode()
+    return f"-----BEGIN PUBLIC KEY-----\n{body}-----END PUBLIC KEY-----\n".encode()
+
+
+def check_hsm(files):
+    """The key's public half stands in the inventory from before, which the plan names."""
+    name, where = "hsm-signature.json", "artifacts/keys/inventory.before.json"
+    if name not in files:
+        return
+    doc = parse_canonical(files[name].read_bytes().removesuffix(b"\n"))
+    plan = parse(files["inputs/plan.json"].read_bytes())
+    before, manifest = files[where].read_bytes(), files["manifest.json"].read_bytes()
+    inputs = plan["root"]["inputs"]
+    if inputs["inventory"]["sha256"] != sha(before):
+        fail(where, "is not the inventory that the plan names")
+    signature = base64.b64decode(doc["signature"], validate=True)
+    expected = {
+        "schema": "drengine/hsm-signature/v1",
+        "hsm": inputs["target_hsm"],
+        "manifest_sha256": sha(manifest),
+        "inventory_sha256": sha(before),
+        "signature": base64.b64encode(signature).decode(),
+        **{field: doc[field] for field in ("key", "version", "algorithm")},
+    }
+    if doc != expected:
+        fail(name, "is about another bundle")
+    keys = {(key["name"], key["version"]): key for key in parse(before)["keys"]}
+    key = keys.get((doc["key"], doc["version"]))
+    if key is None or not hsm_verifies(key, doc["algorithm"], signature, manifest):
+        fail(name, "was not made with the key that was there before")
+    else:
+        notes.append(f"{name}: made with {doc['hsm']}/{doc['key']}/{doc['version']}")
+
+
+def hsm_verifies(key, algorithm, signature, data):
+    if (algorithm == "ES256") != (key.get("crv") == "P-256"):
+        return False
+    options = []
+    if algorithm == "ES256" and len(signature) == 64:
+        signature = der(0x30, integer(signature[:32]) + integer(signature[32:]))
+    elif algorithm == "PS256":
+        options = ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"]
+    elif algorithm != "RS256":
+        return False
+    return verifies("p256", hsm_public(key), signature, data, options)
+
+
 # ---- the chain of bundles
 
 
@@ -687,6 +761,7 @@ def main(bundle, trust, earlier=()):
     step("stamps", lambda: check_stamps(files, tsa, found[0] if found else {}))
     if found:
         step("journals", lambda: spans(found[0]))
+    step("hsm-signature.json", lambda: check_hsm(files))
     if manifest and earlier:
         step("the chain of bundles", lambda: check_history(bundle, manifest, earlier))
     for line in notes:

@@ -94,6 +94,7 @@ def verify_command(
         "unanchored": list(sealed.unanchored),
         "manifest_sha256": sealed.manifest_sha256,
         "sums_sha256": sealed.sums_sha256,
+        "hsm_key": sealed.hsm_key or None,
     }
     return _tell(folder, sealed.problems, sealed.notes, sealed.facts, more, output_format)
 
@@ -141,6 +142,8 @@ def _tell_good(folder: Path, facts: EvidenceFacts | None, more: Mapping[str, Any
             output.say(f"  {run.run}: record {run.head_seq}, {run.head_sha256}")
     if more.get("sealed_by"):
         output.say(f"Sealed by {more['sealed_by']}")
+    if more.get("hsm_key"):
+        output.say(f"Signed by the recovered HSM with the key from before, {more['hsm_key']}")
     for row in more.get("signers", ()):
         output.say(f"  {row['name']} signed a decision on {row['gate']} of {row['run']}")
     for row in more.get("stamps", ()):

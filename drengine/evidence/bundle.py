@@ -7,6 +7,7 @@
   SHA256SUMS               every file, manifest.json among them
   attestation.dsse.json    in-toto statement over manifest.json and SHA256SUMS, signed
   attestation*.tsr         time stamps over it, where there are any; stamps.json says more
+  hsm-signature.json       the recovered HSM's signature over manifest.json, where there is one
   openssl/                 the signed bytes and the signature as openssl reads them
   journals/ approvals/ inputs/ artifacts/ checkpoints/ reports/
   facts.json actions.json verify.py
@@ -41,6 +42,8 @@ PAE: Final = "openssl/attestation.pae"
 SIGNATURE: Final = "openssl/engine.sig"
 APPROVERS: Final = "inputs/approvers.json"
 ACTIONS: Final = "actions.json"
+INVENTORY: Final = "artifacts/keys/inventory.before.json"
+HSM_SIGNATURE: Final = "hsm-signature.json"
 _STAMP: Final = re.compile(r"attestation(?:\.[0-9]{1,2})?\.tsr", re.ASCII)
 _MEDIA: Final = {
     ".jsonl": "application/jsonl",
@@ -79,8 +82,8 @@ BUNDLE: Final = Layout("inputs/plan.json", "facts.json", "reports/report.html")
 
 
 def is_outside(name: str) -> bool:
-    """Whether a file stands beside what is signed: signature, stamps, and nothing else."""
-    return name in (SUMS, ATTESTATION, STAMPS, PAE, SIGNATURE) or is_stamp(name)
+    """Whether a file stands beside what is signed: signatures, stamps, and nothing else."""
+    return name in (SUMS, ATTESTATION, STAMPS, PAE, SIGNATURE, HSM_SIGNATURE) or is_stamp(name)
 
 
 def is_stamp(name: str) -> bool:

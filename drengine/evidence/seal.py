@@ -20,6 +20,7 @@ from drengine.evidence.bundle import (
     APPROVERS,
     ATTESTATION,
     BUNDLE,
+    INVENTORY,
     MANIFEST,
     PAE,
     SIGNATURE,
@@ -152,7 +153,7 @@ def _artifacts(
     out = {}
     inventory = plan.root.inputs.get("inventory")
     if isinstance(inventory, Mapping) and (data := _object(store, inventory.get("sha256"))):
-        out["artifacts/keys/inventory.before.json"] = data
+        out[INVENTORY] = data
     domain = plan.root.discovery.get("domain")
     if isinstance(domain, Mapping):
         out["artifacts/sd/fingerprints.json"] = canonical(domain) + b"\n"

@@ -20,6 +20,8 @@ from drengine.evidence.bundle import (
     ATTESTATION,
     BUNDLE,
     FORMAT,
+    HSM_SIGNATURE,
+    INVENTORY,
     MANIFEST,
     PAE,
     SIGNATURE,
@@ -33,6 +35,7 @@ from drengine.evidence.bundle import (
 )
 from drengine.evidence.collect import read_plan
 from drengine.evidence.history import history_problems
+from drengine.evidence.recovered import signature_problem
 from drengine.evidence.stamps import check_stamp
 from drengine.evidence.sums import SUMS
 from drengine.evidence.verify import FolderCheck, Watch
@@ -55,6 +58,7 @@ class BundleReport:
     Attributes:
         problems: everything that does not hold; notes: what could not be checked, and why.
         stamps: (file, time) of every time stamp that verifies.
+        hsm_key: the recovered HSM's key that signed the manifest too, where one did.
         unanchored: records that no approver's signature and no time stamp covers.
     """
 
@@ -67,6 +71,7 @@ class BundleReport:
     unanchored: tuple[str, ...] = ()
     manifest_sha256: str = ""
     sums_sha256: str = ""
+    hsm_key: str = ""
 
     @property
     def holds(self) -> bool:
@@ -96,6 +101,7 @@ class _Bundle:
     trust: Trust
     others: Sequence[Path]
     sealed_by: str = ""
+    hsm_key: str = ""
     stamps: list[tuple[str, str]] = field(default_factory=list)
 
     def run(self) -> BundleReport:
@@ -111,6 +117,8 @@ class _Bundle:
         if facts is not None and watch is not None:
             self._contents(check, facts, watch, manifest, envelope)
         self._stamps(check, watch)
+        if HSM_SIGNATURE in check.files and watch is not None:
+            self._recovered(check, watch)
         if manifest is not None:
             check.problems += history_problems(self.path, manifest, self.others)
         return BundleReport(
@@ -123,6 +131,7 @@ class _Bundle:
             unanchored=tuple(watch.spans()) if watch else (),
             manifest_sha256=check.sums_sha256 and check.digest(MANIFEST),
             sums_sha256=check.sums_sha256,
+            hsm_key=self.hsm_key,
         )
 
     def _manifest(self, check: FolderCheck) -> dict[str, Any] | None:
@@ -180,6 +189,16 @@ class _Bundle:
         raw = check.document(SIGNATURE)
         if raw is not None and raw != envelope.signatures[0].sig:
             check.problem(SIGNATURE, "is not the signature of the attestation")
+
+    def _recovered(self, check: FolderCheck, watch: BundleWatch) -> None:
+        data, before = check.document(HSM_SIGNATURE), check.document(INVENTORY)
+        if data is None or before is None:
+            return
+        why, key = signature_problem(data, watch.plan, before, check.digest(MANIFEST))
+        if why:
+            check.problem(HSM_SIGNATURE, why)
+        else:
+            self.hsm_key = key
 
     def _watch(self, check: FolderCheck) -> BundleWatch | None:
         if BUNDLE.plan not in check.files:
