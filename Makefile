@@ -13,7 +13,7 @@ PYTEST_ARGS ?=
 help:
 	@echo "make drill   destroy and recover an embedded lab; evidence in build/drill"
 	@echo "make test    lint, types, import contracts and all test suites"
-	@echo "make bench   start-up against an interpreter, one drill's seconds, the engine's memory"
+	@echo "make bench   figures and goals, section by section (docs/bench.md); BENCH=\"journal lab\""
 	@echo "make simulate   recoveries by seed in a simulated world (SEEDS=100000)"
 	@echo "make clean   remove the virtual environment and caches"
 
@@ -49,7 +49,7 @@ suites: $(READY) packages
 	@sh .ci/suites $(BIN) $(JOBS) $(PYTEST_ARGS)
 
 bench: $(READY)
-	@$(BIN)/python tests/benchmarks/bench.py
+	@$(BIN)/python tests/benchmarks/bench.py $(BENCH)
 
 SEEDS ?= 100000
 FIRST ?= 0

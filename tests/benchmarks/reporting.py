@@ -56,4 +56,6 @@ def show(title: str, figures: Sequence[Figure]) -> None:
     print(f"{title}   (load {load:.1f} on {os.cpu_count()} processors)")
     for figure in figures:
         print(figure.line())
+    if not figures:
+        print("  nothing to compare with is installed here")
     print(flush=True)
