@@ -11,7 +11,7 @@ Rules:
 - Reading and sending are two requests: a host that read the tag just before it was set may
   still send once. That window is why the quiet period follows, not why it is skipped.
 
-Not for runs without a target HSM: they have nothing in the cloud to mark.
+Not for runs that did not create their target HSM: its tags are another run's.
 """
 
 from __future__ import annotations

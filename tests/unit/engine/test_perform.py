@@ -24,7 +24,7 @@ from drengine.engine.world import World
 from drengine.errors import AzureError, HandedOver, StoreFailed, UnknownOutcome
 from drengine.journal.memory import MemoryStore
 from drengine.model.catalogue import ActionSpec, Catalogue, Repeat
-from drengine.model.findings import block, ok
+from drengine.model.findings import Finding, block, ok
 from drengine.model.ids import RunId
 from drengine.model.plan import CloudIdentity, Plan, PlanPart
 from drengine.model.records import RecordType as R
@@ -82,6 +82,7 @@ class Change(BaseAction):
     answers: list[Any] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
     before: list[Callable[[], None]] = field(default_factory=list)
+    seen: list[Finding] = field(default_factory=list)
 
     async def probe(self, ctx: StepContext) -> Absent:
         del ctx
@@ -97,7 +98,7 @@ class Change(BaseAction):
 
     async def verify(self, ctx: StepContext) -> Verified:
         del ctx
-        return Verified((ok("G2", "it is there"),))
+        return Verified(tuple(self.seen) or (ok("G2", "it is there"),))
 
     def manual(self, ctx: StepContext) -> str:
         del ctx
@@ -284,3 +285,53 @@ def test_a_cancel_where_nobody_drives_takes_effect_at_once(small):
     outcome = small.drive()
     assert outcome.rest is Rest.CANCELLED
     assert small.change.sent == []
+
+
+def told(small: Small, kind: str, actor: str = "operator:x", **body: Any) -> Outcome:
+    """Leave a message and let the run read it."""
+    name = f"{kind}-{len(small.kinds())}"
+    small.store.put_signal(Signal(name, RUN, kind, actor, {"step": "change", **body}, 0))
+    return small.drive()
+
+
+def test_what_was_done_by_hand_is_read_back_and_never_sent(small):
+    small.approve()
+    shown = small.store.put_object(b"a transcript")
+    outcome = told(small, "mark", evidence=shown, reason="done in the portal")
+    assert outcome.rest is Rest.DONE
+    assert small.change.sent == []
+    step = outcome.state.steps["change"]
+    assert (step.marked_by, step.marked_evidence) == ("operator:x", shown)
+
+
+def test_what_cannot_be_read_back_takes_a_second_person_with_the_same_evidence(small):
+    small.approve()
+    small.change.seen.append(block("G2", "it cannot be seen"))
+    shown, other = small.store.put_object(b"a transcript"), small.store.put_object(b"another")
+    assert told(small, "mark", evidence=shown).rest is Rest.FAILED
+    assert told(small, "mark", evidence=shown).rest is Rest.FAILED, "the same person again"
+    assert told(small, "mark", "operator:y", evidence=other).rest is Rest.FAILED
+    outcome = told(small, "mark", "operator:z", evidence=other)
+    assert outcome.rest is Rest.DONE
+    assert R.STEP_ATTESTED in small.kinds()
+    assert small.change.sent == []
+
+
+def test_a_failed_step_is_left_out_with_a_reason_and_the_run_ends(small):
+    small.approve()
+    small.change.answers.append(AzureError("400: no", status=400))
+    assert small.drive().rest is Rest.FAILED
+    outcome = told(small, "skip", reason="not needed this time")
+    assert outcome.rest is Rest.DONE
+    assert outcome.state.steps["change"].status is S.SKIPPED
+    assert len(small.change.sent) == 1
+
+
+def test_what_may_be_taking_effect_is_never_left_out(small):
+    small.approve()
+    small.change.answers.append(UnknownOutcome("the connection broke"))
+    assert small.drive().rest is Rest.UNKNOWN
+    assert told(small, "skip", reason="in a hurry").rest is Rest.UNKNOWN
+    outcome = told(small, "resolve", found=False, reason="looked in the portal")
+    assert outcome.rest is Rest.DONE
+    assert len(small.change.sent) == 2
