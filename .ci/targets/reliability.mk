@@ -1,5 +1,5 @@
 # What shows that nothing is done twice and nothing lost; docs/reliability.md says what each means.
-.PHONY: faults faults-pairs kills journal-mutations journal-disk race mutants ceremony-mutations fuzz
+.PHONY: faults faults-suite faults-pairs kills journal-mutations journal-disk race mutants ceremony-mutations fuzz
 
 FAULTS_ARGS ?=
 SEEDS ?= 1
@@ -9,6 +9,9 @@ faults: $(READY)
 
 faults-pairs: $(READY)
 	@cd tests && PYTHONPATH=.. ../$(BIN)/python -m faultlab --pairs 2000 --jobs $(JOBS) $(FAULTS_ARGS)
+
+faults-suite: $(READY)
+	@DRENGINE_FAULTS_LONG=1 $(BIN)/pytest -q -n $(JOBS) --dist load tests/faults
 
 KILL_SEEDS ?= 11,23,42,77
 kills: $(READY)

@@ -10,6 +10,7 @@ from faultlab import proxy
 from faultlab.__main__ import attempt, failure
 from faultlab.trial import Fault
 
+LONG = bool(os.environ.get("DRENGINE_FAULTS_LONG"))
 SEED = int(os.environ.get("DRENGINE_FAULT_SEED", "1"))
 POINTS = {
     "journal.before_write": 140,
@@ -28,7 +29,7 @@ def _sample() -> list[Fault]:
     kills = [
         Fault((f"{place}:{rng.randint(1, most)}:kill",))
         for place, most in POINTS.items()
-        for _ in range(2 if most > 10 else 1)
+        for _ in range(2 if LONG and most > 10 else 1)
     ]
     pair = Fault(("journal.after_sync:60:kill", "http.before_send:30:kill"))
     spoilt = [Fault(proxy=(fault, "change", rng.randint(1, 13))) for fault in proxy.FAULTS]

@@ -29,6 +29,7 @@ from drengine.model.ids import RunId
 from drengine.model.plan import CloudIdentity, Plan, PlanPart
 from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
+from drengine.model.run import RunStatus
 from drengine.model.run import StepStatus as S
 from drengine.model.runbook import Runbook, RunClass
 from drengine.model.secret import Secret
@@ -48,6 +49,31 @@ steps:
     action: thing.change
     guards: {before: [G1], after: [G2]}
     irreversible: true
+    retry: {attempts: 1}
+"""
+FAN = """
+apiVersion: drengine/v1
+kind: Runbook
+name: fan
+title: One change a thing
+discovery:
+  things: {source: things}
+steps:
+  - id: each
+    foreach: {in: "${plan.things}", as: thing, parallel: 2}
+    runbook: one
+    with: {name: "${thing.name}"}
+"""
+ONE = """
+apiVersion: drengine/v1
+kind: Runbook
+name: one
+title: One thing
+inputs: {name: {type: string}}
+steps:
+  - id: change
+    action: thing.change
+    guards: {after: [G2]}
     retry: {attempts: 1}
 """
 SPEC = ActionSpec("thing.change", "Change the thing", (), (), Repeat.NEVER, quiet_ms=60_000)
@@ -83,6 +109,7 @@ class Change(BaseAction):
     sent: list[int] = field(default_factory=list)
     before: list[Callable[[], None]] = field(default_factory=list)
     seen: list[Finding] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
 
     async def probe(self, ctx: StepContext) -> Absent:
         del ctx
@@ -92,6 +119,7 @@ class Change(BaseAction):
         for look in self.before:
             look()
         self.sent.append(ctx.now_ms)
+        self.runs.append(ctx.run.removeprefix(RUN))
         if self.answers and isinstance(answer := self.answers.pop(0), Exception):
             raise answer
         return {}
@@ -115,8 +143,10 @@ class Small:
     store: MemoryStore = field(default_factory=MemoryStore)
     clock: Clock = field(default_factory=Clock)
 
+    part: PlanPart = field(default_factory=lambda: PlanPart("small", TEXT, "0", {}))
+
     def world(self) -> World:
-        part = PlanPart("small", TEXT, "0", {})
+        part = self.part
         guards = {name: Rule(name, name, (), "", "", self._guard) for name in ("G1", "G2")}
         return World(
             plan=Plan(RunClass.DRILL, "", "0", WHERE, part, {}),
@@ -136,6 +166,7 @@ class Small:
             actions={"thing.change": SPEC},
             rules=frozenset({"G1", "G2"}),
             observations=frozenset({"backup"}),
+            discoveries={"things": ()},
         )
         return load_runbook(text, "small.yaml", catalogue)
 
@@ -151,9 +182,8 @@ class Small:
     def drive(self) -> Outcome:
         world = self.world()
         part = world.plan.root
-        create_run(
-            world, RUN, self.load(TEXT), part=part, inputs={}, initiator="operator:x", tool={}
-        )
+        runbook = self.load(part.runbook_text)
+        create_run(world, RUN, runbook, part=part, inputs={}, initiator="operator:x", tool={})
         return asyncio.run(drive(world, RUN, asyncio.Event()))
 
     def approve(self) -> None:
@@ -335,3 +365,17 @@ def test_what_may_be_taking_effect_is_never_left_out(small):
     outcome = told(small, "resolve", found=False, reason="looked in the portal")
     assert outcome.rest is Rest.DONE
     assert len(small.change.sent) == 2
+
+
+def test_a_resume_of_a_fan_out_touches_only_what_is_not_done():
+    child = PlanPart("one", ONE, "0", {}, deferred=("name",))
+    things = [{"name": name, "id": f"/{name}"} for name in ("a", "b", "c")]
+    fan = Small(part=PlanPart("fan", FAN, "0", {}, {"things": things}, children={"each": child}))
+    fan.change.answers.extend([None, AzureError("400: no", status=400)])
+    assert fan.drive().rest is Rest.FAILED
+    first = list(fan.change.runs)
+    assert first == ["/each/a", "/each/b"], "after one failure no other child begins"
+    assert fan.drive().rest is Rest.DONE
+    assert fan.change.runs[len(first) :] == ["/each/b", "/each/c"]
+    parent = fan.drive().state.steps["each"]
+    assert all(run.status is RunStatus.FINISHED for run in parent.children.values())
