@@ -6,7 +6,8 @@ import importlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from azure.identity import ClientSecretCredential
 
 from drengine.lab import commands
 from drengine.lab.client import LoopbackClient
+from drengine.lab.clock import LabClock
 from drengine.lab.entra import mint_token
 
 
@@ -73,7 +75,9 @@ class RunningLab:
         payload = b"" if body is None else json.dumps(body).encode()
         if payload:
             sent["content-type"] = "application/json"
-        answer = client.request(method, url, headers={**sent, **headers}, body=payload)
+        answer = client.request(
+            method, url, headers={**sent, **headers}, body=payload, timeout_seconds=60
+        )
         try:
             return answer.status, answer.headers, json.loads(answer.body)
         except ValueError:
@@ -97,10 +101,47 @@ def forget_challenges() -> None:
         importlib.import_module(f"{module}.http_challenge_cache").clear()
 
 
+_built: list[Path] = []
+
+
+def prepare_home(home: Path) -> None:
+    """Make a lab home with the default estate, as a copy of the one that was built first.
+
+    Making keys and signing in take most of a lab's start; one lab a process does it. The
+    copy has settings of its own and begins at the present.
+    """
+    if not _built:
+        first = Path(tempfile.mkdtemp(prefix="built-"))
+        commands.up(first, fast=True)
+        commands.set_clock(first, speed=0)
+        commands.down(first)
+        for name in ("settings.json", "server.json", "server.log", "server.lock"):
+            (first / name).unlink(missing_ok=True)
+        _built.append(first)
+    shutil.copytree(_built[0], home, dirs_exist_ok=True)
+    clock = LabClock(home / "clock.json")
+    clock.set(now_ms=max(clock.now_ms(), int(time.time() * 1000)), speed=1.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forget_built() -> Iterator[None]:
+    yield
+    while _built:
+        shutil.rmtree(_built.pop(), ignore_errors=True)
+
+
+@pytest.fixture(scope="session", name="prepare_home")
+def prepare_home_fixture() -> Callable[[Path], None]:
+    """The function that makes a lab home with the default estate."""
+    return prepare_home
+
+
 def start_lab(**options: Any) -> Iterator[RunningLab]:
     forget_challenges()
     home = Path(tempfile.mkdtemp(prefix="lab-"))
     try:
+        if "estate" not in options:
+            prepare_home(home)
         commands.up(home, **{"fast": True, **options})
         yield RunningLab(home)
     finally:

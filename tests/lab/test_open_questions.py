@@ -30,8 +30,9 @@ OTHER = {
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def other(tmp_path_factory: pytest.TempPathFactory, prepare_home: Any) -> Iterator[Any]:
     home = tmp_path_factory.mktemp("other") / "home"
+    prepare_home(home)
     try:
         commands.up(home, fast=True, settings=OTHER)
         yield home

@@ -118,11 +118,12 @@ class World:
 
 
 @pytest.fixture
-def lost() -> Iterator[World]:
+def lost(prepare_home: Any) -> Iterator[World]:
     """A fast lab, after the disaster."""
     folder = Path(tempfile.mkdtemp(prefix="ceremony-"))
     world = None
     try:
+        prepare_home(folder / "lab")
         lab = commands.up(folder / "lab", fast=True)
         world = World(folder, lab)
         world.run(

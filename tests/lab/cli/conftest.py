@@ -71,9 +71,10 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
+def place(prepare_home: Any) -> Iterator[Place]:
     folder = Path(tempfile.mkdtemp(prefix="cli-"))
     try:
+        prepare_home(folder / "lab")
         lab = commands.up(folder / "lab", speed=60)
         with closing(Engine(commands.env(folder / "lab"), folder / "engine.log")) as engine:
             found = Place(folder, lab, engine)

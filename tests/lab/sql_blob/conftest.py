@@ -49,13 +49,14 @@ class Running:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+def start(tmp_path: Path, prepare_home: Callable[[Path], None]) -> Iterator[Callable[..., Running]]:
     """Start labs that end with the test."""
     homes: list[Path] = []
 
     def begin(name: str = "lab", **settings: Any) -> Running:
         home = tmp_path / name
         homes.append(home)
+        prepare_home(home)
         return Running(home, commands.up(home, fast=True, speed=300.0, settings=settings or None))
 
     yield begin
@@ -64,9 +65,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def lab(
+    tmp_path_factory: pytest.TempPathFactory, prepare_home: Callable[[Path], None]
+) -> Iterator[Running]:
     """One lab for all tests of a module that do not change it for one another."""
     home = tmp_path_factory.mktemp("lab") / "home"
+    prepare_home(home)
     status = commands.up(home, fast=True, speed=300.0, settings={"enforce_recovery_level": False})
     yield Running(home, status)
     commands.down(home)
