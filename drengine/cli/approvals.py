@@ -2,6 +2,9 @@
 
 `request` writes what a gate asks into a file; `sign` needs only that file and a key, on a
 machine without network or store; `import` hands the signed decision to the run.
+
+The digest that is signed covers everything a gate shows, and `sign` computes it anew: a file
+whose question or findings were changed on the way is refused before anybody reads it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import click
 
 from drengine.cli import output
 from drengine.cli.family import read_family
-from drengine.cli.people import send, waiting_step
+from drengine.cli.people import request_lines, require_fitting, send, waiting_step
 from drengine.cli.places import open_clock
 from drengine.cli.signing import (
     DEFAULT_VALID,
@@ -28,6 +31,7 @@ from drengine.cli.signing import (
 from drengine.cli.stores import find_run, open_store, run_argument, user_name
 from drengine.errors import InputError, InputFileError, JournalError
 from drengine.journal.port import JournalStore
+from drengine.model.canonical import digest, plain
 from drengine.model.ids import RunId
 from drengine.model.run import StepStatus as S
 from drengine.trust.approval import REQUEST_SCHEMA, Approval, Asked, read_approval
@@ -37,6 +41,7 @@ from drengine.trust.register import Register
 
 DOCUMENT: Final = "approvers"
 _MOST: Final = 8 << 20
+_AROUND: Final = ("digest", "exchanges")  # of a request record, not covered by its digest
 _out = click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="The file to write; new."
 )
@@ -58,15 +63,9 @@ def request_command(*, run: str, step: str, out: Path) -> int:
         family = read_family(store, RunId(found.partition("/")[0]))
     state = family.states[found]
     asked = asked_of(state, waiting_step(state, step, S.AWAITING_APPROVAL))
-    shown = family.requests[found, step]
-    doc = {
-        "schema": REQUEST_SCHEMA,
-        "ask": shown.get("ask", ""),
-        "roles": list(shown.get("roles", ())),
-        "approvals": shown.get("approvals", 1),
-        "findings": list(shown.get("findings", ())),
-        "asked": asked.to_json(),
-    }
+    request = family.requests[found, step]
+    shown = {name: plain(request[name]) for name in request if name not in _AROUND}
+    doc = {"schema": REQUEST_SCHEMA, "shown": shown, "asked": asked.to_json()}
     text = json.dumps(doc, indent=2, sort_keys=True, ensure_ascii=False)
     write_new(out, f"{text}\n".encode(), "the approval request")
     output.say(f"✓ {out}")
@@ -103,11 +102,10 @@ def sign_command(
     signer = signer_of(**keys)
     if signer is None:
         raise InputError("a decision made elsewhere is signed", hint="Give --key FILE.")
-    try:
-        asked = Asked.from_json(doc["asked"])
-    except (ValueError, KeyError) as error:
-        raise InputFileError(f"reading {request}: {error}") from None
-    _show(doc, asked)
+    asked, shown = _request(request, doc)
+    _show(shown, asked)
+    if not reject:
+        require_fitting(shown, role, reason, break_glass=break_glass)
     wish = Wish(
         decision="reject" if reject else "approve",
         by=name or user_name(),
@@ -145,11 +143,34 @@ def _read(path: Path, schema: str) -> dict[str, Any]:
     return doc
 
 
-def _show(doc: dict[str, Any], asked: Asked) -> None:
+def _request(path: Path, doc: dict[str, Any]) -> tuple[Asked, dict[str, Any]]:
+    """Return what is asked and what is shown of it, which must be one and the same.
+
+    Raises:
+        InputFileError: the file is no request, or was changed.
+    """
+    try:
+        asked, shown = Asked.from_json(doc["asked"]), doc["shown"]
+        is_whole = digest(shown) == asked.digest
+        is_same = (shown["step"], shown["facts"]) == (asked.step, plain(asked.facts))
+    except (ValueError, KeyError, TypeError) as error:
+        told = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise InputFileError(f"reading {path}: {told}; nothing was signed") from None
+    if not (is_whole and is_same):
+        raise InputFileError(
+            f"reading {path}: what it shows is not what the gate asked; nothing was signed",
+            hint="It was changed on its way. Ask for it again, by another way.",
+        )
+    return asked, shown
+
+
+def _show(shown: dict[str, Any], asked: Asked) -> None:
     words = output.banner(asked.run_class, lab=asked.lab)
     output.talk(f"{words}  {asked.run} {asked.step}")
-    output.talk(f"{doc.get('ask', '')}")
-    output.talk(json.dumps(asked.to_json()["facts"], indent=2, ensure_ascii=False))
+    for line in request_lines(shown):
+        output.talk(line)
+    roles = " or ".join(shown.get("roles", ())) or "any approver"
+    output.talk(f"Asked     {shown.get('approvals', 1)} of {roles}")
     output.talk(f"Request   record {asked.seq}, digest {asked.digest}")
 
 
@@ -165,8 +186,10 @@ def import_command(*, file: Path) -> int:
     with open_store() as store:
         run = find_run(store, said.asked.run)
         _hand_over(store, run, said, doc, _actor(store, run, envelope, said))
+        root = RunId(run.partition("/")[0])
+        follow = "status" if store.living_owner(root) else "resume"
     output.say(f"✓ {said.decision} of {run} {said.asked.step} by {said.by} handed in")
-    output.say(f"Next: drengine status {run.partition('/')[0]}")
+    output.say(f"Next: drengine {follow} {root}")
     return 0
 
 

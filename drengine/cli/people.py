@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -165,18 +165,7 @@ def decide(
             f"run {run} is {'no drill' if family.lab else 'not in a lab'}: nobody plays an "
             "approver there; nothing was sent"
         )
-    roles = list(request.get("roles", ()))
-    if roles and person.role not in roles and not manner.break_glass:
-        raise GuardError(
-            f"gate {step_id} asks for {' or '.join(roles)}, not for "
-            f"{person.role or 'somebody without a role'}; nothing was sent",
-            hint=f"drengine {kind} {run} {step_id} --as NAME --role {roles[0]}",
-        )
-    if manner.break_glass and not (request.get("break_glass") and reason.strip()):
-        raise GuardError(
-            f"gate {step_id}: break-glass needs a runbook that allows it there, and a reason;"
-            " nothing was sent"
-        )
+    require_fitting(request, person.role, reason, break_glass=manner.break_glass)
     asked = asked_of(state, step)
     body: dict[str, Any] = {
         "step": step_id,
@@ -200,6 +189,28 @@ def decide(
         )
         nonce, body["envelope"] = signed_decision(asked, wish, manner.signer)
     return send(store, run, kind, person.actor("approver"), body, nonce)
+
+
+def require_fitting(
+    request: Mapping[str, Any], role: str, reason: str, *, break_glass: bool
+) -> None:
+    """Refuse a decision that the gate cannot count: another role, a glass that is none.
+
+    Raises:
+        GuardError: the message says what the gate asks for.
+    """
+    step, roles = request["step"], list(request.get("roles", ()))
+    if roles and role not in roles and not break_glass:
+        raise GuardError(
+            f"gate {step} asks for {' or '.join(roles)}, not for "
+            f"{role or 'somebody without a role'}; nothing was sent",
+            hint=f"Give --as NAME --role {roles[0]}.",
+        )
+    if break_glass and not (request.get("break_glass") and reason.strip()):
+        raise GuardError(
+            f"gate {step}: break-glass needs a runbook that allows it there, and a reason;"
+            " nothing was sent"
+        )
 
 
 def _person_options(command: Any) -> Any:
@@ -248,18 +259,24 @@ def _show_request(family: Family, run: RunId, step: str) -> None:
     request, state = family.requests[run, step], family.states[run]
     gate = state.steps[step].gate
     output.say(f"{output.banner(str(state.run_class), lab=family.lab)}  {run} {step}")
-    output.say(f"{request.get('ask', '')}")
-    for name, facts in request.get("facts", {}).items():
-        output.say(f"  {name}:")
-        for line in json.dumps(facts, indent=2, ensure_ascii=False).splitlines():
-            output.say(f"    {line}")
-    for finding in request.get("findings", ()):
-        symbol = {"ok": "✓", "info": "·", "warn": "⚠"}.get(finding["severity"], "✗")
-        output.say(f"  {symbol} {finding['rule']}: {finding['message']}")
+    for line in request_lines(request):
+        output.say(line)
     if gate:
         have = ", ".join(gate.approvers) or "nobody yet"
         output.say(f"Request   record {gate.seq}, digest {gate.digest}")
         output.say(f"Approvals {len(gate.approvers)} of {request.get('approvals', 1)}: {have}")
+
+
+def request_lines(request: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a gate asks, as whoever decides must see it: question, facts, findings."""
+    yield f"{request.get('ask', '')}"
+    for name, facts in request.get("facts", {}).items():
+        yield f"  {name}:"
+        for line in json.dumps(facts, indent=2, ensure_ascii=False).splitlines():
+            yield f"    {line}"
+    for finding in request.get("findings", ()):
+        symbol = {"ok": "✓", "info": "·", "warn": "⚠"}.get(finding["severity"], "✗")
+        yield f"  {symbol} {finding['rule']}: {finding['message']}"
 
 
 def _sent(

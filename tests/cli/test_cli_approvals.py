@@ -232,7 +232,8 @@ def away(keys, command, open_gate, elsewhere, home, monkeypatch):
 def test_a_decision_is_signed_elsewhere_and_brought_back(keys, command, away):
     place, signed, shown = away(*by(keys, "ada"), *AWAY)
     assert "INCIDENT" in shown.err
-    assert '"hsm": "gone"' in shown.err
+    assert 'hsm:\n    "gone"' in shown.err
+    assert "2 of security-officer" in shown.err
     for _ in range(2):
         ended = command("approval", "import", signed)
         assert ended.code == 0, ended.err
@@ -247,27 +248,45 @@ def test_a_refusal_is_signed_elsewhere_too(keys, command, away):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "word"),
+    ("old", "new"),
     [
-        ('"hsm": "gone"', '"hsm": "fine"', "facts"),
-        (r'"sha256": "[0-9a-f]', '"sha256": "x', None),
-        (r'"seq": \d+', '"seq": 0', "another request"),
-        ('"class": "incident"', '"class": "drill"', "for a drill"),
+        ('"hsm": "gone"', '"hsm": "fine"'),
+        (r'"digest": "[0-9a-f]', '"digest": "x'),
+        (r'"ask": "Shall it be\?"', '"ask": "Shall it be refused?"'),
+        (r'"approvals": 2', '"approvals": 1'),
+        (r'"step": "agree"', '"step": "look"'),
+        (r'"findings": \[\]', '"findings": [1]'),
     ],
 )
-def test_a_request_that_was_changed_on_the_way_is_not_approved(keys, command, away, old, new, word):
+def test_a_request_that_shows_something_else_is_not_signed(keys, away, old, new):
     def change(text):
         changed = re.sub(old, new, text, count=1)
         assert changed != text
         return changed
 
-    code = 0 if word else 3
-    place, signed, _ = away(*by(keys, "ada"), *AWAY, change=change, code=code)
-    if word:
-        assert command("approval", "import", signed).code == 0
-        refused(place, word)
-    else:
-        assert not signed.exists()
+    _, signed, ended = away(*by(keys, "ada"), *AWAY, change=change, code=3)
+    assert "nothing was signed" in ended.err
+    assert not signed.exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        (r'"seq": \d+', '"seq": 0', "another request"),
+        ('"class": "incident"', '"class": "drill"', "for a drill"),
+        (r'"plan": "[0-9a-f]{4}', '"plan": "0000', "another plan"),
+    ],
+)
+def test_a_request_for_another_run_or_record_does_not_count(keys, command, away, old, new, word):
+    place, signed, _ = away(*by(keys, "ada"), *AWAY, change=lambda text: re.sub(old, new, text))
+    assert command("approval", "import", signed).code == 0
+    refused(place, word)
+
+
+def test_elsewhere_too_a_decision_must_fit_the_gate(keys, away):
+    _, signed, ended = away(*by(keys, "carl"), "--role", "janitor", code=8)
+    assert f"asks for {OFFICER}" in ended.err
+    assert not signed.exists()
 
 
 def test_a_file_that_is_no_decision_is_refused(command, keys):
