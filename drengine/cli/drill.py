@@ -33,6 +33,11 @@ from drengine.model.run import RunState
     help="Virtual seconds per second while only the cloud works; 900 by default.",
 )
 @click.option(
+    "--realtime",
+    is_flag=True,
+    help="One virtual second takes one second: the recovery takes as long as it would.",
+)
+@click.option(
     "--tsa",
     metavar="URL",
     envvar="DRENGINE_TSA",
@@ -45,6 +50,7 @@ def drill_command(
     out: Path | None,
     keep: bool,
     speed: float | None,
+    realtime: bool,
     tsa: str | None,
     output_format: str,
 ) -> int:
@@ -52,7 +58,12 @@ def drill_command(
 
     Needs no account, no network and no root. Real HTTPS, keys, quorum and journal; time
     runs compressed, and played people approve. Ends with the recovery's own exit code.
+
+    With --realtime every service takes its recorded time, half an hour or more in all;
+    only the wait for the databases to miss their HSM is stepped over.
     """
+    if realtime and speed is not None:
+        raise click.UsageError("--realtime is a speed; leave --speed out.")
     from drengine.drills import embedded  # noqa: PLC0415 - loads the lab
 
     folder = out or Path(f"drengine-drill-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -62,7 +73,7 @@ def drill_command(
         follow=_silently if quiet else _follow,
     )
     request = embedded.DrillRequest(
-        folder.absolute(), keep, speed or embedded.DEFAULT_SPEED, name, tsa
+        folder.absolute(), keep, 1.0 if realtime else speed or embedded.DEFAULT_SPEED, name, tsa
     )
     result = embedded.hold(request, watching)
     code = VerificationError.exit_code if result.problems else result.exit_code
