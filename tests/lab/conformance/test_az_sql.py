@@ -41,6 +41,8 @@ def test_instances_and_their_keys(az: Any, group: str) -> None:
     az(f"keyvault update-hsm --hsm-name {HSM} {group} --enable-purge-protection true")
     assert az(f"sql mi key create {mi} -k {kid}")["thumbprint"] == thumbprint
     assert az(f"sql mi tde-key set {mi} -t AzureKeyVault -k {kid}")["uri"] == kid
+    rotates = f"sql mi tde-key set {mi} -t AzureKeyVault -k {kid} --auto-rotation-enabled true"
+    assert az(rotates)["autoRotationEnabled"] is True
 
 
 def test_databases(lab: Any, az: Any, group: str) -> None:
@@ -178,6 +180,8 @@ def test_groups_and_identities(az: Any, group: str) -> None:
     name = group.removeprefix("-g ")
     assert az(f"group show -n {name}")["name"] == name
     assert [one["name"] for one in az("group list")] == [name]
+    assert az("group exists -n other") is False
+    assert az("group create -n other -l uksouth")["location"] == "uksouth"
     assert az("identity list")[0]["name"] == "contoso-dr-identity"
     assert az(f"identity show {group} -n contoso-dr-identity")["principalId"]
     assert az("storage account list")[0]["name"] == "contoso-backups"
