@@ -1,4 +1,4 @@
-"""What holds for every test: nothing leaves this machine.
+"""What holds for every test: nothing leaves this machine, and no verdict hangs on its speed.
 
 An audit hook (see tests/leakguard) watches this process and every Python process that the
 tests start. It refuses connections and look-ups beyond loopback, and one of them fails the
@@ -13,7 +13,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 GUARD = Path(__file__).with_name("leakguard")
 LEAK_LOG = "DRENGINE_LEAK_LOG"

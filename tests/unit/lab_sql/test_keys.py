@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -218,7 +217,7 @@ def test_an_unknown_operation_is_a_404(world: Any) -> None:
     assert (status, answer["error"]["code"]) == (404, "OperationIdNotFound")
 
 
-def test_two_hundred_instances_are_checked_in_seconds(world: Any) -> None:
+def test_two_hundred_instances_are_checked_with_two_requests_each(world: Any) -> None:
     with world.lab.store.transaction() as tx:
         source = world.instance("sqlmi-c").lower()
         doc = state.instance(tx, source)
@@ -234,8 +233,6 @@ def test_two_hundred_instances_are_checked_in_seconds(world: Any) -> None:
                 )
         now = tx.now_ms
     before = len(world.wire.sent)
-    began = time.monotonic()
     for number in range(200):
         cycle.check_job(world.lab, {"instance": f"{source}-{number:03}", "due_ms": now})
-    assert time.monotonic() - began < 20
     assert len(world.wire.sent) - before == 400
