@@ -31,9 +31,9 @@ from faultlab.zygote import Zygote
 KILLED_AT = (*failpoints.PLACES,)
 MEMORY = Path("/dev/shm")
 READ_FAULTS = ("dropped", "503", "garbage")
-# The open questions about the services: a trial's seed picks the value of each. Not here: an
-# exchange key that is new at every reading (`transfer_key_on_reget`), which no run survives.
+# The open questions about the services: a trial's seed picks the value of each.
 SWITCHES: dict[str, tuple[Any, ...]] = {
+    "transfer_key_on_reget": ("same", "new"),
     "upload_on_active": (409, 400),
     "restore_requires_backup": (True, False),
     "restore_without_backup": ("refuse", "fail"),
