@@ -79,8 +79,8 @@ def test_what_is_not_a_tunnel_to_the_lab_is_refused_and_logged(lab: Any, request
     answer = speak(lab, f"{request_line}\r\nHost: x\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 403 ")
     assert b"x-drengine-lab: 1" in answer
-    (row,) = commands.log(lab.home, before)
-    assert (row["status"], row["effect"], row["authorised"]) == (403, "proxy.refused", False)
+    (row,) = [row for row in commands.log(lab.home, before) if row["effect"] == "proxy.refused"]
+    assert (row["status"], row["authorised"]) == (403, False)
 
 
 @pytest.mark.parametrize(
