@@ -15,6 +15,7 @@ from azure.mgmt.core import AsyncARMPipelineClient
 from drengine.azure import ports
 from drengine.azure.auth import Session
 from drengine.azure.endpoints import host_of
+from drengine.azure.hsm_clients import load_while_waiting
 from drengine.azure.hsm_data import AzureHsmData
 from drengine.azure.hsms import ArmHsms
 from drengine.azure.operations import HttpOperations, Sender
@@ -44,7 +45,9 @@ class AzureCloud:
         self.sql = ArmSqlInstances(self._pipeline, session.subscription, self._resource_manager)
         self.storage = BlobStorage(self._pipeline)
         self.rows = LabRows(self._pipeline, lab=session.lab)
-        self.operations = HttpOperations(self._pipeline, self._resource_manager, self._hsm_sender)
+        self.operations = HttpOperations(
+            self._pipeline, self._resource_manager, self._hsm_sender, load_while_waiting
+        )
 
     def hsm(self, uri: str) -> ports.HsmData:
         """Return the data plane of the HSM at `uri` (`https://NAME.managedhsm…/`).

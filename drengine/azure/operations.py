@@ -42,6 +42,7 @@ class HttpOperations:
     Parameters:
         resource_manager: returns the client for the resource manager.
         hsm: returns the client for the HSM at a URI.
+        waiting: called once, when an operation is seen running for the first time.
     """
 
     def __init__(
@@ -49,10 +50,12 @@ class HttpOperations:
         pipeline: Pipeline,
         resource_manager: Callable[[], Sender],
         hsm: Callable[[str], Sender],
+        waiting: Callable[[], None] = lambda: None,
     ) -> None:
         self._pipeline = pipeline
         self._resource_manager = resource_manager
         self._hsm = hsm
+        self._waiting: Callable[[], None] | None = waiting
 
     async def poll(self, operation: Operation) -> OperationStatus:
         """Ask once where the operation stands; a transient fault is asked again.
@@ -79,7 +82,11 @@ class HttpOperations:
             raise
         except ValueError:
             raise AzureError(f"{what}: the answer is not JSON", transient=True) from None
-        return status_of(operation, response.status_code, _lower(response.headers), body)
+        found = status_of(operation, response.status_code, _lower(response.headers), body)
+        if found.state is OperationState.RUNNING and self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting()
+        return found
 
 
 def check_status_url(operation: Operation, endpoints: Endpoints) -> None:

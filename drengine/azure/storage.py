@@ -1,19 +1,36 @@
-"""Reading backup containers, over azure-storage-blob. Nothing is ever written here."""
+"""Reading backup containers, in plain requests. Nothing is ever written here.
+
+azure-storage-blob is not used for it: loading it takes longer than a start of drengine, and
+a run lists a folder before it asks its first gate.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Final
+from urllib.parse import urlencode
+from xml.etree import ElementTree as ET
 
+from azure.core import AsyncPipelineClient
+from azure.core.pipeline.policies import (
+    AsyncBearerTokenCredentialPolicy,
+    HeadersPolicy,
+    RequestIdPolicy,
+    UserAgentPolicy,
+)
+from azure.core.rest import AsyncHttpResponse, HttpRequest
+
+from drengine import __version__
 from drengine.azure.hsm_data import sas_text
 from drengine.azure.pipeline import Pipeline
 from drengine.errors import NotAuthorized
 from drengine.model.cloud import BlobItem, StorageTarget
 
-if TYPE_CHECKING:
-    from azure.storage.blob.aio import ContainerClient
+_SCOPE: Final = "https://storage.azure.com/.default"
+_VERSION: Final = "2021-12-02"
+_FOLDERS: Final = "/"
 
-T = TypeVar("T")
+Listing = list[ET.Element]
 
 
 class BlobStorage:
@@ -25,50 +42,95 @@ class BlobStorage:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
+        self._made: dict[bool, AsyncPipelineClient[HttpRequest, AsyncHttpResponse]] = {}
 
     async def list_blobs(self, target: StorageTarget, prefix: str) -> Sequence[BlobItem]:
         """Return the blobs under `prefix`, ordered by name."""
-
-        async def listed(client: ContainerClient) -> list[BlobItem]:
-            pages = client.list_blobs(name_starts_with=prefix or None)
-            return [
-                BlobItem(str(blob.name), int(blob.size or 0), str(blob.etag or "").strip('"'))
-                async for blob in pages
-            ]
-
-        found = await self._read(target, f"listing {target.container_url}/{prefix}", listed)
-        return sorted(found, key=lambda blob: blob.name)
+        what = f"listing {target.container_url}/{prefix}"
+        found = await self._read(target, what, prefix, delimiter="")
+        blobs = (item for page in found for item in page.iterfind("Blobs/Blob"))
+        return sorted((_blob(item) for item in blobs), key=lambda blob: blob.name)
 
     async def list_folders(self, target: StorageTarget, prefix: str) -> Sequence[str]:
         """Return the top-level folder names that start with `prefix`, ordered by name."""
-
-        async def listed(client: ContainerClient) -> list[str]:
-            pages = client.walk_blobs(name_starts_with=prefix or None, delimiter="/")
-            return [str(item.name) async for item in pages]
-
-        found = await self._read(target, f"listing the folders of {target.container_url}", listed)
-        return sorted(name.rstrip("/") for name in found if name.endswith("/"))
+        what = f"listing the folders of {target.container_url}"
+        found = await self._read(target, what, prefix, delimiter=_FOLDERS)
+        names = (item for page in found for item in page.iterfind("Blobs/BlobPrefix"))
+        return sorted((item.findtext("Name") or "").rstrip("/") for item in names)
 
     async def _read(
-        self,
-        target: StorageTarget,
-        what: str,
-        listed: Callable[[ContainerClient], Awaitable[T]],
-    ) -> T:
+        self, target: StorageTarget, what: str, prefix: str, *, delimiter: str
+    ) -> Listing:
+        asked = {"restype": "container", "comp": "list"}
+        asked |= {"prefix": prefix} if prefix else {}
+        asked |= {"delimiter": delimiter} if delimiter else {}
         if target.sas is not None:
             try:
                 return await self._pipeline.read(
-                    what, lambda: listed(self._client(target, with_sas=True))
+                    what, lambda: self._pages(target, asked, with_sas=True)
                 )
             except NotAuthorized:
                 pass  # the operator may list where the HSM's SAS may not
-        return await self._pipeline.read(what, lambda: listed(self._client(target, with_sas=False)))
+        return await self._pipeline.read(what, lambda: self._pages(target, asked, with_sas=False))
 
-    def _client(self, target: StorageTarget, *, with_sas: bool) -> ContainerClient:
-        from azure.core.credentials import AzureSasCredential  # noqa: PLC0415 (with the next one)
-        from azure.storage.blob.aio import ContainerClient  # noqa: PLC0415 (370 ms, when needed)
+    async def _pages(
+        self, target: StorageTarget, asked: dict[str, str], *, with_sas: bool
+    ) -> Listing:
+        pages: Listing = []
+        client, rest = self._client(with_sas=with_sas), f"&{sas_text(target)}" if with_sas else ""
+        marker = ""
+        while marker or not pages:
+            query = urlencode(asked | ({"marker": marker} if marker else {})) + rest
+            response = await client.send_request(
+                HttpRequest("GET", f"{target.container_url}?{query}")
+            )
+            pages.append(_document(response.content))
+            marker = pages[-1].findtext("NextMarker") or ""
+        return pages
 
-        credential = AzureSasCredential(sas_text(target)) if with_sas else self._pipeline.credential
-        return ContainerClient.from_container_url(
-            target.container_url, credential=credential, **self._pipeline.client_options()
-        )
+    def _client(self, *, with_sas: bool) -> AsyncPipelineClient[HttpRequest, AsyncHttpResponse]:
+        if with_sas not in self._made:
+            bearer = AsyncBearerTokenCredentialPolicy(self._pipeline.credential, _SCOPE)
+            self._made[with_sas] = AsyncPipelineClient(
+                "",
+                transport=self._pipeline.transport,
+                policies=[
+                    RequestIdPolicy(),
+                    HeadersPolicy({"x-ms-version": _VERSION, "accept": "application/xml"}),
+                    UserAgentPolicy(f"drengine/{__version__}"),
+                    *([] if with_sas else [bearer]),
+                ],
+            )
+        return self._made[with_sas]
+
+
+def _document(body: bytes) -> ET.Element:
+    """Return the listing that a body holds.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if b"<!DOCTYPE" in body:
+        raise TypeError("a listing declares no document type")
+    try:
+        found = ET.fromstring(body)  # noqa: S314 - entities need the document type
+    except ET.ParseError as error:
+        raise TypeError("the body is no XML") from error
+    if found.find("Blobs") is None:
+        raise TypeError("the body is no listing")
+    return found
+
+
+def _blob(item: ET.Element) -> BlobItem:
+    text = dict(_texts(item))
+    size = text.get("Content-Length", "")
+    return BlobItem(
+        name=item.findtext("Name") or "",
+        size=int(size) if size.isdecimal() else 0,
+        etag=text.get("Etag", "").strip('"'),
+    )
+
+
+def _texts(item: ET.Element) -> Iterator[tuple[str, str]]:
+    for found in item.iterfind("Properties/*"):
+        yield found.tag, found.text or ""
