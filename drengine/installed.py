@@ -6,6 +6,8 @@ Record 0 of every run holds it, so that evidence says by which bytes it was made
 from __future__ import annotations
 
 import hashlib
+import platform
+import ssl
 from pathlib import Path
 from typing import Final
 
@@ -26,5 +28,11 @@ def files_sha256(folder: Path | None = None) -> str:
 
 
 def tool_facts() -> dict[str, str]:
-    """Return what record 0 says of the tool."""
-    return {"version": __version__, "files_sha256": files_sha256()}
+    """Return what record 0 says of the tool and of what it runs on."""
+    return {
+        "version": __version__,
+        "files_sha256": files_sha256(),
+        "python": platform.python_version(),
+        "openssl": ssl.OPENSSL_VERSION,
+        "system": platform.platform(),
+    }
