@@ -50,6 +50,10 @@ def export_command(*, run: str, out: Path, hand_over: bool, to: str, output_form
         found = find_run(store, run)
         check_export(found, out)
         if hand_over:
+            if left := len(store.peek_signals(found)):
+                output.talk(
+                    f"⚠ {left} messages that no process has read stay here: give them again"
+                )
             handover.give(store, found, to, owner_name(), f"operator:{user_name()}", open_clock())
         export_run(store, found, out)
         head = store.head(found)

@@ -10,9 +10,8 @@ Rules:
 from __future__ import annotations
 
 from drengine.clock import Clock
-from drengine.engine.chain import refuse_if_handed_over
 from drengine.engine.fold import fold
-from drengine.errors import JournalError
+from drengine.errors import HandedOver, JournalError
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId
@@ -37,7 +36,11 @@ def give(store: JournalStore, run: RunId, to: str, owner: str, actor: str, clock
     lease = store.acquire(run, owner)
     try:
         state = fold(store.read(run))
-        refuse_if_handed_over(state)
+        if state.handed_to:
+            raise HandedOver(
+                f"run {run} was handed over to {state.handed_to} already; nothing was done",
+                hint=f"drengine journal export {run} --out FILE   writes it once more",
+            )
         if state.status.is_over:
             raise JournalError(
                 f"handing over {run}: it is {state.status}; nothing was done",

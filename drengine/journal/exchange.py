@@ -20,14 +20,15 @@ import errno
 import hashlib
 import io
 import os
-import re
 import shutil
 import tarfile
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, Final, TypeAlias
+from typing import IO, TypeAlias
 
 from drengine.errors import HandedOver, InputFileError, JournalDamaged, JournalError
 from drengine.journal import codec, manifest, verify
@@ -35,13 +36,11 @@ from drengine.journal.archive import ArchiveFiles, open_archive
 from drengine.journal.chain import BEFORE_GENESIS, records_until
 from drengine.journal.files import sync_folder, whole_file
 from drengine.journal.liveness import this_process
-from drengine.journal.manifest import DocumentEntry, JournalEntry, Manifest
+from drengine.journal.manifest import DocumentEntry, JournalEntry, Manifest, digests_in
 from drengine.journal.port import ArrivingChain, JournalStore, RunRow
 from drengine.model.canonical import Json, JsonObject, canonical, sha256_hex
 from drengine.model.ids import RunId
-from drengine.model.records import Draft, RecordType
-
-_DIGEST: Final = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+from drengine.model.records import Draft, Head, RecordType
 
 _Sink: TypeAlias = Callable[[str, IO[bytes], int], None]
 """Takes a file of the export: name, content, size."""
@@ -152,7 +151,7 @@ def _collect(store: JournalStore, run: RunId, spool: Path) -> Manifest:
     for entry in journals:
         for name in store.documents(entry.run):
             content = canonical(store.get_document(entry.run, name))
-            digests |= _digests_in(content)
+            digests |= digests_in(content)
             documents.append(DocumentEntry(entry.run, name, sha256_hex(content)))
     objects = sorted(sha256 for sha256 in digests if store.has_object(sha256))
     return Manifest(tuple(journals), tuple(documents), tuple(objects))
@@ -179,7 +178,7 @@ def _spool_journal(
         def copied() -> Iterator[bytes]:
             for line in store.lines(row.run):
                 stream.write(line)
-                digests.update(_digests_in(line))
+                digests.update(digests_in(line))
                 yield line
 
         for _ in records_until(copied(), row.run, BEFORE_GENESIS, row.head):
@@ -189,10 +188,6 @@ def _spool_journal(
 
 def _spooled(spool: Path, entry: JournalEntry) -> Path:
     return spool / sha256_hex(entry.run.encode())
-
-
-def _digests_in(content: bytes) -> set[str]:
-    return {found.decode("ascii") for found in _DIGEST.findall(content)}
 
 
 def _files_of(store: JournalStore, found: Manifest, spool: Path) -> _Each:
@@ -252,6 +247,8 @@ def _write_folder(each: _Each, out: Path) -> None:
 
 
 def _read_manifest(path: Path, files: ArchiveFiles) -> Manifest:
+    if manifest.FILE_NAME not in files.sizes and path.is_dir() and _journals(files):
+        return _manifest_of_copy(path, files)
     if manifest.FILE_NAME not in files.sizes:
         raise _not_an_export(path, f"there is no {manifest.FILE_NAME}")
     try:
@@ -264,6 +261,44 @@ def _read_manifest(path: Path, files: ArchiveFiles) -> Manifest:
     if more := sorted(present - expected):
         raise _not_an_export(path, f"{more[0]} is not in its manifest")
     return found
+
+
+def _is_journal(name: str) -> bool:
+    return name.startswith("journals/")
+
+
+def _manifest_of_copy(path: Path, files: ArchiveFiles) -> Manifest:
+    """Return what a copy beside a living run (`copying`) holds; it grew file by file."""
+    named = {entry.file: entry for entry in map(partial(_entry_of_copy, files), _journals(files))}
+    roots = [entry for entry in named.values() if "/" not in entry.run]
+    if len(roots) != 1 or named.keys() != set(_journals(files)):
+        raise _not_an_export(path, "its journals are not those of one run and its children")
+    children = sorted((e for e in named.values() if "/" in e.run), key=lambda e: e.run)
+    documents = []
+    for entry in (roots[0], *children):
+        folder = DocumentEntry(entry.run, "", "").file.rpartition("/")[0]
+        for name in sorted(files.sizes):
+            if name.startswith(f"{folder}/"):
+                stem = name.removeprefix(f"{folder}/").removesuffix(".json")
+                sha256 = sha256_hex(_content(files, name))
+                documents.append(DocumentEntry(entry.run, stem, sha256))
+    objects = tuple(sorted(n.removeprefix("objects/") for n in files.sizes if n[:8] == "objects/"))
+    return Manifest((roots[0], *children), tuple(documents), objects)
+
+
+def _journals(files: ArchiveFiles) -> list[str]:
+    return sorted(filter(_is_journal, files.sizes))
+
+
+def _entry_of_copy(files: ArchiveFiles, name: str) -> JournalEntry:
+    with files.open(name) as stream:
+        records = codec.records_of(codec.split_lines(stream))
+        first = next(records)
+        last = deque(records, maxlen=1)
+    end = last[0] if last else first
+    title, run_class = (str(first.body.get(name, "")) for name in ("title", "class"))
+    head = Head(end.seq, end.sha256)
+    return JournalEntry(first.run, title, run_class, first.at_ms, head)
 
 
 def _check_chains(path: Path, chains: Sequence[ArrivingChain]) -> None:

@@ -22,6 +22,12 @@ SCHEMA: Final = "drengine/journal-export/v1"
 MAX_BYTES: Final = 32 << 20
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_DIGEST: Final = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+
+
+def digests_in(content: bytes) -> set[str]:
+    """Return every digest that stands in a line or a document: objects may have such names."""
+    return {found.decode("ascii") for found in _DIGEST.findall(content)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,14 +126,18 @@ _APPENDS_UP_TO_THE_INTENT = 7
 """opened, approved, succeeded, begun, absent, held, intent: nothing polls in between."""
 
 
-def stopped_before_the_restore(host: Host) -> int:
-    """Let an engine freeze between the durable intent of the restore and its send."""
+def stopped_before_the_restore(host: Host, *options: str) -> int:
+    """Let an engine freeze between the durable intent of the restore and its send.
+
+    Parameters:
+        options: of that engine's `resume`.
+    """
     run = host.stage.run
     with SqliteStore(host.home) as store:
         people = waiting_for_the_restore(host, store)
         people.answer(_family(store, run))
         point = f"journal.after_sync:{_APPENDS_UP_TO_THE_INTENT}:stop"
-        pid = host.begin("resume", run, "--wait", point=point)
+        pid = host.begin("resume", run, "--wait", *options, point=point)
         wait_for(lambda: _state(pid) == "T")
         last = list(store.read(run))[-1]
         assert (last.type, last.body["step"]) == (R.INTENT, "restore")

@@ -87,6 +87,22 @@ def test_a_dead_host_that_comes_back_is_stopped_by_the_tag_before_its_send(
             assert fold(store.read(run)).holder.startswith("1.")
 
 
+def test_a_dead_host_is_taken_over_from_the_copy_that_it_kept_elsewhere(
+    quick_stage, zygote, tmp_path
+):
+    run = quick_stage.run
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        share, other = tmp_path / "share", tmp_path / "other-host"
+        zombie = stopped_before_the_restore(host, "--copy-to", str(share))
+        take = ("journal", "import", str(share / run), "--take-over", "alpha is gone")
+        assert host.do(*take, home=other) == 0, host.log()
+        # The copy ends before the intent, so nothing can have been sent: it goes on alone.
+        assert host.finish(other) in (0, 10), host.log()
+        os.kill(zombie, signal.SIGCONT)
+        assert host.end(zombie) == ELSEWHERE
+        assert [host.effects().count(effect) for effect in ONCE] == [1, 1, 1]
+
+
 def test_a_hand_over_that_nobody_took_is_taken_back(quick_stage, zygote, tmp_path):
     run = quick_stage.run
     with host_in(quick_stage, zygote, tmp_path / "host") as host:

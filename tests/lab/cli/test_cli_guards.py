@@ -159,9 +159,9 @@ def test_an_incident_run_copies_its_journal_off_the_host_before_each_send(place)
     copies = place.folder / "copies"
     code, said = place.run("run", plan, "--copy-to", copies)
     assert code == 5, said
-    code, said = place.run("journal", "verify", copies)
+    code, said = place.run("journal", "verify", copies / run)
     assert code == 0, said
-    assert (copies / f"{run}.jsonl").read_bytes().count(b"gate.requested") == 1
+    assert (copies / run / "journals" / f"{run}.jsonl").read_bytes().count(b"gate.requested") == 1
     place.run("cancel", run, "--reason", "end of the test")
     place.run("resume", run, "--copy-to", copies)
 

@@ -19,6 +19,7 @@ from drengine.errors import (
     Locked,
 )
 from drengine.journal import exchange, verify
+from drengine.journal.copying import JournalCopy
 from drengine.journal.memory import MemoryStore
 from drengine.model.ids import RunId
 from drengine.model.records import RecordType, Signal
@@ -307,3 +308,37 @@ def test_signals_do_not_travel(origin, tmp_path):
     there = MemoryStore()
     bring(there, tmp_path / "run.tar")
     assert list(there.peek_signals(RUN)) == []
+
+
+def test_the_copy_that_an_incident_keeps_elsewhere_is_taken_over_as_it_is(origin, tmp_path):
+    copy = JournalCopy(origin, tmp_path / "share")
+    copy.follow(CHILD, RecordType.INTENT)
+    copy.follow(RUN, RecordType.NOTE)
+    place = tmp_path / "share" / RUN
+    assert not (place / "journals" / "r-0123456789ab.jsonl").exists(), "not at every record"
+    copy.follow(RUN, RecordType.INTENT)
+    there = MemoryStore()
+    assert bring(there, place) == RUN
+    assert list(there.lines(CHILD)) == list(origin.lines(CHILD))
+    assert list(there.lines(RUN))[:-1] == list(origin.lines(RUN))
+    assert there.get_document(RUN, "plan") == origin.get_document(RUN, "plan")
+    first, second, _ = origin.objects_of_test
+    assert (there.get_object(first), there.get_object(second)) == (b"first", b"second")
+
+
+@pytest.mark.parametrize("wrong", ["another run", "cut in the middle", "a changed object"])
+def test_a_copy_that_is_not_what_it_was_is_refused(origin, tmp_path, wrong):
+    copy, place = JournalCopy(origin, tmp_path / "share"), tmp_path / "share" / RUN
+    for run in (CHILD, RUN):
+        copy.follow(run, RecordType.INTENT)
+    journal = place / "journals" / "r-0123456789ab.jsonl"
+    if wrong == "another run":
+        (place / "journals" / f"{OTHER}.jsonl").write_bytes(journal.read_bytes())
+    elif wrong == "cut in the middle":
+        journal.write_bytes(journal.read_bytes()[:-20])
+    else:
+        next((place / "objects").iterdir()).write_bytes(b"something else")
+    there = MemoryStore()
+    with pytest.raises((InputFileError, JournalDamaged)):
+        bring(there, place)
+    assert untouched(there)
