@@ -117,7 +117,7 @@ def _detail(record: Record) -> str:
         return f": {error['message']}"
     match record.type:
         case R.GATE_APPROVED | R.GATE_REJECTED:
-            return f" by {record.actor}"
+            return f" by {record.actor}{', BREAK-GLASS' if body.get('break_glass') else ''}"
         case R.GATE_REQUESTED | R.DELIVERY_REQUESTED:
             return f": {body.get('ask', '')}"
         case R.RUN_WAITING | R.RUN_STOPPED:

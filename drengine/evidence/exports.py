@@ -61,6 +61,7 @@ def _result(facts: EvidenceFacts, last: str) -> dict[str, Any]:
             _prop("class", facts.run_class),
             _prop("lab", "true" if facts.is_lab else "false"),
             _prop("verdict", str(facts.verdict)),
+            _prop("break-glass-decisions", str(_broken(facts))),
         ],
         "reviewed-controls": {
             "control-selections": [
@@ -75,6 +76,10 @@ def _result(facts: EvidenceFacts, last: str) -> dict[str, Any]:
 
 def _kind(facts: EvidenceFacts) -> str:
     return f"{facts.run_class.upper()}{' LAB' if facts.is_lab else ''}"
+
+
+def _broken(facts: EvidenceFacts) -> int:
+    return sum(each.break_glass for gate in facts.gates for each in gate.decisions)
 
 
 def _prop(name: str, value: str) -> dict[str, str]:
