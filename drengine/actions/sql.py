@@ -60,11 +60,12 @@ async def roles_now(ctx: StepContext, group: Mapping[str, Any]) -> dict[str, str
     members = group["members"]
     if not group.get("failover_group"):
         return {PRIMARY: str(members[0]["id"])}
-    seen = await ctx.cloud.sql.failover_groups([as_instance(m) for m in members])
     name = str(group["failover_group"]["name"]).lower()
-    for fog in seen:
-        if fog.name.lower() == name:
-            return {PRIMARY: fog.primary, SECONDARY: fog.secondary}
+    # Each region tells the roles of both; the other one is asked where the first knows nothing.
+    for member in sorted(members, key=lambda m: str(m["location"])):
+        for fog in await ctx.cloud.sql.failover_groups([as_instance(member)]):
+            if fog.name.lower() == name:
+                return {PRIMARY: fog.primary, SECONDARY: fog.secondary}
     raise GuardError(f"failover group {name} was there when the plan was made and is gone now")
 
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import statistics
@@ -74,8 +75,15 @@ class Turn:
 
     seconds: float
     requests: int
+    processor_seconds: float
     closest_look: float
     """The fewest seconds between two looks at the same operation."""
+
+
+def children_seconds() -> float:
+    """Return the processor seconds of this process's ended children; no lab is among them."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
 
 
 STATUS: Final = re.compile(r"/pending$|operation(results|status|s)?/", re.IGNORECASE)
@@ -144,16 +152,16 @@ class Twin:
         """Do the work; return its wall seconds and the requests that it made."""
         rows = commands.log(self.home)
         before = rows[-1]["seq"] if rows else 0
-        began = time.perf_counter()
+        began, used = time.perf_counter(), children_seconds()
         work()
-        seconds = time.perf_counter() - began
+        seconds, used = time.perf_counter() - began, children_seconds() - used
         people = {self.lab["object_id"], None}
         rows = [
             row
             for row in commands.log(self.home, before)
             if row["method"] and row["principal"] in people
         ]
-        return Turn(seconds, len(rows), closest_look(rows))
+        return Turn(seconds, len(rows), used, closest_look(rows))
 
     def _await_inaccessible(self) -> None:
         databases = sum(len(one["databases"]) for one in self.lab["instances"])
@@ -341,7 +349,9 @@ def figures_of(profile: str, taken: dict[str, list[Turn]], goal: float | None) -
     for who, turns_ in taken.items():
         seconds = statistics.median(turn.seconds for turn in turns_)
         requests = statistics.median(turn.requests for turn in turns_)
+        used = statistics.median(turn.processor_seconds for turn in turns_)
         found.append(Figure(f"{profile}: {who}", seconds, "s"))
+        found.append(Figure(f"{profile}: {who}, processor", used, "s"))
         found.append(Figure(f"{profile}: {who}, requests", requests))
     pairs = zip(taken["drengine"], taken["az"], strict=True)
     ratio = statistics.median(ours.seconds / theirs.seconds for ours, theirs in pairs)
