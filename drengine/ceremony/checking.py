@@ -45,8 +45,8 @@ def check_attestation(attestation: Attestation, request: CeremonyRequest) -> Non
     who = f"the contribution of {statement.custodian!r} ({statement.x5t_256})"
     if statement.run_class != request.run_class:
         raise CeremonyError(
-            f"{who} was given to a {statement.run_class}, this ceremony is of class "
-            f"{request.run_class}; a drill's share never serves an incident",
+            f"{who} was given to a ceremony of class {statement.run_class}, this one is of class "
+            f"{request.run_class}; a drill's share never serves an incident, nor the reverse",
             hint="Ask this custodian to contribute to this ceremony's request.",
         )
     expected = (request.ceremony, request.digest, request.exchange_x5t_256, request.required)

@@ -35,6 +35,7 @@ class Proven:
         outcome: `combined`, `cancelled`, `expired`, `interrupted` or `open`.
         signed, unsigned: names of those whose attestation carries a good signature, or none.
         remarks: deviations, in the words of those who noted them.
+        refused: what was refused, with its code and words.
     """
 
     form: str
@@ -46,6 +47,7 @@ class Proven:
     signed: tuple[str, ...]
     unsigned: tuple[str, ...]
     remarks: tuple[str, ...]
+    refused: tuple[str, ...]
     blob_sha256: str
     exchange_x5t_256: str
     required: int
@@ -67,6 +69,7 @@ class Proven:
             "signed": list(self.signed),
             "unsigned": list(self.unsigned),
             "deviations": list(self.remarks),
+            "refused": list(self.refused),
             "blob_sha256": self.blob_sha256,
             "plain_ms": self.plain_ms,
         }
@@ -125,6 +128,7 @@ def _prove(transcript: Transcript) -> Proven:
         signed=tuple(a.statement.custodian for a in attestations if a.is_signed),
         unsigned=tuple(a.statement.custodian for a in attestations if not a.is_signed),
         remarks=_remarks(entries),
+        refused=_refused(entries),
         blob_sha256=str(body.get("blob_sha256", "")),
         exchange_x5t_256=request.exchange_x5t_256,
         required=request.required,
@@ -147,6 +151,7 @@ def _one_machine(transcript: Transcript) -> Proven:
         signed=(),
         unsigned=(),
         remarks=_remarks(transcript.entries),
+        refused=(),
         blob_sha256=str(body["blob_sha256"]),
         exchange_x5t_256=str(body["exchange_x5t_256"]),
         required=int(body["required"]),
@@ -224,4 +229,12 @@ def _check_register(proven: Proven, register: Sequence[Enrolment]) -> None:
 def _remarks(entries: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(
         f"{entry.actor}: {entry.body['text']}" for entry in entries if entry.kind == "deviation"
+    )
+
+
+def _refused(entries: Sequence[Entry]) -> tuple[str, ...]:
+    return tuple(
+        f"{entry.body['what']}: {entry.body['message']} ({entry.body['code']})"
+        for entry in entries
+        if entry.kind == "refused"
     )

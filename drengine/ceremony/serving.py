@@ -56,8 +56,8 @@ def unforeseen(error: Exception) -> InternalError:
         place = f"{Path(step.tb_frame.f_code.co_filename).name}:{step.tb_lineno}"
         step = step.tb_next
     return InternalError(
-        f"combining: the process that opens keys failed with {type(error).__name__} at {place}; "
+        f"the process that opens keys failed with {type(error).__name__} at {place}; "
         "nothing was made, and its text is withheld because it could quote a secret",
-        hint="Report this place; the same ceremony can be done with "
+        hint="Report this place. With all keys in one place the blob can also be made with "
         "'az keyvault security-domain restore-blob'.",
     )

@@ -118,8 +118,8 @@ class Session:
                 answer = self._answer(receive(connection))
             except DrError as error:
                 answer = {"error": {"kind": type(error).__name__, **_texts(error)}}
-            except (OSError, ValueError, KeyError, TypeError):
-                return
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                return  # not a message of ours; the ceremony goes on
             with suppress(OSError):
                 reply(connection, answer)
 

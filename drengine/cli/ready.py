@@ -73,9 +73,12 @@ def _print(found: Readiness) -> None:
     )
     for one in found.custodians:
         output.say(f"  {_line(one)}")
-    late = [one.name or one.x5t_256 for one in found.custodians if not one.counts]
+    unknown = [one.x5t_256 for one in found.custodians if not one.name]
+    late = [one.name for one in found.custodians if one.name and not one.counts]
     if late:
         output.say(f"Next: 'drengine ceremony check' by {', '.join(late)}")
+    if unknown:
+        output.say(f"Next: 'drengine ceremony enroll' by the holders of {', '.join(unknown)}")
 
 
 def _line(one: Standing) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from drengine.errors import UsageError
+from drengine.errors import DrError, UsageError
 
 MAX_SECRET_BYTES: Final = 64 * 1024
 STANDARD: Final = Path("-")
@@ -132,6 +132,28 @@ def read_message(path: Path, what: str, most: int) -> bytes:
     if len(content) > most:
         raise InputFileError(f"reading {what} from standard input: more than {most} bytes")
     return content
+
+
+def add_contributions(session: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """Hand contributions to an open ceremony, one by one; return how far it is then.
+
+    Raises:
+        InputFileError: a file cannot be read.
+        CeremonyError: a contribution is refused; the message names its file.
+    """
+    from drengine.ceremony.contribution import MAX_SHARE_BYTES  # noqa: PLC0415 - lazy for --help
+    from drengine.ceremony.messages import encode_bytes  # noqa: PLC0415 - lazy for --help
+    from drengine.ceremony.wire import ask_session  # noqa: PLC0415 - lazy for --help
+
+    found: dict[str, Any] = {}
+    for path in files:
+        message = read_message(path, "a contribution", MAX_SHARE_BYTES)
+        try:
+            found = ask_session(session, {"do": "add", "contribution": encode_bytes(message)})
+        except DrError as error:
+            # One of several files: which one is what the person needs first.
+            raise type(error)(f"{path}: {error.message}", hint=error.hint) from None
+    return found
 
 
 def write_message(path: Path, content: bytes, what: str) -> None:

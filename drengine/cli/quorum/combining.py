@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from drengine.cli.quorum.asking import FILE, chosen_class, class_option, read_message
+from drengine.cli.quorum.asking import FILE, add_contributions, chosen_class, class_option
 from drengine.errors import GuardError, UsageError
 
 if TYPE_CHECKING:
@@ -115,15 +115,12 @@ def combine_in_session(session: Path, contributions: tuple[Path, ...], out: Path
         InputFileError: a file cannot be read, or `out` exists.
         CeremonyError: a contribution or the quorum is refused.
     """
-    from drengine.ceremony.contribution import MAX_SHARE_BYTES  # noqa: PLC0415 - lazy
     from drengine.ceremony.files import require_new, write_new  # noqa: PLC0415 - lazy
-    from drengine.ceremony.messages import decode_bytes, encode_bytes  # noqa: PLC0415 - lazy
+    from drengine.ceremony.messages import decode_bytes  # noqa: PLC0415 - lazy
     from drengine.ceremony.wire import ask_session  # noqa: PLC0415 - lazy
 
     require_new(out)
-    messages = [read_message(path, "a contribution", MAX_SHARE_BYTES) for path in contributions]
-    for message in messages:
-        ask_session(session, {"do": "add", "contribution": encode_bytes(message)})
+    add_contributions(session, contributions)
     found = ask_session(session, {"do": "combine"})
     write_new(out, decode_bytes(found.pop("blob")))
     return {**found, "out": str(out), "transcript": str(session / "transcript.json")}

@@ -94,6 +94,7 @@ def _pin(descriptor: int | None, label: str) -> bytes:
 )
 @click.option("--qr", is_flag=True, help="Show the contribution as a QR code.")
 @click.option("--qr-png", type=FILE, help="Write the contribution's QR code as a picture.")
+@output.output_option
 def contribute_command(
     *,
     request: Path,
@@ -104,6 +105,7 @@ def contribute_command(
     accept_plain_key: bool,
     qr: bool,
     qr_png: Path | None,
+    output_format: str,
     **holder: Any,
 ) -> int:
     """Open your own share and seal it to one ceremony's combiner.
@@ -125,6 +127,8 @@ def contribute_command(
 
     if out != STANDARD:
         require_new(out, "the contribution")
+    elif output_format == "json":
+        raise UsageError("--out - puts the contribution on standard output; give -o json a file")
     asked = read_message(request, "the ceremony request", MAX_REQUEST_BYTES).removesuffix(b"\n")
     domain = read_input(sd_file, "the security-domain file", max_bytes=MAX_DOMAIN_BYTES)
     now_ms = open_clock().now_ms()
@@ -151,8 +155,21 @@ def contribute_command(
     content = made.contribution.to_bytes()
     write_message(out, content, "the contribution")
     print_code(content, qr_png, terminal=qr)
-    _report(made, out)
+    if output_format == "json":
+        output.emit("drengine/ceremony-contributed/v1", _facts(made, out))
+    else:
+        _report(made, out)
     return 0
+
+
+def _facts(made: Contributed, out: Path) -> dict[str, Any]:
+    """Return what was contributed, without the share."""
+    return {
+        "out": str(out),
+        "attestation": made.contribution.attestation.to_json(),
+        "plain_ms": made.plain_milliseconds,
+        "memory_locked": made.memory_locked,
+    }
 
 
 def _show(request: CeremonyRequest) -> None:

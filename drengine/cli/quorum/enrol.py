@@ -32,6 +32,7 @@ _person = options(
 @click.option("--new-signing-key", type=FILE, help="Make only a signing key, for a token's key.")
 @click.option("--without-passphrase", is_flag=True, help="Make keys without one (drills).")
 @holder_options
+@output.output_option
 def enroll_command(
     *,
     name: str,
@@ -42,6 +43,7 @@ def enroll_command(
     new_keys: Path | None,
     new_signing_key: Path | None,
     without_passphrase: bool,
+    output_format: str,
     **holder: Any,
 ) -> int:
     """Enrol a custodian: certificate, holder, place, contact and acknowledged duty, signed.
@@ -63,6 +65,12 @@ def enroll_command(
     enrolment, proof = enroll(keys, name=name, location=location, contact=contact, at_ms=now_ms)
     path = add_to_register(register, enrolment)
     add_to_register(register, proof)
+    if output_format == "json":
+        facts = {"name": name, "x5t_256": enrolment.x5t_256, "enrolment": str(path)}
+        output.emit(
+            "drengine/ceremony-enrolled/v1", {**facts, "holder": enrolment.holder.to_json()}
+        )
+        return 0
     output.say(f"✓ {name} is enrolled: {path}")
     output.say(f"  certificate x5t#S256  {enrolment.x5t_256}")
     output.say(f"  holder                {enrolment.holder.kind} {enrolment.holder.token_serial}")
@@ -145,7 +153,10 @@ def keys_of(holder: dict[str, Any]) -> Keys:
 @click.option("--register", type=FILE, required=True, help="The register's folder.")
 @click.option("--challenge", type=FILE, help="A challenge that the register's keeper made.")
 @holder_options
-def check_command(*, register: Path, challenge: Path | None, **holder: Any) -> int:
+@output.output_option
+def check_command(
+    *, register: Path, challenge: Path | None, output_format: str, **holder: Any
+) -> int:
     """Prove that you still hold your key, without opening anything of the domain."""
     from drengine.ceremony.enrolling import check  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.files import read_input  # noqa: PLC0415 - lazy for --help
@@ -156,14 +167,20 @@ def check_command(*, register: Path, challenge: Path | None, **holder: Any) -> i
     if challenge is not None:
         given = read_input(challenge, "the challenge", max_bytes=MAX_DOCUMENT_BYTES)
     proof = check(keys_of(holder), at_ms=open_clock().now_ms(), challenge=given)
-    output.say(f"✓ the key of {proof.x5t_256} is held: {add_to_register(register, proof)}")
+    path = add_to_register(register, proof)
+    if output_format == "json":
+        facts = {"x5t_256": proof.x5t_256, "proof": str(path), "challenged": challenge is not None}
+        output.emit("drengine/ceremony-checked/v1", facts)
+    else:
+        output.say(f"✓ the key of {proof.x5t_256} is held: {path}")
     return 0
 
 
 @click.command("challenge")
 @click.option("--register", type=FILE, required=True, help="The register's folder.")
 @click.option("--custodian", required=True, help="Name or x5t#S256 of an enrolled custodian.")
-def challenge_command(*, register: Path, custodian: str) -> int:
+@output.output_option
+def challenge_command(*, register: Path, custodian: str, output_format: str) -> int:
     """Draw a challenge for one custodian: a proof of it shows that they hold the key now."""
     from drengine.ceremony.certificates import load_certificate  # noqa: PLC0415 - lazy
     from drengine.ceremony.challenges import seal_challenge  # noqa: PLC0415 - lazy for --help
@@ -172,11 +189,20 @@ def challenge_command(*, register: Path, custodian: str) -> int:
     known = read_register(register).enrolments
     found = [one for one in known if custodian in (one.name, one.x5t_256)]
     if not found:
-        raise InputFileError(f"no custodian {custodian!r} is in the register {register}")
+        names = ", ".join(sorted({one.name for one in known})) or "nobody"
+        raise InputFileError(
+            f"no custodian {custodian!r} is in the register {register}",
+            hint=f"Enrolled are: {names}. Give one of these names, or an x5t#S256.",
+        )
     newest = max(found, key=lambda one: one.at_ms)
     made = seal_challenge(
         load_certificate(newest.certificate), os.urandom, at_ms=open_clock().now_ms()
     )
-    output.say(f"Wrote {add_to_register(register, made)}")
-    output.say(f"Next, by {newest.name}: drengine ceremony check --challenge FILE …")
+    path = add_to_register(register, made)
+    if output_format == "json":
+        facts = {"name": newest.name, "x5t_256": newest.x5t_256, "challenge": str(path)}
+        output.emit("drengine/ceremony-challenged/v1", facts)
+        return 0
+    output.say(f"Wrote {path}")
+    output.say(f"Next, by {newest.name}: drengine ceremony check --challenge {path} …")
     return 0

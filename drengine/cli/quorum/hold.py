@@ -17,6 +17,7 @@ from drengine.cli.places import lab_folder, open_clock
 from drengine.cli.quorum.asking import (
     FILE,
     STANDARD,
+    add_contributions,
     chosen_class,
     class_option,
     print_code,
@@ -61,6 +62,7 @@ session_option = click.option(
 @click.option("--step", default="", help="The step that waits for the blob.")
 @click.option("--qr", is_flag=True, help="Show the request as a QR code.")
 @click.option("--qr-png", type=FILE, help="Write the request's QR code as a picture.")
+@output.output_option
 def open_command(
     *,
     session: Path,
@@ -77,6 +79,7 @@ def open_command(
     step: str,
     qr: bool,
     qr_png: Path | None,
+    output_format: str,
 ) -> int:
     """Open a ceremony and hold it, with a one-time key in this machine's memory only.
 
@@ -97,7 +100,11 @@ def open_command(
         step=step,
     )
     held = _open(occasion, session, sd_file, exchange_cert, register)
-    _show_opened(held.request, session)
+    if output_format == "json":
+        output.emit("drengine/ceremony-opened/v1", _opened_facts(held.request, session))
+        sys.stdout.flush()
+    else:
+        _show_opened(held.request, session)
     print_code(held.request.to_bytes(), qr_png, terminal=qr)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -172,6 +179,23 @@ def _listen(kind: str, told: str) -> None:
         output.talk(f"· {kind}: {told}")
 
 
+def _opened_facts(request: CeremonyRequest, folder: Path) -> dict[str, Any]:
+    return {
+        "ceremony": request.ceremony,
+        "class": request.run_class,
+        "target": request.target,
+        "exchange_x5t_256": request.exchange_x5t_256,
+        "domain_sha256": request.domain_sha256,
+        "required": request.required,
+        "custodians": [{"name": one.name, "x5t_256": one.x5t_256} for one in request.custodians],
+        "request": str(folder / "request.json"),
+        "request_sha256": request.digest,
+        "code": request.code,
+        "words": request.words,
+        "expires_ms": request.expires_ms,
+    }
+
+
 def _show_opened(request: CeremonyRequest, folder: Path) -> None:
     lab = lab_folder() is not None
     output.say(f"{output.banner(request.run_class, lab=lab)}  ceremony {request.ceremony}")
@@ -195,14 +219,7 @@ def _show_opened(request: CeremonyRequest, folder: Path) -> None:
 @output.output_option
 def add_command(*, session: Path, files: tuple[Path, ...], output_format: str) -> int:
     """Hand contributions to the open ceremony as they come in; FILE may be '-'."""
-    from drengine.ceremony.contribution import MAX_SHARE_BYTES  # noqa: PLC0415 - lazy for --help
-    from drengine.ceremony.messages import encode_bytes  # noqa: PLC0415 - lazy for --help
-    from drengine.ceremony.wire import ask_session  # noqa: PLC0415 - lazy for --help
-
-    found: dict[str, Any] = {}
-    for path in files:
-        message = read_message(path, "a contribution", MAX_SHARE_BYTES)
-        found = ask_session(session, {"do": "add", "contribution": encode_bytes(message)})
+    found = add_contributions(session, files)
     if output_format == "json":
         output.emit("drengine/ceremony-progress/v1", found)
     else:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--register", type=FILE, help="The custodian register, for names.")
 @class_option
 @click.option("--out", type=FILE, required=True, help="FILE.html to print, else text; or '-'.")
+@output.output_option
 def script_command(
     *,
     sd_file: Path,
@@ -37,6 +38,7 @@ def script_command(
     register: Path | None,
     run_class: str | None,
     out: Path,
+    output_format: str,
 ) -> int:
     """Write the paper script: numbered steps, roles, boxes for time and initials, exceptions."""
     from drengine.ceremony.domain import (  # noqa: PLC0415 - lazy for --help
@@ -52,7 +54,9 @@ def script_command(
     script = _script(domain, runbook, request, register, chosen_class(run_class))
     html = out.suffix in (".html", ".htm")
     write_message(out, render_script(script, html=html).encode(), "the script")
-    if out != STANDARD:
+    if output_format == "json" and out != STANDARD:
+        output.emit("drengine/ceremony-script/v1", {"out": str(out), "steps": len(script.steps)})
+    elif out != STANDARD:
         output.say(f"✓ {len(script.steps)} steps: {out}")
     return 0
 

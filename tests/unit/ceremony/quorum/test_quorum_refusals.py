@@ -7,6 +7,11 @@ import os
 import re
 
 import pytest
+from click.testing import CliRunner
+
+from drengine.cli.quorum.after import status_command
+from drengine.cli.quorum.custody import contribute_command
+from drengine.errors import UsageError
 
 
 def refused(result, words, out=None, code=15):
@@ -198,3 +203,25 @@ def test_a_changed_transcript_does_not_hold(opened):
     )
     result = opened.command("verify", opened.transcript, "--blob", other)
     assert result.returncode in (3, 9)
+
+
+def test_a_refused_file_is_named_and_the_ceremonys_status_lists_the_refusal(opened, tmp_path):
+    made, good = opened.contribute(1, "-o", "json")
+    facts = json.loads(made.stdout)
+    assert facts["schema"] == "drengine/ceremony-contributed/v1"
+    assert facts["attestation"]["statement"]["custodian"] == "Ada"
+    assert json.loads(good.read_bytes())["share"] not in made.stdout.decode()
+    bad = tmp_path / "by-phone.json"
+    bad.write_bytes(b"not a contribution")
+    added = opened.command("add", "--session", opened.session, good, bad)
+    refused(added, "by-phone.json: reading the contribution", code=3)
+    shown = CliRunner().invoke(status_command, ["--session", str(opened.session)])
+    assert "Quorum:     1 of 2 contributed" in shown.output
+    assert "✗ refused contribution: reading the contribution: it is not JSON" in shown.output
+
+
+def test_a_contribution_and_facts_about_it_do_not_share_one_stream():
+    words = ["--request", "r", "--sd-file", "s", "--name", "n", "--out", "-", "-o", "json"]
+    told = CliRunner().invoke(contribute_command, words)
+    assert isinstance(told.exception, UsageError)
+    assert "--out - puts the contribution" in told.exception.message

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.testing import CliRunner
 
 from drengine.ceremony.readiness import DAY_MS, judge
 from drengine.ceremony.registry import read_register
+from drengine.cli.quorum.enrol import challenge_command
+from drengine.cli.ready import ready_command
 from drengine.errors import InputFileError
 
 PERSON = ("--location", "safe 1", "--contact", "+49 1", "--acknowledge")
@@ -149,3 +152,23 @@ def test_the_paper_script_names_every_role_and_step(enrolled, suffix):
     for word in ("INCIDENT", "Custodian 1", "Witness", "2nd of 2", "exchange-key", "upload-domain"):
         assert word in text
     assert text.count("What was decided") == 6
+
+
+def test_a_challenge_for_nobody_says_who_is_enrolled(enrolled):
+    words = ["--register", str(enrolled.folder / "register"), "--custodian"]
+    nobody = CliRunner().invoke(challenge_command, [*words, "Zoe"])
+    assert nobody.exception.hint.startswith("Enrolled are: Custodian 1, Custodian 2.")
+    drawn = json.loads(
+        CliRunner().invoke(challenge_command, [*words, "Custodian 1", "-o", "json"]).output
+    )
+    told = CliRunner().invoke(challenge_command, [*words, "Custodian 1"])
+    assert (enrolled.folder / drawn["challenge"]).exists()
+    assert f"--challenge {enrolled.folder}" in told.output
+
+
+def test_ready_asks_those_who_are_not_enrolled_to_enrol(enrolled, domain):
+    words = ["--sd-file", enrolled.folder / "sd.json", "--register", enrolled.folder / "register"]
+    told = CliRunner().invoke(ready_command, [str(word) for word in words])
+    third = domain.people[2].x5t
+    assert f"Next: 'drengine ceremony enroll' by the holders of {third}" in told.output
+    assert "ceremony check" not in told.output
