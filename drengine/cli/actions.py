@@ -16,7 +16,6 @@ from drengine.cli.stores import complete_run, find_run, open_store
 from drengine.errors import InputError
 
 _SCHEMA: Final = "drengine/corrective-actions/v1"
-_note = click.option("--note", required=True, help="Why; it stays in the action's history.")
 
 
 @click.group("actions")
@@ -98,31 +97,18 @@ def _is_date(text: str) -> bool:
         return False
 
 
-@actions.command("start")
-@click.argument("name")
-@_note
-@output.output_option
-def start_command(*, name: str, note: str, output_format: str) -> int:
-    """Say that work on corrective action NAME has begun."""
-    return _change(name, "in progress", note, output_format)
+def _verb(verb: str, status: str, text: str) -> None:
+    @actions.command(verb, help=text)
+    @click.argument("name")
+    @click.option("--note", required=True, help="Why; it stays in the action's history.")
+    @output.output_option
+    def change(*, name: str, note: str, output_format: str) -> int:
+        return _change(name, status, note, output_format)
 
 
-@actions.command("close")
-@click.argument("name")
-@_note
-@output.output_option
-def close_command(*, name: str, note: str, output_format: str) -> int:
-    """Close corrective action NAME; it stays in the list and in every later bundle."""
-    return _change(name, "closed", note, output_format)
-
-
-@actions.command("reopen")
-@click.argument("name")
-@_note
-@output.output_option
-def reopen_command(*, name: str, note: str, output_format: str) -> int:
-    """Open corrective action NAME again."""
-    return _change(name, "open", note, output_format)
+_verb("start", "in progress", "Say that work on corrective action NAME has begun.")
+_verb("close", "closed", "Close corrective action NAME; every later bundle still has it.")
+_verb("reopen", "open", "Open corrective action NAME again.")
 
 
 def _change(name: str, status: str, note: str, output_format: str) -> int:
