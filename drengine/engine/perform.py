@@ -27,7 +27,7 @@ from drengine.actions.contract import (
 from drengine.actions.moment import Moment
 from drengine.engine.chain import Chain
 from drengine.engine.fence import may_send
-from drengine.engine.retry import look_again_ms
+from drengine.engine.retry import PASSING_FAILURES, look_again_ms
 from drengine.engine.scope import gates_of, scope_of
 from drengine.engine.world import World
 from drengine.errors import AzureError, DrError, JournalError, UnknownOutcome
@@ -90,7 +90,7 @@ def error_body(error: DrError) -> dict[str, Any]:
     """Return an error as the journal keeps it, with what the retry policy needs."""
     body: dict[str, Any] = dict(error.to_json())
     if isinstance(error, AzureError):
-        body["transient"] = error.transient
+        body["transient"] = error.transient or error.service_code in PASSING_FAILURES
         body["status"] = error.status
         body["service_code"] = error.service_code
         if error.retry_after_seconds is not None:
@@ -404,25 +404,9 @@ def _poll_record(
                 "hint": f"drengine explain {code}",
                 "exit_code": 4,
                 "service_code": status.error_code,
-                "transient": status.error_code in _PASSING_FAILURES,
+                "transient": status.error_code in PASSING_FAILURES,
             }
             return R.OPERATION_FAILED, {"error": error}
-
-
-_PASSING_FAILURES = frozenset(
-    {
-        # sqlmi-protocol §1.6: role grants and DNS need minutes to reach the instance
-        "AzureKeyVaultMissingPermissions",
-        "UmiMissingAkvPermissions",
-        "AkvKeyAccessDenied",
-        "AkvKeyOperationNotAllowedByRBAC",
-        "AkvHostNotResolvingFromNode",
-        "AkvEndpointNotReachableFromNode",
-        "AzureKeyVaultConnectionFailed",
-        "OperationTimedOut",
-        "TooManyRequests",
-    }
-)
 
 
 async def verify(bench: Bench, step_id: str) -> None:

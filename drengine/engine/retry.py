@@ -46,3 +46,22 @@ def next_attempt_ms(policy: RetryPolicy, step: StepState) -> int | None:
     if isinstance(asked, int):
         wait = max(wait, min(asked, LONGEST_ASKED_MS))
     return step.entered_ms + wait
+
+
+PASSING_FAILURES: Final = frozenset(
+    {
+        # sqlmi-protocol §1.6: role grants and DNS need minutes to reach the instance
+        "AzureKeyVaultMissingPermissions",
+        "UmiMissingAkvPermissions",
+        "AkvKeyAccessDenied",
+        "AkvKeyOperationNotAllowedByRBAC",
+        "AkvHostNotResolvingFromNode",
+        "AkvEndpointNotReachableFromNode",
+        # §1.8: while databases are inaccessible; the next attempt has them looked at again first
+        "CMKOperationNotAllowed",
+        "AzureKeyVaultConnectionFailed",
+        "OperationTimedOut",
+        "TooManyRequests",
+    }
+)
+"""Codes of an operation that failed, and may succeed when it is begun again."""
