@@ -56,6 +56,9 @@ _STAGES: Mapping[R, str] = {
     R.STEP_SUCCEEDED: "after",
     R.STEP_FAILED: "after",
 }
+_LOOK = {"step", "polls", "detail", "not_before", "exchanges"}
+"""What the record of a look at an operation holds, and nothing else."""
+
 _BEGINNINGS = (R.STEP_BEGUN, R.GATE_REQUESTED, R.DELIVERY_REQUESTED)
 _ENDINGS = (R.STEP_SUCCEEDED, R.DELIVERY_ACCEPTED, R.STEP_SKIPPED)
 _FAILURES = (
@@ -77,6 +80,7 @@ class Trace:
         self._state: RunState | None = None
         self._first: Record | None = None
         self._last: Record | None = None
+        self._skipped: Record | None = None
         self._finished: Moment | None = None
         self._outline: Outline | None = None
         self._path: tuple[str, ...] = ()
@@ -92,14 +96,13 @@ class Trace:
         Raises:
             JournalDamaged: the lifecycle has no place for it.
         """
+        if self._is_one_more_look(record):
+            self._skipped = self._last = record
+            _note_step(self.steps[record.body["step"]], record)
+            return
+        self._catch_up()
         before = self._state
-        try:
-            self._state = begin(record) if before is None else apply(before, record)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise JournalDamaged(
-                f"run {record.run}: record {record.seq} (`{record.type}`) lacks what it must say:"
-                f" {type(error).__name__} {error}"
-            ) from error
+        self._state = self._folded(before, record)
         self._last = record
         if before is None:
             self._begin(record)
@@ -107,6 +110,37 @@ class Trace:
         self.people.take(before, record)
         self._note(record)
         self._clock(record)
+
+    def _is_one_more_look(self, record: Record) -> bool:
+        """Whether a look at an operation follows one: then only the last of them matters.
+
+        A long run is made of looks. All that one leaves in the state, the next one replaces;
+        and after the first has found its place in the lifecycle, the others have it too.
+        """
+        last = self._last
+        return (
+            record.type is R.OPERATION_POLLED
+            and last is not None
+            and last.type is R.OPERATION_POLLED
+            and record.body.keys() == last.body.keys() == _LOOK
+            and record.body["step"] == last.body["step"]
+            and record.at_ms >= last.at_ms
+        )
+
+    def _catch_up(self) -> None:
+        """Fold the last of the looks that were passed over."""
+        skipped, self._skipped = self._skipped, None
+        if skipped is not None:
+            self._state = self._folded(self._state, skipped)
+
+    def _folded(self, before: RunState | None, record: Record) -> RunState:
+        try:
+            return begin(record) if before is None else apply(before, record)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise JournalDamaged(
+                f"run {record.run}: record {record.seq} (`{record.type}`) lacks what it must say:"
+                f" {type(error).__name__} {error}"
+            ) from error
 
     def _begin(self, record: Record) -> None:
         if not isinstance(record.body.get("inputs"), Mapping):
@@ -126,6 +160,7 @@ class Trace:
     @property
     def state(self) -> RunState:
         """The state after the records taken so far."""
+        self._catch_up()
         if self._state is None:
             raise JournalDamaged("the journal has no record 0")
         return self._state
