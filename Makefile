@@ -56,7 +56,7 @@ FIRST ?= 0
 simulate: $(READY)
 	@cd tests && ../$(BIN)/python -m sim --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS)
 
--include .ci/targets/reliability.mk
+-include .ci/targets/reliability.mk .ci/targets/lab.mk
 
 clean:
 	rm -rf $(VENV) .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist

@@ -12,6 +12,7 @@ import click
 
 from drengine.cli import output
 from drengine.cli.family import Family
+from drengine.cli.labs import settings_of
 from drengine.clock import Clock
 from drengine.errors import VerificationError
 from drengine.model.records import Record
@@ -38,6 +39,9 @@ from drengine.model.run import RunState
     help="One virtual second takes one second: the recovery takes as long as it would.",
 )
 @click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the lab."
+)
+@click.option(
     "--tsa",
     metavar="URL",
     envvar="DRENGINE_TSA",
@@ -51,6 +55,7 @@ def drill_command(
     keep: bool,
     speed: float | None,
     realtime: bool,
+    settings: tuple[str, ...],
     tsa: str | None,
     output_format: str,
 ) -> int:
@@ -73,7 +78,12 @@ def drill_command(
         follow=_silently if quiet else _follow,
     )
     request = embedded.DrillRequest(
-        folder.absolute(), keep, 1.0 if realtime else speed or embedded.DEFAULT_SPEED, name, tsa
+        folder.absolute(),
+        keep,
+        1.0 if realtime else speed or embedded.DEFAULT_SPEED,
+        name,
+        tsa,
+        settings_of(settings),
     )
     result = embedded.hold(request, watching)
     code = VerificationError.exit_code if result.problems else result.exit_code

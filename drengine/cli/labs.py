@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def up_command(
         estate,
         speed=speed,
         fast=fast,
-        settings=_settings(settings),
+        settings=settings_of(settings),
         port=port,
         console=console,
     )
@@ -91,18 +92,21 @@ def up_command(
     return 0
 
 
-def _settings(pairs: tuple[str, ...]) -> dict[str, Any] | None:
+def settings_of(pairs: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return the lab's settings that NAME=VALUE arguments give, None without any."""
     import json  # noqa: PLC0415 - only where settings are given
+
+    from drengine.lab.settings import misfit  # noqa: PLC0415 - as above
 
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise InputError(f"--set {pair!r} is not NAME=VALUE")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
+        found[name] = value
+        if misfit(name, value):  # `null` is a word where the setting takes words
+            with suppress(ValueError):
+                found[name] = json.loads(value)
     return found or None
 
 

@@ -65,6 +65,7 @@ class DrillRequest:
         keep: whether the lab stays, running, when the drill has ended.
         speed: virtual seconds per second while only the cloud works.
         tsa: a time-stamp authority for checkpoints of the run.
+        settings: of the lab, by name; what they leave out is the default.
     """
 
     out: Path
@@ -72,6 +73,7 @@ class DrillRequest:
     speed: float = DEFAULT_SPEED
     runbook: str = RUNBOOKS[0]
     tsa: str | None = None
+    settings: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def hold(request: DrillRequest, watching: Watching) -> DrillResult:
         raise UsageError(f"{request.out} exists already", hint="Choose another --out.")
     began = time.monotonic()
     with _lab_folder(keep=request.keep) as folder:
-        lab = _open_lab(folder / "lab", watching.say)
+        lab = _open_lab(folder / "lab", watching.say, request.settings)
         with closing(Engine(_environment(folder, request), folder / "engine.log")) as engine:
             stage = _Stage(request, watching, folder, lab, engine)
             stage.prepare()
@@ -164,10 +166,10 @@ def _take_down(home: Path) -> None:
         commands.down(home)
 
 
-def _open_lab(home: Path, say: Say) -> Mapping[str, Any]:
+def _open_lab(home: Path, say: Say, settings: Mapping[str, Any] | None) -> Mapping[str, Any]:
     say("Building a lab: one HSM, three instances, a backup, a quorum of 2 of 3 …")
     # The inventory waits for nothing that takes virtual time: real time keeps it exact.
-    return commands.up(home, speed=1.0)
+    return commands.up(home, speed=1.0, settings=settings)
 
 
 class _Stage:

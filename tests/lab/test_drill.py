@@ -18,6 +18,42 @@ STATUS = re.compile(r"/pending$|operation(results|status|s)?/", re.IGNORECASE)
 ONCE = ("hsm.create", "hsm.domain.upload", "hsm.restore")
 
 
+OTHER_VALUES = (
+    "protector_put_when_inaccessible=CMKOperationNotAllowed",
+    "fog_forced_with_inaccessible=refuse",
+    "backup_age_rule=within-30-minutes",
+    "writes_when_primary_lost=refuse",
+    "quota_counts_deleted=true",
+    "transfer_key_on_reget=new",
+    "restore_without_backup=fail",
+    "restoring_refusal=403",
+    "not_activated_refusal=503",
+    "restore_failed_error=null",
+    "put_while_busy=202",
+    "upload_on_active=400",
+    "restore_busy_status=429",
+    "unknown_hsm=no-name",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(not os.environ.get("DRENGINE_DRILLS"), reason="make drills runs it")
+def test_the_drill_recovers_under_the_other_value_of_each_open_question(tmp_path: Path) -> None:
+    """All at once; each of them alone, and in faulty runs, is the campaign of `make faults`."""
+    words = [word for value in OTHER_VALUES for word in ("--set", value)]
+    done = subprocess.run(
+        [sys.executable, "-m", "drengine", "drill", "--out", "evidence", *words],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert "recovered in" in done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # 20 s when nobody else uses the machine
 def test_the_drill_recovers_everything_and_its_evidence_verifies(tmp_path: Path) -> None:
