@@ -31,6 +31,7 @@ from drengine.cli.signing import (
 from drengine.cli.stores import find_run, open_store, run_argument, user_name
 from drengine.errors import InputError, InputFileError, JournalError
 from drengine.journal.port import JournalStore
+from drengine.journal.sqlite import SqliteStore
 from drengine.model.canonical import digest, plain
 from drengine.model.ids import RunId
 from drengine.model.run import StepStatus as S
@@ -56,7 +57,8 @@ def approval() -> None:
 @run_argument
 @click.argument("step")
 @_out
-def request_command(*, run: str, step: str, out: Path) -> int:
+@output.output_option
+def request_command(*, run: str, step: str, out: Path, output_format: str) -> int:
     """Write what gate STEP of RUN asks into a file for approvers elsewhere."""
     with open_store() as store:
         found = find_run(store, run)
@@ -68,8 +70,17 @@ def request_command(*, run: str, step: str, out: Path) -> int:
     doc = {"schema": REQUEST_SCHEMA, "shown": shown, "asked": asked.to_json()}
     text = json.dumps(doc, indent=2, sort_keys=True, ensure_ascii=False)
     write_new(out, f"{text}\n".encode(), "the approval request")
-    output.say(f"✓ {out}")
-    output.say(f"Next, where the key is: drengine approval sign {out} --as NAME --key FILE --out …")
+    follow = f"drengine approval sign {out} --as NAME --key FILE --out …"
+    facts = {"file": str(out), "run": found, "step": step, "digest": asked.digest}
+    return _done(f"{out}", facts, "where the key is", follow, output_format)
+
+
+def _done(told: str, facts: dict[str, Any], where: str, follow: str, output_format: str) -> int:
+    if output_format == "json":
+        output.emit("drengine/approval/v1", {**facts, "next": follow})
+        return 0
+    output.say(f"✓ {told}")
+    output.say(f"Next{', ' if where else ''}{where}: {follow}")
     return 0
 
 
@@ -84,6 +95,7 @@ def request_command(*, run: str, step: str, out: Path) -> int:
 @click.option("--at", "at", metavar="UTC", help="The run's time, where it is not this machine's.")
 @signer_options
 @_out
+@output.output_option
 def sign_command(
     *,
     request: Path,
@@ -95,6 +107,7 @@ def sign_command(
     valid: str,
     at: str | None,
     out: Path,
+    output_format: str,
     **keys: Any,
 ) -> int:
     """Decide on the REQUEST file, after showing it. Needs no network and no store."""
@@ -117,9 +130,10 @@ def sign_command(
     )
     _, envelope = signed_decision(asked, wish, signer)
     write_new(out, f"{json.dumps(envelope, indent=2)}\n".encode(), "the signed decision")
-    output.say(f"✓ {out}: {wish.decision} by {wish.by}")
-    output.say(f"Next, where the run is: drengine approval import {out}")
-    return 0
+    facts = {"file": str(out), "run": asked.run, "step": asked.step, "digest": asked.digest}
+    facts |= {"decision": wish.decision, "by": wish.by, "keyid": signer.keyid}
+    told = f"{out}: {wish.decision} by {wish.by}"
+    return _done(told, facts, "where the run is", f"drengine approval import {out}", output_format)
 
 
 def _now(at: str | None) -> int:
@@ -176,7 +190,8 @@ def _show(shown: dict[str, Any], asked: Asked) -> None:
 
 @approval.command("import")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-def import_command(*, file: Path) -> int:
+@output.output_option
+def import_command(*, file: Path, output_format: str) -> int:
     """Hand a signed decision FILE to its run; the engine judges it."""
     doc = _read(file, "")
     try:
@@ -186,11 +201,15 @@ def import_command(*, file: Path) -> int:
     with open_store() as store:
         run = find_run(store, said.asked.run)
         _hand_over(store, run, said, doc, _actor(store, run, envelope, said))
-        root = RunId(run.partition("/")[0])
-        follow = "status" if store.living_owner(root) else "resume"
-    output.say(f"✓ {said.decision} of {run} {said.asked.step} by {said.by} handed in")
-    output.say(f"Next: drengine {follow} {root}")
-    return 0
+        follow = _next(store, run)
+    facts = {"run": run, "step": said.asked.step, "decision": said.decision, "by": said.by}
+    told = f"{said.decision} of {run} {said.asked.step} by {said.by} handed in"
+    return _done(told, facts, "", follow, output_format)
+
+
+def _next(store: SqliteStore, run: RunId) -> str:
+    root = RunId(run.partition("/")[0])
+    return f"drengine {'status' if store.living_owner(root) else 'resume'} {root}"
 
 
 def _actor(store: JournalStore, run: RunId, envelope: Envelope, said: Approval) -> str:
@@ -225,7 +244,10 @@ def _hand_over(
 @click.option("--reason", required=True, help="Why, for the journal and the report.")
 @click.option("--as", "name", help="Who withdraws; by default the user here.")
 @signer_options
-def withdraw_command(*, run: str, step: str, reason: str, name: str | None, **keys: Any) -> int:
+@output.output_option
+def withdraw_command(
+    *, run: str, step: str, reason: str, name: str | None, output_format: str, **keys: Any
+) -> int:
     """Take your approval of gate STEP of RUN back, as long as nothing has used it."""
     by = name or user_name()
     signer = signer_of(**keys)
@@ -241,5 +263,7 @@ def withdraw_command(*, run: str, step: str, reason: str, name: str | None, **ke
             wish = Wish("withdraw", by, "", reason, open_clock().now_ms(), valid_ms("8h"))
             nonce, body["envelope"] = signed_decision(asked, wish, signer)
         send(store, found, "withdraw", f"approver:{by}", body, nonce)
-    output.say(f"✓ withdrawal of {found} {step} sent as approver:{by}")
-    return 0
+        follow = _next(store, found)
+    facts = {"run": found, "step": step, "decision": "withdraw", "by": by}
+    told = f"withdrawal of {found} {step} sent as approver:{by}"
+    return _done(told, facts, "", follow, output_format)

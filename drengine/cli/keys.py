@@ -98,6 +98,7 @@ def _identify(path: Path, text: str) -> tuple[str, str]:
 @click.option("--account", "accounts", multiple=True, help="A name this person starts runs under.")
 @click.option("--sealer", is_flag=True, help="The key seals bundles; it approves nothing.")
 @click.option("--revoked", metavar="UTC", help="The key does not count from this time on.")
+@output.output_option
 def trust_command(
     *,
     folder: Path,
@@ -107,6 +108,7 @@ def trust_command(
     accounts: tuple[str, ...],
     sealer: bool,
     revoked: str | None,
+    output_format: str,
 ) -> int:
     """Enter NAME's key into the trust FOLDER, making it where there is none."""
     from drengine.trust.enrolling import Entry, enrol  # noqa: PLC0415 - with a key only
@@ -115,5 +117,9 @@ def trust_command(
     text = read_bounded(public, "the public key").decode("ascii", "replace")
     kind, keyid = _identify(public, text)
     enrol(folder, Entry(name, kind, text, roles, accounts, sealer=sealer, revoked=revoked or ""))
+    if output_format == "json":
+        facts = {"folder": str(folder), "name": name, "kind": kind, "keyid": keyid}
+        output.emit("drengine/trusted/v1", {**facts, "sealer": sealer, "roles": list(roles)})
+        return 0
     output.say(f"✓ {folder}: {name} {'seals with' if sealer else 'approves with'} {keyid}")
     return 0

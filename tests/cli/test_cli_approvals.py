@@ -241,6 +241,29 @@ def test_a_decision_is_signed_elsewhere_and_brought_back(keys, command, away):
     assert place.gate.approvers == ("approver:ada",)
 
 
+def test_every_command_of_the_way_there_and_back_speaks_json(keys, command, open_gate):
+    open_gate()
+    request, signed = keys / "request.json", keys / "signed.json"
+    public, json_ = ("--public", keys / "ada.pub.pem"), ("-o", "json")
+    trusted = command("key", "trust", keys / "other", "ada", *public, *json_).document
+    told = [
+        command("approval", "request", "@latest", "agree", "--out", request, *json_).document,
+        command(
+            "approval", "sign", request, *by(keys, "ada"), *AWAY, "--out", signed, *json_
+        ).document,
+        command("approval", "import", signed, *json_).document,
+        command(
+            "approval", "withdraw", "@latest", "agree", *by(keys, "ada"), "--reason", "x", *json_
+        ).document,
+    ]
+    assert {each["schema"] for each in told} == {"drengine/approval/v1"}
+    assert len({each["run"] for each in told}) == 1
+    assert told[0]["digest"] == told[1]["digest"]
+    assert told[1]["keyid"] == trusted["keyid"]
+    assert told[2]["next"].startswith("drengine status")  # the test itself drives the run
+    assert told[3]["decision"] == "withdraw"
+
+
 def test_a_refusal_is_signed_elsewhere_too(keys, command, away):
     place, signed, _ = away(*by(keys, "ada"), *AWAY, "--reject")
     assert command("approval", "import", signed).code == 0
