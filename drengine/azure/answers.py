@@ -70,7 +70,7 @@ class Answer:
         """
         if not self.body:
             return {}
-        found = json.loads(self.body)
+        found = _parsed(self.body)
         if not isinstance(found, dict):
             raise ValueError("the body is not a JSON object")
         return found
@@ -84,10 +84,17 @@ class Answer:
         return True
 
 
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise ValueError("the body is nested too deeply to be read") from None
+
+
 def service_error(body: bytes, headers: Mapping[str, str]) -> tuple[str, str]:
     """Return code and text of the error that an answer carries; empty where it carries none."""
     try:
-        found = json.loads(body)
+        found = _parsed(body)
     except ValueError:
         return headers.get("x-ms-error-code", ""), _xml_message(body)
     error = found.get("error", found) if isinstance(found, dict) else None

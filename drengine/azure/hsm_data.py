@@ -210,7 +210,10 @@ def transfer_key(doc: Mapping[str, Any]) -> TransferKey:
     """
     key = doc["transfer_key"]
     if isinstance(key, str):
-        key = json.loads(key)
+        try:
+            key = json.loads(key)
+        except RecursionError:
+            raise ValueError("the transfer key is nested too deeply to be read") from None
     certificate = base64.b64decode(key["x5c"][0], validate=True)
     return TransferKey(certificate, hsm_keys.to_base64url(sha256(certificate).digest()))
 

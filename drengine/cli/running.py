@@ -307,7 +307,7 @@ def _of_evidence(store: SqliteStore, family: Family) -> tuple[int, str]:
 
     journals: dict[str, Iterator[Record]] = {run: store.read(run) for run in family.states}
     facts = collect(store.get_document(family.root.run, "plan"), journals)
-    met = facts.verdict is Verdict.RECOVERED
+    met = facts.verdict in {Verdict.RECOVERED, Verdict.FINISHED}
     return (0 if met else OBJECTIVE_MISSED), str(facts.verdict)
 
 

@@ -29,7 +29,13 @@ from drengine.evidence.proofs import (
 )
 from drengine.evidence.reading import flag, mapping, text
 from drengine.evidence.trace import Trace
-from drengine.evidence.verdict import criteria_of, data_age, recovery_time, verdict_of
+from drengine.evidence.verdict import (
+    criteria_of,
+    data_age,
+    is_recovery,
+    recovery_time,
+    verdict_of,
+)
 from drengine.model.facts import EvidenceFacts, RunFacts
 from drengine.model.plan import Plan
 from drengine.model.records import Record
@@ -87,7 +93,7 @@ class Gathering:
         keys, databases = proofs_of(KEYS, traces), proofs_of(DATABASES, traces)
         rto, rpo = recovery_time(root, traces), data_age(root, self._plan)
         criteria = criteria_of(runs, traces, points)
-        verdict, reasons = verdict_of(runs[0], criteria, (rto, rpo))
+        verdict, reasons = verdict_of(runs[0], criteria, (rto, rpo), recovers=is_recovery(traces))
         genesis, top = root.state.genesis, runs[0]
         is_lab = flag(mapping(genesis.get("cloud")).get("lab")) is True
         return EvidenceFacts(

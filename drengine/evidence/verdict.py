@@ -8,6 +8,8 @@ Pure. The rules:
   (`taken_at` of the plan's discovery `backup`).
 - An objective with a target that was not measured counts as missed.
 - A proof that the runbook asks for and the journal does not have counts against recovery.
+- Only where no runbook of the run does more than `_RECOVERING_NOTHING` is no proof asked for;
+  such a run is "finished", never "recovered".
 """
 
 from __future__ import annotations
@@ -43,6 +45,10 @@ from drengine.model.plan import Plan
 from drengine.model.run import RunStatus, StepStatus
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - all arithmetic here is UTC without a zone
+_RECOVERING_NOTHING: Final = frozenset(
+    {"securitydomain.download", "securitydomain.exchange_key", "hsm.backup", "hsm.restore_check"}
+)
+"""A list of what is known: an action that it does not name is taken for part of a recovery."""
 _UTC: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)", re.ASCII
 )
@@ -153,16 +159,31 @@ def criteria_of(
     asked = (*key_criteria(keys), *role_criteria(roles), *database_criteria(databases))
     proved = [criterion for criterion in asked if criterion.holds is Holds.YES]
     said = f"{len(proved)} kinds of proof" if proved else "no proof in the journal holds"
+    unproved = Holds.NOT_SHOWN
+    if not is_recovery(traces):
+        unproved, said = Holds.NOT_ASKED, "the runbook recovers nothing"
     return (
         _finished(runs, _named(traces)),
         Criterion(
             "P1",
             "Recovery was proved by reading back, not only reported",
-            Holds.YES if proved else Holds.NOT_SHOWN,
+            Holds.YES if proved else unproved,
             said,
         ),
         *asked,
         _approved(points),
+    )
+
+
+def is_recovery(traces: Iterable[Trace]) -> bool:
+    """Whether any runbook of the run may do what a recovery does."""
+    return any(
+        step.irreversible is not None
+        or step.runbook != ""
+        or step.delivery is not None
+        or (step.action != "" and step.action not in _RECOVERING_NOTHING)
+        for trace in traces
+        for step in trace.outline.runbook.steps
     )
 
 
@@ -204,9 +225,17 @@ def _approved(points: Sequence[PointOfNoReturn]) -> Criterion:
 
 
 def verdict_of(
-    root: RunFacts, criteria: Iterable[Criterion], objectives: Sequence[ObjectiveFacts]
+    root: RunFacts,
+    criteria: Iterable[Criterion],
+    objectives: Sequence[ObjectiveFacts],
+    *,
+    recovers: bool = True,
 ) -> tuple[Verdict, tuple[str, ...]]:
-    """Return the verdict and the reasons that make it what it is."""
+    """Return the verdict and the reasons that make it what it is.
+
+    Parameters:
+        recovers: whether the run is a recovery at all, see `is_recovery`.
+    """
     failing = [c for c in criteria if c.holds.counts_against]
     because = tuple(f"{c.id} {c.holds}: {c.statement} ({c.detail})" for c in failing)
     if root.status == RunStatus.CANCELLED:
@@ -217,5 +246,6 @@ def verdict_of(
         return Verdict.NOT_RECOVERED, because
     missed = [o for o in objectives if o.reached in (Reached.MISSED, Reached.NOT_MEASURED)]
     if missed:
-        return Verdict.OBJECTIVE_MISSED, tuple(f"{o.name} {o.reached}" for o in missed)
-    return Verdict.RECOVERED, ()
+        late = Verdict.OBJECTIVE_MISSED if recovers else Verdict.FINISHED_LATE
+        return late, tuple(f"{o.name} {o.reached}" for o in missed)
+    return Verdict.RECOVERED if recovers else Verdict.FINISHED, ()

@@ -25,6 +25,9 @@ class Verdict(StrEnum):
     OBJECTIVE_MISSED = "recovered, objective missed"
     NOT_FINISHED = "not finished"
     NOT_RECOVERED = "not recovered"
+    FINISHED = "finished"
+    """The runbook recovers nothing (new custodians, say), and came to its end."""
+    FINISHED_LATE = "finished, objective missed"
 
 
 class Holds(StrEnum):

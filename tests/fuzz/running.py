@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import HypothesisWarning
 
 from drengine.errors import DrError
 from fuzz.targets import TARGETS, Target
@@ -87,6 +88,7 @@ def hold_alone(arguments: tuple[str, int, int]) -> tuple[Outcome, int, float]:
     name, examples, number = arguments
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("error")
+    warnings.simplefilter("ignore", HypothesisWarning)
     began = time.process_time()
     outcome = hold(next(each for each in TARGETS if each.name == name), examples, number=number)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -86,3 +86,9 @@ def test_a_date_with_numbers_beyond_any_calendar_is_no_wait():
     for number in ("99999999999999999999", "-99999999999999999999"):
         told = {"retry-after": f"Mon, 01 Jan {number} 00:00:00 GMT"}
         assert retry_after_seconds(told) is None
+
+
+def test_a_body_that_is_nested_too_deeply_is_no_json_and_no_error_of_the_interpreter():
+    deep = b'{"error":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    assert service_error(deep, {"x-ms-error-code": "Busy"}) == ("Busy", "")
+    assert not Answer(200, {}, deep).is_readable()

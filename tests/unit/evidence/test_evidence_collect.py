@@ -204,6 +204,44 @@ def test_a_missed_objective_is_a_verdict_of_its_own(tell, store, facts):
     assert found.verdict_reasons == ("RPO missed",)
 
 
+REKEY = """\
+apiVersion: drengine/v1
+kind: Runbook
+name: custodian-rekey
+title: New custodians
+steps:
+  - {id: approve, title: Approve, gate: {approvals: 1, ask: "These custodians?"}}
+  - {id: download, title: Download, action: securitydomain.download}
+"""
+
+
+def finished(tell, store, text):
+    story = tell.Story(store, tell.make_plan(root=text)).create(text=text)
+    story.say(R.RUN_FINISHED, why="done")
+    return story
+
+
+def test_a_run_that_recovers_nothing_is_finished_and_no_proof_is_asked_for(tell, store, facts):
+    found = facts(finished(tell, store, REKEY))
+    assert (found.verdict, found.verdict_reasons) == (Verdict.FINISHED, ())
+
+
+def test_a_run_that_recovers_nothing_may_still_miss_an_objective(tell, store, facts):
+    late = REKEY.replace("title: New", "objectives: {rto: 4h, rpo: 24h}\ntitle: New", 1)
+    story = tell.Story(store, tell.make_plan(root=late, taken_at="2026-11-20T00:00:00Z"))
+    story.create(text=late).say(R.RUN_FINISHED, why="done")
+    assert facts(story).verdict is Verdict.FINISHED_LATE
+
+
+@pytest.mark.parametrize(
+    "more", ["action: hsm.restore", "action: sql.something_new", "runbook: sqlmi-repoint-group"]
+)
+def test_whoever_may_recover_something_must_prove_it(tell, store, facts, more):
+    text = f"{REKEY}  - {{id: more, title: More, {more}}}\n"
+    found = facts(finished(tell, store, text))
+    assert found.verdict is Verdict.NOT_RECOVERED
+
+
 def test_a_run_that_waits_is_not_finished_and_says_for_what(tell, store, facts):
     found = facts(tell.recover(tell.Story(store, tell.make_plan()), until="upload"))
     assert found.verdict is Verdict.NOT_FINISHED
