@@ -170,11 +170,46 @@ def test_a_run_is_named_by_a_unique_beginning(command, story):
     assert len(listed["runs"]) == 2
 
 
-def test_a_cancel_needs_a_reason_and_goes_into_the_inbox(command, story):
+def test_a_cancel_needs_a_reason_and_tells_the_process_that_drives_the_run(command, story):
     told = story()
     assert command("cancel", RUN).code == 2
+    lease = told.store.acquire(RUN, "a driver")
     assert command("cancel", RUN, "--reason", "wrong region").code == 0
     assert [signal.kind for signal in told.signals()] == ["cancel"]
+    told.store.release(lease)
+
+
+def test_a_cancel_of_a_run_that_nobody_drives_ends_it_here_and_now(command, story):
+    told = story()
+    ended = command("cancel", RUN, "--reason", "wrong region")
+    assert ended.code == 0
+    assert "is cancelled" in ended.out
+    assert "drengine report" in ended.out
+    assert told.signals() == []
+    last = list(told.store.read(RUN))[-1]
+    assert (last.type, last.body) == ("run.cancelled", {"reason": "wrong region"})
+    assert command("cancel", RUN, "--reason", "again").code == 3
+
+
+def test_a_run_that_was_handed_over_takes_no_more_messages(command, story, tmp_path):
+    told = story()
+    out = tmp_path / "run.tar"
+    assert command("pause", RUN).code == 0
+    given = command("journal", "export", RUN, "--hand-over", "--to", "beta", "--out", out)
+    assert given.code == 0
+    assert "1 messages that no process has read stay here" in given.err
+    for words in (("pause", RUN), ("cancel", RUN, "--reason", "x"), ("skip", RUN, "declare")):
+        refused = command(*words, *(("--reason", "x") if words[0] == "skip" else ()))
+        assert refused.code == 7, refused.err
+        assert "handed over to beta" in refused.err
+    assert "handed over to beta" in command("status").out
+    again = command("journal", "export", RUN, "--hand-over", "--out", tmp_path / "2.tar")
+    assert again.code == 7
+    assert command("journal", "export", RUN, "--out", tmp_path / "2.tar").code == 0
+    assert command("take-over", RUN, "--reason", "beta never came").code == 0
+    assert command("pause", RUN).code == 0
+    kinds = [record.type for record in told.store.read(RUN)]
+    assert kinds[-2:] == ["run.handed_over", "run.imported"]
 
 
 def test_a_journal_is_verified_and_a_damaged_one_is_named(command, story, home):
