@@ -180,12 +180,25 @@ def verifies(kind, public, signature, data, options=()):
             (folder / "allowed").write_bytes(line)
             command = ["ssh-keygen", "-Y", "verify", "-f", str(folder / "allowed")]
             done = run([*command, "-I", "approver", "-n", "drengine", "-s", sig], data)
+            if done.returncode == 0 and public.startswith(b"sk-"):
+                return was_touched(signature)
         else:
             command = ["openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", sig]
             command += ["-content", content, "-out", os.devnull, "-nointern", "-certfile", key]
             command += ["-CAfile", key, "-partial_chain", "-purpose", "any", "-no_check_time"]
             done = run(command)
         return done.returncode == 0
+
+
+def was_touched(signature):
+    """A security key says whether a finger touched it; ssh-keygen does not ask for that."""
+    rest = base64.b64decode(b"".join(signature.split(b"-----")[2].split()))[10:]
+    for _ in range(4):  # key, namespace, reserved, hash: each a length and so many bytes
+        rest = rest[4 + int.from_bytes(rest[:4], "big") :]
+    rest = rest[4:]
+    for _ in range(2):  # kind and signature, before the flags
+        rest = rest[4 + int.from_bytes(rest[:4], "big") :]
+    return bool(rest[0] & 1)
 
 
 def key_id(kind, public):

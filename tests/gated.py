@@ -5,6 +5,14 @@ Used by the tests of `drengine.trust`, over memory, and of the command line, ove
 
 from __future__ import annotations
 
+import hashlib
+from base64 import b64encode
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from drengine.actions.registry import CATALOGUE, KIT
 from drengine.engine.chain import Chain
 from drengine.engine.genesis import create_run
@@ -183,3 +191,45 @@ class Place:
     def decide(self, person: Person, decision="approve", **other):
         said, envelope = self.say(person, decision, **other)
         return self.send(person, said, envelope)
+
+
+class Token:
+    """A security key as OpenSSH sees one (sk-ecdsa): made of a P-256 key and a counter."""
+
+    KIND, CURVE, APPLICATION = b"sk-ecdsa-sha2-nistp256@openssh.com", b"nistp256", b"ssh:"
+
+    def __init__(self):
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        point = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        self.blob = b"".join(map(_text, (self.KIND, self.CURVE, point, self.APPLICATION)))
+
+    @property
+    def public(self):
+        return f"{self.KIND.decode()} {b64encode(self.blob).decode()} token\n"
+
+    def sign(self, data, *, touched=True):
+        hashed = (
+            _text(b"drengine")
+            + _text(b"")
+            + _text(b"sha512")
+            + _text(hashlib.sha512(data).digest())
+        )
+        told = bytes([touched]) + (7).to_bytes(4, "big")
+        covered = hashlib.sha256(self.APPLICATION).digest() + told
+        covered += hashlib.sha256(b"SSHSIG" + hashed).digest()
+        r, s = decode_dss_signature(self.key.sign(covered, ec.ECDSA(hashes.SHA256())))
+        made = _text(self.KIND) + _text(_text(_number(r)) + _text(_number(s))) + told
+        whole = (
+            b"SSHSIG" + (1).to_bytes(4, "big") + _text(self.blob) + _text(b"drengine") + _text(b"")
+        )
+        whole += _text(b"sha512") + _text(made)
+        lines = b64encode(whole).decode()
+        return f"-----BEGIN SSH SIGNATURE-----\n{lines}\n-----END SSH SIGNATURE-----\n".encode()
+
+
+def _text(data):
+    return len(data).to_bytes(4, "big") + data
+
+
+def _number(value):
+    return value.to_bytes(value.bit_length() // 8 + 1, "big")

@@ -11,11 +11,7 @@ import time
 from base64 import b64decode, b64encode
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from gated import Place
+from gated import Place, Token
 
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.records import RecordType as R
@@ -336,43 +332,6 @@ def test_an_ssh_key_decides_here_and_elsewhere(keys, command, away, kind, bits):
     assert record.body["signer"] == shown["keyid"]
     signature = b64decode(record.body["envelope"]["signatures"][0]["sig"])
     assert signature.startswith(b"-----BEGIN SSH SIGNATURE-----")
-
-
-class Token:
-    """A security key as OpenSSH sees one (sk-ecdsa): made of a P-256 key and a counter."""
-
-    KIND, CURVE, APPLICATION = b"sk-ecdsa-sha2-nistp256@openssh.com", b"nistp256", b"ssh:"
-
-    def __init__(self):
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        point = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        self.blob = b"".join(map(text, (self.KIND, self.CURVE, point, self.APPLICATION)))
-
-    @property
-    def public(self):
-        return f"{self.KIND.decode()} {b64encode(self.blob).decode()} token\n"
-
-    def sign(self, data, *, touched=True):
-        hashed = (
-            text(b"drengine") + text(b"") + text(b"sha512") + text(hashlib.sha512(data).digest())
-        )
-        told = bytes([touched]) + (7).to_bytes(4, "big")
-        covered = hashlib.sha256(self.APPLICATION).digest() + told
-        covered += hashlib.sha256(b"SSHSIG" + hashed).digest()
-        r, s = decode_dss_signature(self.key.sign(covered, ec.ECDSA(hashes.SHA256())))
-        made = text(self.KIND) + text(text(number(r)) + text(number(s))) + told
-        whole = b"SSHSIG" + (1).to_bytes(4, "big") + text(self.blob) + text(b"drengine") + text(b"")
-        whole += text(b"sha512") + text(made)
-        lines = b64encode(whole).decode()
-        return f"-----BEGIN SSH SIGNATURE-----\n{lines}\n-----END SSH SIGNATURE-----\n".encode()
-
-
-def text(data):
-    return len(data).to_bytes(4, "big") + data
-
-
-def number(value):
-    return value.to_bytes(value.bit_length() // 8 + 1, "big")
 
 
 @pytest.mark.parametrize("touched", [True, False])

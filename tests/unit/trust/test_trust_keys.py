@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 
 import pytest
+from gated import Token
 from securesystemslib.dsse import Envelope as OtherEnvelope
 from securesystemslib.signer import SSlibKey
 
 from drengine.errors import InputError, InputFileError
+from drengine.resources import template_folder
 from drengine.trust.dsse import parse_json, read_envelope
 from drengine.trust.enrolling import Entry, enrol
 from drengine.trust.judging import verify_with
@@ -110,6 +113,28 @@ def test_ssh_keys_sign_and_verify(tmp_path):
     )
     other = (tmp_path / "no.pub").read_text()
     assert not verify_with(TrustedKey("ssh", "", other), made, b"what is signed")
+
+
+@pytest.fixture(scope="module")
+def single_file():
+    """The verifier that ships in bundles, which imports nothing of drengine."""
+    spec = importlib.util.spec_from_file_location(
+        "bundled_verifier", template_folder() / "verify.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_security_key_must_say_that_it_was_touched_to_both_verifiers(single_file):
+    token = Token()
+    key = TrustedKey("ssh", key_id("ssh", token.public), token.public)
+    for touched in (True, False):
+        made = token.sign(b"what is signed", touched=touched)
+        for data, wanted in ((b"what is signed", touched), (b"what is not", False)):
+            assert verify_with(key, made, data) is wanted
+            assert single_file.verifies("ssh", token.public.encode(), made, data) is wanted
+    assert not verify_with(key, b"-----BEGIN SSH SIGNATURE-----", b"what is signed")
 
 
 def certificate(folder, name):
