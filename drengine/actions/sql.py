@@ -21,7 +21,7 @@ from drengine.errors import GuardError
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import Instance, InstanceKey, Operation, OperationStatus
-from drengine.model.findings import block, ok
+from drengine.model.findings import block, ok, warn
 
 PRIMARY, SECONDARY = "Primary", "Secondary"
 _NOT_ALLOWED_WHILE_INACCESSIBLE = "CMKOperationNotAllowed"
@@ -275,7 +275,16 @@ class Reevaluate(BaseAction):
             if len(sick) < len(ctx.values["group"]["members"]):
                 return Verified((ok("T02", text),), more=True)
             return Verified((block("T02", text),), again_ms=30_000)
-        return Verified((ok("T02", "no database is inaccessible for want of its key"),))
+        found = [ok("T02", "no database is inaccessible for want of its key")]
+        group = ctx.values["group"]
+        try:
+            await roles_now(ctx, group)
+        except GuardError:
+            text = (
+                f"the failover group {group['failover_group']['name']} is gone with the late heal"
+            )
+            found.append(warn("T02", text, "Create it again from the inventory; check tags."))
+        return Verified(tuple(found))
 
     def manual(self, ctx: StepContext) -> str:
         """Return the az command."""

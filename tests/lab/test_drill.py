@@ -39,9 +39,15 @@ OTHER_VALUES = (
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(not os.environ.get("DRENGINE_DRILLS"), reason="make drills runs it")
-def test_the_drill_recovers_under_the_other_value_of_each_open_question(tmp_path: Path) -> None:
-    """All at once; each of them alone, and in faulty runs, is the campaign of `make faults`."""
-    words = [word for value in OTHER_VALUES for word in ("--set", value)]
+@pytest.mark.parametrize("values", [OTHER_VALUES, ("late_heal_drops=group-tags-and-history",)])
+def test_the_drill_recovers_under_the_other_value_of_each_open_question(
+    tmp_path: Path, values: tuple[str, ...]
+) -> None:
+    """Many at once; in faulty runs, and by seed, they are the campaign of `make faults`.
+
+    A group that is lost in the midst of its own switch stops the run instead: rule G01.
+    """
+    words = [word for value in values for word in ("--set", value)]
     done = subprocess.run(
         [sys.executable, "-m", "drengine", "drill", "--out", "evidence", *words],
         cwd=tmp_path,

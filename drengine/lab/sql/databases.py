@@ -140,7 +140,8 @@ def _lost(tx: Tx, key: str, name: str | None) -> list[tuple[str, state.Doc]]:
 def _reopen(ring: deks.Ring | None, doc: state.Doc, row: state.Doc, role: str) -> str | Refusal:
     """Return the identifier of the key that opened a database, or why none did."""
     before = row["inaccessible"]["role"]
-    if before != role:
+    # only a failover makes the roles differ; a group that was dropped leaves none behind
+    if role not in ("Standalone", before):
         return refusal(
             "CloudLifterFogInaccessibleDbRoleMismatch",
             server=doc["name"],
