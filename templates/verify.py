@@ -79,6 +79,12 @@ def parse_canonical(data):
     return value
 
 
+def parse_line(data):
+    if not data.endswith(b"\n"):
+        raise ValueError("does not end with a newline")
+    return parse_canonical(data[:-1])
+
+
 def millis(text):
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(text), re.ASCII):
         raise ValueError(f"{text!r} is not a time")
@@ -245,7 +251,7 @@ def read_envelope(doc):
 
 def check_attestation(files, sealers):
     payload, pae, signature, keyid = read_envelope(
-        parse_canonical(files["attestation.dsse.json"].read_bytes().removesuffix(b"\n"))
+        parse_line(files["attestation.dsse.json"].read_bytes())
     )
     key = sealers.get(keyid)
     if key is None:
@@ -668,7 +674,7 @@ def check_hsm(files):
     name, where = "hsm-signature.json", "artifacts/keys/inventory.before.json"
     if name not in files:
         return
-    doc = parse_canonical(files[name].read_bytes().removesuffix(b"\n"))
+    doc = parse_line(files[name].read_bytes())
     plan = parse(files["inputs/plan.json"].read_bytes())
     before, manifest = files[where].read_bytes(), files["manifest.json"].read_bytes()
     inputs = plan["root"]["inputs"]

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from drengine.errors import InputError, InputFileError
 from drengine.evidence.bundle import BUNDLE, INVENTORY, MANIFEST
-from drengine.journal.codec import parse_canonical
+from drengine.journal.codec import parse_line
 from drengine.model.canonical import canonical, sha256_hex
 from drengine.model.plan import Plan
 from drengine.trust.dsse import parse_json
@@ -129,7 +129,7 @@ def signature_problem(data: bytes, plan: Plan, inventory: bytes, manifest: str) 
         manifest: digest of the manifest as it is.
     """
     try:
-        doc = parse_canonical(data.removesuffix(b"\n"))
+        doc = parse_line(data)
         signature = base64.b64decode(doc["signature"], validate=True)
         keys = {(key["name"], key["version"]): key for key in parse_json(inventory)["keys"]}
         key = keys.get((doc["key"], doc["version"]))

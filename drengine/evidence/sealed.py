@@ -40,7 +40,7 @@ from drengine.evidence.stamps import check_stamp
 from drengine.evidence.sums import SUMS
 from drengine.evidence.verify import FolderCheck, Watch
 from drengine.evidence.watching import BundleWatch
-from drengine.journal.codec import parse_canonical
+from drengine.journal.codec import parse_canonical, parse_line
 from drengine.journal.verify import Problem
 from drengine.model.canonical import sha256_hex
 from drengine.model.facts import EvidenceFacts
@@ -166,7 +166,7 @@ class _Bundle:
         if data is None:
             return None
         try:
-            return read_envelope(parse_canonical(data.removesuffix(b"\n")))
+            return read_envelope(parse_line(data))
         except ValueError as error:
             check.problem(ATTESTATION, str(error))
             return None

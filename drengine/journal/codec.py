@@ -232,6 +232,17 @@ def parse_canonical(data: bytes) -> dict[str, Any]:
     return doc
 
 
+def parse_line(data: bytes) -> dict[str, Any]:
+    """Return the JSON object of a file that is one canonical line, its newline included.
+
+    Raises:
+        ValueError: says why it is not one.
+    """
+    if not data.endswith(b"\n"):
+        raise ValueError("does not end with a newline")
+    return parse_canonical(data[:-1])
+
+
 def _read(line: bytes, seq: int, prev: str, run: RunId) -> Record:
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"its line is longer than {MAX_LINE_BYTES} bytes")
