@@ -70,8 +70,17 @@ def _list_faults(call: Call) -> Response:
 
 
 def _add_fault(call: Call) -> Response:
+    from drengine.lab import disasters  # noqa: PLC0415 - keeps the control host light
+
+    wanted = call.request.json_object()
+    name = str(wanted.get("name"))
+    if name in disasters.KINDS:
+        # what is lost stays lost, so it is no rule: a disaster by its name
+        found = disasters.strike(call.tx, name, str(wanted.get("target") or ""))
+        call.effect, call.target = f"lab.disaster.{name}", str(found.get("target"))
+        return json_response(200, {"id": name, "kind": "disaster"})
     try:
-        rule = faults.rule_from(call.request.json_object())
+        rule = faults.rule_from(wanted)
     except (TypeError, ValueError) as error:
         raise LabFault(400, "BadParameter", f"The fault cannot be added: {error}.") from None
     call.lab.faults.add(call.tx, rule)

@@ -23,6 +23,7 @@ import yaml
 from drengine.errors import InputFileError
 from drengine.lab import faults, spec
 from drengine.lab.arm_resource import NAME
+from drengine.lab.disasters import KINDS
 from drengine.lab.hsm.keystore import CURVES, OCT_SIZES, RSA_SIZES
 from drengine.lab.settings import misfit as settings_misfit
 
@@ -203,6 +204,8 @@ def _items(value: Any, where: Where) -> list[tuple[Any, Where]]:
 
 def _fault(value: Any, where: Where) -> Mapping[str, Any]:
     rule = _object(value, where, None)
+    if rule.get("name") in KINDS:
+        return _object(value, where, ("name", "target"))
     try:
         faults.rule_from(rule)
     except (TypeError, ValueError) as error:

@@ -229,3 +229,14 @@ def test_a_wrong_rule_is_refused(lab: Any, rule: dict[str, Any], message: str) -
 @pytest.mark.parametrize("name", sorted(NAMED))
 def test_every_named_fault_can_be_added(lab: Any, name: str) -> None:
     assert commands.add_fault(lab.home, name=name)["kind"] == NAMED[name][1]["kind"]
+
+
+def test_a_disaster_is_a_named_fault_too(own_lab: Any) -> None:
+    assert commands.add_fault(own_lab.home, name="key-disabled", target="app-wrap") == {
+        "id": "key-disabled",
+        "kind": "disaster",
+    }
+    shown = own_lab.call("GET", "https://contoso--hsm.managedhsm.azure.net/keys/app-wrap")[2]
+    assert shown["attributes"]["enabled"] is False
+    with pytest.raises(InputError, match="nowhere"):
+        commands.add_fault(own_lab.home, name="key-deleted", target="nowhere")

@@ -29,6 +29,7 @@ settings:
 faults:
   - name: throttled
     count: 2
+  - {name: key-disabled, target: sign}
 """
 
 
@@ -44,7 +45,10 @@ def test_yaml_is_read_with_settings_and_faults(tmp_path: Path) -> None:
     assert [(one.name, one.versions) for one in found.spec.keys] == [("tde", 2), ("sign", 1)]
     assert found.spec.standalone[0].databases == ("one", "two words")
     assert found.settings == {"create_hsm": 1200, "retry_after_ms": None, "upload_on_active": 400}
-    assert found.faults == ({"name": "throttled", "count": 2},)
+    assert found.faults == (
+        {"name": "throttled", "count": 2},
+        {"name": "key-disabled", "target": "sign"},
+    )
 
 
 def test_json_is_read_and_has_sizes(tmp_path: Path) -> None:
