@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from reporting import Figure, show
-from side_by_side import DRENGINE, LOOK_SECONDS, ByDrengine, Twin, twin
+from side_by_side import DIVIDE, DRENGINE, LOOK_SECONDS, ByDrengine, Twin, twin
 
 from drengine.engine.fold import fold
 from drengine.journal.sqlite import SqliteStore
@@ -188,7 +188,7 @@ def reading_back() -> list[Figure]:
 
 def first_request() -> list[Figure]:
     """Kill a run while its HSM is made, and go on with it."""
-    with twin("plain", 60.0) as estate:
+    with twin("plain", DIVIDE, create_hsm=300.0) as estate:
         told = ByDrengine(estate)
         told.killed_after("hsm.create")
         seconds = [resumed(estate, told.run) for _ in range(3)]

@@ -116,12 +116,14 @@ class Twin:
 
     Parameters:
         folder: holds the lab and every file of the recovery.
+        others: settings of the lab that are not the profile's.
     """
 
-    def __init__(self, folder: Path, profile: str, divide: float) -> None:
+    def __init__(self, folder: Path, profile: str, divide: float, **others: Any) -> None:
         self.folder = folder
         self.home = folder / "lab"
-        self.lab = commands.up(self.home, speed=1.0, settings=settings(profile, divide))
+        wanted = settings(profile, divide) | others
+        self.lab = commands.up(self.home, speed=1.0, settings=wanted)
         self.environment = {**commands.env(self.home), "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
         storage = self.lab["storage"]
         account, container = storage["account"], storage["container"]
@@ -176,11 +178,11 @@ class Twin:
 
 
 @contextmanager
-def twin(profile: str, divide: float) -> Iterator[Twin]:
+def twin(profile: str, divide: float, **others: Any) -> Iterator[Twin]:
     """Give an estate that is taken down afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="side-by-side-"))
     try:
-        yield Twin(folder, profile, divide)
+        yield Twin(folder, profile, divide, **others)
     finally:
         if (folder / "lab" / "identity.json").exists():
             commands.down(folder / "lab")
@@ -302,10 +304,14 @@ class ByDrengine:
 
     def killed_after(self, effect: str) -> None:
         """Run the plan until the lab has accepted an effect; then end the process at once."""
+        home = self._estate.home
         with self._running() as (running, step):
-            while running.poll() is None and effect not in commands.effects(self._estate.home):
+            while running.poll() is None:
+                if any(seen.split()[0] == effect for seen in commands.effects(home)):
+                    running.kill()
+                    return
                 step()
-            running.kill()
+        raise SystemExit(f"the run ended with {running.returncode} before {effect}")
 
     @contextmanager
     def _running(self) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], None]]]:
