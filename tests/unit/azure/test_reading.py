@@ -55,6 +55,18 @@ async def test_a_connection_that_closes_is_tried_again_by_us_and_by_nobody_else(
     assert caught.value.transient
 
 
+@pytest.mark.parametrize("spoilt", [{"status": 503}, {"close": True}], ids=["503", "closed"])
+async def test_the_data_planes_clients_do_not_try_again_by_themselves(
+    spoilt, azure, cloud, new_reply
+):
+    azure.answer(new_reply(**spoilt))
+
+    with pytest.raises(AzureError):
+        await cloud.hsm(HSM).key_names()
+
+    assert len(azure.authorised()) == 3, "our three tries, and none below them"
+
+
 @pytest.mark.parametrize(
     ("asked", "low", "high"),
     [("1", 1, 1.25), ("30", 30, 37.5), ("-5", 0.5, 0.625), ("soon", 0.5, 0.625)],
