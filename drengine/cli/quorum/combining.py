@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from drengine.cli.output import say
 from drengine.cli.quorum.asking import FILE, add_contributions, chosen_class, class_option
 from drengine.errors import GuardError, UsageError
 
@@ -97,14 +98,12 @@ def combine_command(
     if session is not None:
         found = combine_in_session(session, contributions, out)
         schema = {"schema": "drengine/ceremony-combined/v1", "form": "contribute"}
-        click.echo(
-            json.dumps({**schema, **found}, indent=2) if output == "json" else _joined_text(found)
-        )
+        say(json.dumps({**schema, **found}, indent=2) if output == "json" else _joined_text(found))
         return 0
     if contributions or one_machine["sd_file"] is None or one_machine["exchange_cert"] is None:
         raise UsageError("--key needs --sd-file and --exchange-cert, and no --contribution")
     report = _on_one_machine(out=out, **one_machine)
-    click.echo(json.dumps(report.to_json(), indent=2) if output == "json" else _report_text(report))
+    say(json.dumps(report.to_json(), indent=2) if output == "json" else _report_text(report))
     return 0
 
 

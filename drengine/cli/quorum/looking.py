@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from drengine.cli.output import say
 from drengine.cli.quorum.asking import FILE
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def inspect_command(*, sd_file: Path, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(_domain_json(domain), indent=2))
     else:
-        click.echo(_domain_text(domain))
+        say(_domain_text(domain))
 
 
 def _domain_json(domain: SecurityDomain) -> dict[str, object]:
