@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from drengine.engine.machine import AFTER_OPENING, TRIGGERS, next_status
 from drengine.engine.undoing import UNDO_ROWS, undone
 from drengine.errors import JournalDamaged
-from drengine.model.changed import changed
+from drengine.model.changed import changed, overwritten
 from drengine.model.cloud import Operation
 from drengine.model.ids import RunId
 from drengine.model.records import Head, Record
@@ -32,6 +32,16 @@ from drengine.model.run import (
 )
 from drengine.model.runbook import RunClass
 
+T = TypeVar("T")
+
+
+class Renew(Protocol):
+    """Makes a changed value: a copy of it, or itself where nobody else holds it."""
+
+    def __call__(self, value: T, changes: Mapping[str, Any], /) -> T:
+        """Return the changed value."""
+        ...
+
 
 def fold(records: Iterable[Record]) -> RunState:
     """Return the state that `records`, from record 0 on, amount to.
@@ -43,7 +53,8 @@ def fold(records: Iterable[Record]) -> RunState:
     state: RunState | None = None
     for record in records:
         try:
-            state = begin(record) if state is None else apply(state, record)
+            # The states on the way are nobody's but this loop's, so they need no copies.
+            state = begin(record) if state is None else apply(state, record, overwritten)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             # The chain is whole, so somebody wrote it so: hashes can be made right again.
             raise JournalDamaged(
@@ -73,8 +84,12 @@ def begin(record: Record) -> RunState:
     )
 
 
-def apply(state: RunState, record: Record) -> RunState:
-    """Return the state after one more record."""
+def apply(state: RunState, record: Record, renew: Renew = changed) -> RunState:
+    """Return the state after one more record.
+
+    Parameters:
+        renew: makes a changed value of a run's or a step's state.
+    """
     body: Mapping[str, Any] = record.body
     changes: dict[str, Any] = {
         "head": Head(record.seq, record.sha256),
@@ -86,7 +101,7 @@ def apply(state: RunState, record: Record) -> RunState:
         names = body["steps"] if record.type is R.GENERATION_ENDED else [body["step"]]
         changes["steps"] = dict(state.steps)
         for name in names:
-            changes["steps"][name] = _moved(_step(state, name, record), record)
+            changes["steps"][name] = _moved(_step(state, name, record), record, renew)
         if state.status is RunStatus.WAITING:
             changes["status"] = RunStatus.RUNNING
     elif record.type in UNDO_ROWS:
@@ -94,7 +109,7 @@ def apply(state: RunState, record: Record) -> RunState:
         changes["steps"] = {**state.steps, step.id: undone(step, record)}
     elif change := _RUN_CHANGES.get(record.type):
         changes.update(change(state, body, record))
-    return changed(state, changes)
+    return renew(state, changes)
 
 
 def _step(state: RunState, name: str, record: Record) -> StepState:
@@ -103,7 +118,7 @@ def _step(state: RunState, name: str, record: Record) -> StepState:
     return state.steps[name]
 
 
-def _moved(step: StepState, record: Record) -> StepState:
+def _moved(step: StepState, record: Record, renew: Renew) -> StepState:
     body: Mapping[str, Any] = record.body
     status = next_status(record.type, step.status, step=step.id, seq=record.seq)
     changes: dict[str, Any] = {"status": status, "not_before_ms": body.get("not_before", 0)}
@@ -111,7 +126,7 @@ def _moved(step: StepState, record: Record) -> StepState:
         changes["entered_ms"] = record.at_ms
     if change := _STEP_CHANGES.get(record.type):
         changes.update(change(step, body, record))
-    return changed(step, changes)
+    return renew(step, changes)
 
 
 Changes = dict[str, Any]

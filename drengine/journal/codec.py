@@ -283,9 +283,9 @@ def _check_place(doc: Mapping[str, Any], seq: int, prev: str, run: RunId) -> Non
         raise ValueError(f"it belongs to run {_short(doc['run'])}")
     if type(doc["seq"]) is not int or doc["seq"] != seq:
         raise ValueError(f"it says it is record {_short(doc['seq'])}")
-    if not isinstance(doc["prev"], str) or not _HASH.fullmatch(doc["prev"]):
-        raise ValueError("prev is not a SHA-256")
     if doc["prev"] != prev:
+        if not isinstance(doc["prev"], str) or not _HASH.fullmatch(doc["prev"]):
+            raise ValueError("prev is not a SHA-256")
         raise ValueError(f"prev is {doc['prev'][:12]}…, but the line before has {prev[:12]}…")
 
 

@@ -1,6 +1,6 @@
-"""A changed copy of a frozen value: `dataclasses.replace` for the fold, four times as fast.
+"""Changing frozen values for the fold: `dataclasses.replace`, four times as fast, or in place.
 
-The fold makes two copies a record, so this is what resuming a long run and simulating many
+The fold changes two values a record, so this is what resuming a long run and simulating many
 runs are made of. Only for slotted dataclasses without `__post_init__`: fields are copied,
 nothing is run.
 """
@@ -33,6 +33,21 @@ def changed(value: T, changes: Mapping[str, Any]) -> T:
     for set_, content in zip(setters, contents, strict=True):
         set_(copy, content)
     return copy
+
+
+def overwritten(value: T, changes: Mapping[str, Any]) -> T:
+    """Change a value that nobody else can hold, in place, and return it.
+
+    Only for one that its caller made and shows to nobody before the last change.
+
+    Raises:
+        KeyError: the value has no field of such a name.
+    """
+    kind = type(value)
+    _, places, setters = _SHAPES.get(kind) or _learn(kind)
+    for name, content in changes.items():
+        setters[places[name]](value, content)
+    return value
 
 
 def _learn(kind: Any) -> Shape:

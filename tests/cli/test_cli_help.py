@@ -71,7 +71,10 @@ ALL = (*HEAVY, "yaml", "pydantic", "rich", "jinja2", "transitions", "sqlite3", "
     [
         (["--help", "--version", "completion bash"], ALL),
         (["status", "status --all", "validate mhsm-full-recovery"], HEAVY),
-        (["explain exit-codes", "explain DR-O001", "explain K09", "explain actions", "rules"], HEAVY),
+        (
+            ["explain exit-codes", "explain DR-O001", "explain K09", "explain actions", "rules"],
+            HEAVY,
+        ),
         (["plan --help", "run --help", "drill --help", "lab --help", "ceremony --help"], HEAVY),
     ],
     ids=["asking", "reading", "explaining", "help of the heavy ones"],

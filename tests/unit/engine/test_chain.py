@@ -8,7 +8,7 @@ from sim.scene import plan
 from sim.world import simulate
 
 from drengine.engine.chain import Chain
-from drengine.engine.fold import fold
+from drengine.engine.fold import apply, begin, fold
 from drengine.errors import InternalError
 from drengine.journal.memory import MemoryStore
 from drengine.model.records import Lease
@@ -44,3 +44,13 @@ def test_a_record_without_a_row_is_refused_and_the_journal_stays_whole():
 
     assert list(store.lines(run)) == before
     assert fold(store.read(run)) == story.state
+
+
+def test_folding_at_once_and_record_by_record_come_to_the_same():
+    records = list(MemoryStore(simulate(4).disk).read(plan().run_id))
+    states = [begin(records[0])]
+    for record in records[1:]:
+        states.append(apply(states[-1], record))
+
+    assert fold(records) == states[-1]
+    assert states[0] == begin(records[0]), "a state on the way was changed behind its holder's back"
