@@ -19,6 +19,7 @@ JsonObject: TypeAlias = Mapping[str, Any]
 """A JSON object whose values are checked where it is written: `canonical` refuses anything else."""
 
 MAX_DEPTH = 40
+SCALARS = frozenset({type(None), bool, int, str})
 
 
 def plain(value: object, depth: int = 0) -> Json:
@@ -29,9 +30,9 @@ def plain(value: object, depth: int = 0) -> Json:
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, Mapping):
+    if type(value) in SCALARS or isinstance(value, (int, str)):
+        return value  # type: ignore[return-value]
+    if isinstance(value, (dict, Mapping)):
         out: dict[str, Json] = {}
         for key, item in value.items():
             if not isinstance(key, str):

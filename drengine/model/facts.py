@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from typing import Final
 
-from drengine.model.canonical import Json, JsonObject, plain
+from drengine.model.canonical import SCALARS, Json, JsonObject, plain
 
 FACTS_SCHEMA: Final = "drengine/evidence-facts/v1"
 
@@ -466,6 +466,8 @@ class EvidenceFacts:
 
 
 def _json(value: object) -> Json:
+    if type(value) in SCALARS:
+        return value  # type: ignore[return-value]
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _json(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, StrEnum):

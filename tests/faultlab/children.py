@@ -153,8 +153,6 @@ def warm() -> None:
     import azure.keyvault.keys.aio
     import azure.keyvault.securitydomain.aio
     import azure.mgmt.keyvault.aio
-    import azure.mgmt.sql.aio
-    import azure.storage.blob.aio
 
     assert loaded
     assert azure
