@@ -110,6 +110,13 @@ def test_purge_protection_fits_what_the_target_protects():
     assert worst("K09", target(purge_protection=False), inputs=drill) is Severity.OK
 
 
+def test_an_hsm_that_is_not_to_be_seen_yet_holds_no_purge_protection_k09():
+    unseen = {"target-hsm": {"name": "new", "exists": False}}
+    drill = {**CTX.inputs, "protects_sql": False}
+    assert worst("K09", unseen) is Severity.BLOCK
+    assert worst("K09", unseen, inputs=drill) is Severity.BLOCK
+
+
 def test_provisioned_and_active_say_what_they_see():
     assert worst("hsm-provisioned", target(provisioning="Provisioning")) is Severity.BLOCK
     assert worst("hsm-active", target(activation="NotActivated")) is Severity.BLOCK
