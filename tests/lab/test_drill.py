@@ -115,7 +115,7 @@ def check_polls(home: Path) -> None:
         if row["method"] == "GET" and row["status"] < 300 and STATUS.search(row["path"]):
             asked.setdefault(row["host"] + row["path"], []).append(row["virtual_ms"])
     gaps = [
-        (path, at - times[0], at - before)
+        (path, before - times[0], at - before)  # the wait was chosen at the look before
         for path, times in asked.items()
         for before, at in pairwise(times)
     ]
