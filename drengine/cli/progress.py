@@ -114,7 +114,8 @@ class Lines:
 def _detail(record: Record) -> str:
     body: Mapping[str, Any] = record.body
     if error := body.get("error"):
-        return f": {error['message']}"
+        hint = f" {error['hint']}" if error.get("hint") else ""
+        return f": {error['message']}{hint}"
     match record.type:
         case R.GATE_APPROVED | R.GATE_REJECTED:
             return f" by {record.actor}{', BREAK-GLASS' if body.get('break_glass') else ''}"

@@ -150,3 +150,24 @@ def check_evidence(folder: Path, trust: Path, environment: dict[str, str]) -> No
         (name, "Online") for name in ("orders", "payments", "hr", "archive")
     }
     assert {row["before"] for row in databases} == {"Inaccessible"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(not os.environ.get("DRENGINE_DRILLS"), reason="make drills runs it")
+def test_a_refusal_that_may_be_about_the_backups_age_says_when_to_resume(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "drengine", "drill", "--out", "evidence"),
+            *("--set", "backup_age_rule=at-least-30-minutes"),
+        ],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert re.search(
+        r"30 minutes .* after 2\d\d\d-\S+Z, drengine resume r-", done.stdout + done.stderr
+    )

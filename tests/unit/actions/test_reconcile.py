@@ -28,7 +28,7 @@ from drengine.actions.contract import (
 )
 from drengine.actions.hsm import CRYPTO_AUDITOR, CRYPTO_SERVICE_USER
 from drengine.actions.registry import KIT
-from drengine.errors import GuardError, NotAuthorized
+from drengine.errors import AzureError, GuardError, NotAuthorized
 from drengine.model.cloud import (
     Database,
     HsmResource,
@@ -157,8 +157,13 @@ VALUES = {
 
 def look(action: str, world: World, **more: Any) -> Any:
     """Probe an action; by default its intent is recorded and its answer lost."""
-    context: dict[str, Any] = {"intent_at_ms": SENT_MS, "sends": 1, "now_ms": SENT_MS + 200_000}
-    ctx = StepContext(
+    return asyncio.run(KIT.actions[action].probe(context(world, **more)))
+
+
+def context(world: World, **more: Any) -> StepContext:
+    """Return what an action is given; by default its intent is recorded and its answer lost."""
+    sent: dict[str, Any] = {"intent_at_ms": SENT_MS, "sends": 1, "now_ms": SENT_MS + 200_000}
+    return StepContext(
         run=RUN,
         root=RUN,
         step="step",
@@ -175,9 +180,8 @@ def look(action: str, world: World, **more: Any) -> Any:
             "container_url": "https://acct.blob.core.windows.net/backups",
             "inventory": {"sha256": "0" * 64, "path": "inventory.json"},
         },
-        **(context | more),
+        **(sent | more),
     )
-    return asyncio.run(KIT.actions[action].probe(ctx))
 
 
 def role(name: str, principal: str) -> RoleAssignment:
@@ -310,3 +314,27 @@ def test_a_recorded_job_is_asked_before_anything_else(action, state, expected):
 def test_a_job_that_failed_or_vanished_decides_nothing(state):
     world = World(ACTIVE, job=state, keys_there=("alpha", "beta"))
     assert isinstance(look("hsm.restore", world, operation=JOB), Present), "the keys decide"
+
+
+@dataclass
+class Refusing(World):
+    """A cloud whose HSM refuses every restore."""
+
+    async def start_restore(self, *_: Any) -> Operation:
+        raise AzureError("400 BadParameter", status=400)
+
+
+@pytest.mark.parametrize(
+    ("folders", "hint"),
+    [
+        ([YOUNG, AGED], "younger. If the refusal is about that: after 2026-11-19T00:30:00Z"),
+        ([AGED], ""),
+    ],
+)
+def test_a_refused_restore_says_when_the_targets_backup_is_old_enough(folders, hint):
+    world = Refusing(ACTIVE, folders=folders)
+    now_ms = 1_795_046_400_000 + 60_000  # a minute after the young backup
+    with pytest.raises(AzureError) as refused:
+        asyncio.run(KIT.actions["hsm.restore"].start(context(world, now_ms=now_ms)))
+    assert hint in refused.value.hint
+    assert bool(hint) == bool(refused.value.hint)
