@@ -80,6 +80,7 @@ def _serve(stream: socket.socket, kinds: Mapping[str, Callable[..., int]]) -> No
             request = json.loads(line)
             if request["op"] == "spawn":
                 answer: Any = _spawn(stream, request, kinds)
+                done.pop(answer, None)  # the kernel gives a number again
             else:
                 answer = _poll(int(request["pid"]), done)
             lines.write(json.dumps(answer).encode() + b"\n")
