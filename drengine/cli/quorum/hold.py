@@ -139,14 +139,7 @@ def _open(
         exchange_cert, "the exchange certificate", max_bytes=_MAX_CERTIFICATE_BYTES
     )
     known = Register() if register is None else read_register(register)
-    try:
-        folder.mkdir(mode=0o700, parents=True)
-    except FileExistsError:
-        if any(folder.iterdir()):
-            raise InputFileError(
-                f"opening a ceremony: {folder} is not empty",
-                hint="Each ceremony has a folder of its own: give a new --session.",
-            ) from None
+    _require_empty(folder)
     clock = open_clock()
     keeper = Keeper()
     try:
@@ -160,6 +153,7 @@ def _open(
             now_ms=clock.now_ms(),
             tool=tool_facts(),
         )
+        _make_folder(folder)  # only now: a refused request leaves nothing behind
         return Session(
             folder,
             request,
@@ -172,6 +166,33 @@ def _open(
     except BaseException:
         keeper.close()
         raise
+
+
+def _require_empty(folder: Path) -> None:
+    try:
+        is_free = not any(folder.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputFileError(
+            f"opening a ceremony: {folder} cannot be its folder: {error.strerror}",
+            hint="Each ceremony has a folder of its own: give a new --session.",
+        ) from None
+    if not is_free:
+        raise InputFileError(
+            f"opening a ceremony: {folder} is not empty",
+            hint="Each ceremony has a folder of its own: give a new --session.",
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputFileError(
+            f"making the ceremony's folder {folder}: {error.strerror}",
+            hint="Give a --session in a folder that you may write to.",
+        ) from None
 
 
 def _listen(kind: str, told: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 
 import pytest
@@ -11,10 +10,11 @@ from click.testing import CliRunner
 
 from drengine.cli.quorum.after import status_command
 from drengine.cli.quorum.custody import contribute_command
-from drengine.errors import UsageError
+from drengine.cli.quorum.hold import open_command
+from drengine.errors import InputFileError, UsageError
 
 
-def refused(result, words, out=None, code=15):
+def assert_refused(result, words, out=None, code=15):
     said = re.sub(r"\x1b\[[0-9;]*m", "", result.stderr.decode())
     assert result.returncode == code, said
     assert re.search(words, said), said
@@ -24,7 +24,7 @@ def refused(result, words, out=None, code=15):
 
 def test_too_few_contributions_leave_the_ceremony_open(opened):
     shares = opened.shares(1)
-    refused(opened.combine(*shares), "needs 2 of its 3 custodians; 1 contributed")
+    assert_refused(opened.combine(*shares), "needs 2 of its 3 custodians; 1 contributed")
     assert not (opened.folder / "blob.json").exists()
     assert opened.running.poll() is None
     assert opened.combine(*opened.shares(2)).returncode == 0
@@ -32,14 +32,14 @@ def test_too_few_contributions_leave_the_ceremony_open(opened):
 
 def test_the_same_contribution_twice_counts_once(opened):
     first = opened.shares(1)
-    refused(opened.combine(*first, *first), "needs 2 of its 3 custodians; 1 contributed")
+    assert_refused(opened.combine(*first, *first), "needs 2 of its 3 custodians; 1 contributed")
 
 
 def test_one_custodian_with_two_contributions_is_refused(opened):
     one = opened.shares(1)
     other, out = opened.contribute(1, out=opened.folder / "again.json")
     assert other.returncode == 0
-    refused(opened.combine(*one, "--contribution", out), "two contributions are of the same")
+    assert_refused(opened.combine(*one, "--contribution", out), "two contributions are of the same")
 
 
 def test_a_contribution_to_another_ceremony_is_refused(opened):
@@ -48,7 +48,7 @@ def test_a_contribution_to_another_ceremony_is_refused(opened):
     opened.printed.clear()
     opened.session.rename(opened.folder / "old")
     opened.open("--class", "drill")
-    refused(opened.combine(*stranger), "was given to another request")
+    assert_refused(opened.combine(*stranger), "was given to another request")
     assert opened.entries()[-1]["kind"] == "refused"
 
 
@@ -58,7 +58,7 @@ def test_a_drills_contribution_never_serves_an_incident(opened):
     opened.printed.clear()
     opened.session.rename(opened.folder / "old")
     opened.open("--class", "incident", "--witness", "Wanda")
-    refused(opened.combine(*drill), "a drill's share never serves an incident")
+    assert_refused(opened.combine(*drill), "a drill's share never serves an incident")
 
 
 def test_an_incident_needs_a_witness(ceremony):
@@ -67,16 +67,39 @@ def test_an_incident_needs_a_witness(ceremony):
         *("--exchange-cert", ceremony.folder / "exchange.cer", "--target", "t"),
         *("--combiner", "Olga", "--purpose", "p", "--class", "incident"),
     )
-    refused(result, "needs a witness")
+    assert_refused(result, "needs a witness")
+    assert not ceremony.session.exists()
 
 
-def test_the_combiner_is_no_custodian_and_a_witness_neither(opened):
-    refused(opened.contribute(1, "--name", "olga ")[0], "is the combiner of this ceremony")
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda place: place.write_bytes(b""), "cannot be its folder: Not a directory"),
+        (lambda place: (place.mkdir(), (place / "x").write_bytes(b"")), "is not empty"),
+        (lambda place: place.symlink_to(place.parent / "gone"), "folder .*: File exists"),
+    ],
+    ids=["file", "full", "dangling link"],
+)
+def test_a_place_that_cannot_be_the_ceremonys_folder_is_refused(ceremony, spoil, words):
+    spoil(ceremony.session)
+    files = ["--sd-file", ceremony.folder / "sd.json"]
+    files += ["--exchange-cert", ceremony.folder / "exchange.cer", "--session", ceremony.session]
+    people = ["--target", "t", "--combiner", "Olga", "--purpose", "p", "--class", "drill"]
+    told = CliRunner().invoke(open_command, [*map(str, files), *people])
+    assert isinstance(told.exception, InputFileError)
+    assert re.search(words, told.exception.message)
+    assert told.exception.hint
+
+
+def test_the_combiner_is_no_custodian_and_a_witness_neither(ceremony):
+    ceremony.open("--class", "drill", "--witness", "Wanda")
+    assert_refused(ceremony.contribute(1, "--name", "olga ")[0], "is the combiner of this ceremony")
+    assert_refused(ceremony.contribute(1, "--name", "WANDA")[0], "is a witness of this ceremony")
 
 
 def test_a_wrong_code_opens_nothing_and_shows_no_right_one(opened):
     result, out = opened.contribute(1, "--code", "0000 " * 6)
-    refused(result, "typed code is not the code", out)
+    assert_refused(result, "typed code is not the code", out)
     assert opened.code().replace(" ", "") not in result.stderr.decode().replace(" ", "")
 
 
@@ -92,23 +115,23 @@ def test_a_domain_that_is_not_the_requests_is_refused_before_a_key_is_opened(
     other.write_bytes(writer.write_domain(people[:3], 2).data)
     (opened.folder / "keys" / "1.key").unlink()
     result, out = opened.contribute(1, "--sd-file", other)
-    refused(result, "it is another domain, or one of the two was changed", out)
+    assert_refused(result, "it is another domain, or one of the two was changed", out)
 
 
 def test_a_stranger_is_refused(opened):
-    refused(opened.contribute(4)[0], "opens none of the 3 shares")
+    assert_refused(opened.contribute(4)[0], "opens none of the 3 shares")
 
 
 def test_a_key_that_is_not_its_certificates_is_refused(opened):
     keys = opened.folder / "keys"
     result, out = opened.contribute(1, "--cert", keys / "2.cer", "--name", "Ben")
-    refused(result, "does not belong to its certificate", out)
+    assert_refused(result, "does not belong to its certificate", out)
 
 
 def test_a_wrong_passphrase_is_named(opened, people):
     key = opened.folder / "keys" / "1.key"
     key.write_bytes(people[0].key_pem(b"right"))
-    refused(opened.contribute(1, secret=b"wrong\n")[0], "the passphrase is wrong")
+    assert_refused(opened.contribute(1, secret=b"wrong\n")[0], "the passphrase is wrong")
     assert opened.contribute(1, secret=b"right\n")[0].returncode == 0
 
 
@@ -124,20 +147,18 @@ def test_a_wrong_passphrase_is_named(opened, people):
 )
 def test_a_key_file_that_is_not_guarded_is_refused(opened, spoil, words):
     spoil(opened.folder / "keys" / "1.key")
-    refused(*[*opened.contribute(1)][:1], words)
+    assert_refused(opened.contribute(1)[0], words)
 
 
 def test_an_oversized_request_is_refused(opened):
     big = opened.folder / "big.json"
     big.write_bytes(b" " * 9000)
-    refused(opened.contribute(1, "--request", big)[0], "more than 8192 bytes", code=3)
+    assert_refused(opened.contribute(1, "--request", big)[0], "more than 8192 bytes", code=3)
 
 
 def test_a_plain_key_needs_a_word_in_an_incident(ceremony):
     ceremony.open("--class", "incident", "--witness", "Wanda")
-    refused(ceremony.contribute(1)[0], "has no passphrase")
-    read_end, write_end = os.pipe()
-    os.close(write_end)
+    assert_refused(ceremony.contribute(1)[0], "has no passphrase")
     home = ceremony.folder / "home1"
     accepted = ceremony.command(
         *("contribute", "--request", ceremony.request, "--sd-file", ceremony.folder / "sd.json"),
@@ -145,7 +166,6 @@ def test_a_plain_key_needs_a_word_in_an_incident(ceremony):
         *("--key", ceremony.folder / "keys" / "1.key", "--accept-plain-key"),
     )
     assert accepted.returncode == 0
-    os.close(read_end)
     statement = json.loads((home / "share.json").read_bytes())["statement"]
     assert statement["holder"]["encrypted"] is False
 
@@ -156,7 +176,7 @@ def test_an_incident_with_all_keys_on_one_machine_needs_a_word(ceremony):
         *("--exchange-cert", ceremony.folder / "exchange.cer", "--out", ceremony.folder / "b.json"),
         *("--key", ceremony.folder / "keys" / "1.key", "--key", ceremony.folder / "keys" / "2.key"),
     ]
-    refused(ceremony.command(*words), "keys of a whole quorum in one place", code=8)
+    assert_refused(ceremony.command(*words), "keys of a whole quorum in one place", code=8)
     transcript = ceremony.folder / "t.json"
     made = ceremony.command(*words, "--keys-on-one-machine", "--transcript", transcript)
     assert made.returncode == 0
@@ -169,7 +189,7 @@ def test_cancel_ends_the_ceremony_and_its_contributions_open_nothing(opened):
     words = ("cancel", "--session", opened.session, "--reason", "wrong target", "--by", "Olga")
     assert opened.command(*words).returncode == 0
     assert opened.running.wait(20) == 15
-    refused(opened.combine(*shares), "no ceremony is open")
+    assert_refused(opened.combine(*shares), "no ceremony is open")
     status = opened.command("status", "--session", opened.session, "-o", "json")
     assert json.loads(status.stdout)["outcome"] == "cancelled"
 
@@ -196,7 +216,7 @@ def test_a_changed_transcript_does_not_hold(opened):
     good = opened.transcript.read_bytes()
     changed = opened.folder / "changed.json"
     changed.write_bytes(good.replace(b"drill 7", b"drill 8"))
-    refused(opened.command("verify", changed), "does not follow|not the hash", code=9)
+    assert_refused(opened.command("verify", changed), "does not follow|not the hash", code=9)
     other = opened.folder / "other-blob.json"
     other.write_bytes(
         (opened.folder / "blob.json").read_bytes().replace(b"hsm_backup", b"hsm_bockup")
@@ -214,7 +234,7 @@ def test_a_refused_file_is_named_and_the_ceremonys_status_lists_the_refusal(open
     bad = tmp_path / "by-phone.json"
     bad.write_bytes(b"not a contribution")
     added = opened.command("add", "--session", opened.session, good, bad)
-    refused(added, "by-phone.json: reading the contribution", code=3)
+    assert_refused(added, "by-phone.json: reading the contribution", code=3)
     shown = CliRunner().invoke(status_command, ["--session", str(opened.session)])
     assert "Quorum:     1 of 2 contributed" in shown.output
     assert "✗ refused contribution: reading the contribution: it is not JSON" in shown.output
