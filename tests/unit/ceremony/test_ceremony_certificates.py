@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from drengine.azure.domain_wire import download_body
-from drengine.ceremony.certificates import load_certificate, subject_of
+from drengine.ceremony.certificates import load_certificate, subject_of, thumbprint_of
 from drengine.ceremony.founding import certificates_in
 from drengine.ceremony.jose import seal_to_key
 from drengine.ceremony.rewrap import load_exchange_certificate, make_restore_blob
@@ -59,11 +61,17 @@ def test_nothing_is_sealed_to_a_key_that_is_none():
 def test_a_changed_byte_of_an_exchange_certificate_gives_a_blob_or_a_named_error(people):
     der = people[0].der
     parts = [PlainPart("hsm_backup", b"x")]
+    outcomes = Counter()
     for at in range(0, len(der), 3):
         changed = bytearray(der)
         changed[at] ^= (0x01, 0x20, 0x80)[at % 9 // 3]
         try:
             found = load_exchange_certificate(bytes(changed))
-            make_restore_blob(parts, found, os.urandom)
+            blob = json.loads(make_restore_blob(parts, found, os.urandom))
         except DrError:
-            continue
+            outcomes["refused"] += 1
+        else:
+            outcomes["made"] += 1
+            assert blob["WrappedKey"]["x5t_256"] == thumbprint_of(found)
+    assert outcomes["refused"] > 0
+    assert outcomes["made"] > 0
