@@ -1,4 +1,6 @@
-"""One run's chain in this process: the lease, the state, and the only way to append.
+"""One run's chain in this process: the lease, the state, and the engine's only way to append.
+
+Whether a record fits is tried before it is written; the state moves on only with what is there.
 
 INVARIANT J3: a record is folded only after its commit is durable. When a commit fails
 the error goes up and the process ends: whether the record is there is read back by the
@@ -7,9 +9,11 @@ next process.
 
 from __future__ import annotations
 
+from drengine.clock import Clock
 from drengine.engine.fold import apply, fold
 from drengine.engine.world import World
 from drengine.errors import HandedOver, InternalError, JournalDamaged
+from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId
 from drengine.model.records import Draft, Lease, Record
@@ -19,10 +23,49 @@ from drengine.model.run import RunState
 ENGINE = "engine"
 
 
-def draft(world: World, kind: R, body: JsonObject, actor: str = ENGINE) -> Draft:
+def draft(clock: Clock, kind: R, body: JsonObject, actor: str = ENGINE) -> Draft:
     """Return a record of now, not yet in a chain."""
-    clock = world.clock
     return Draft(kind, actor, body, clock.now_ms(), clock.mono_ms(), clock.wall_ms())
+
+
+def append(
+    store: JournalStore, lease: Lease, state: RunState, written: Draft
+) -> tuple[RunState, Record]:
+    """Append one record durably behind `state`; return the state after it, and the record.
+
+    Raises:
+        Fenced: another process holds the run by now.
+        StoreFailed: the commit failed; this process must end.
+        InternalError: the lifecycle has no place for it; nothing was written.
+    """
+    _refuse_misfit(state, written)
+    (record,) = store.append(lease, state.head, [written])
+    return apply(state, record), record
+
+
+def _refuse_misfit(state: RunState, written: Draft) -> None:
+    """Fold a record before it is durable: one that does not fit would end the run for good."""
+    record = Record(
+        seq=state.head.seq + 1,
+        run=state.run,
+        type=written.type,
+        actor=written.actor,
+        body=written.body,
+        at_ms=written.at_ms,
+        mono_ms=written.mono_ms,
+        wall_ms=written.wall_ms,
+        prev=state.head.sha256,
+        sha256="",
+    )
+    root = state.run.partition("/")[0]
+    try:
+        apply(state, record)
+    except JournalDamaged as misfit:
+        raise InternalError(
+            f"run {state.run} was about to record what its lifecycle does not allow:"
+            f" {misfit.message}; the record was not written",
+            hint=f"This is a bug of drengine. The journal is whole: drengine resume {root}",
+        ) from misfit
 
 
 def refuse_if_handed_over(state: RunState) -> None:
@@ -84,35 +127,10 @@ class Chain:
             StoreFailed: the commit failed; this process must end.
             InternalError: the lifecycle has no place for it; nothing was written.
         """
-        written = draft(self._world, kind, body, actor)
-        self._try(written)
-        (record,) = self._world.store.append(self._lease, self.state.head, [written])
-        self.state = apply(self.state, record)
+        written = draft(self._world.clock, kind, body, actor)
+        self.state, record = append(self._world.store, self._lease, self.state, written)
         self._world.listener(self.state, record)
         return record
-
-    def _try(self, written: Draft) -> None:
-        """Fold a record before it is durable: one that does not fit would end the run for good."""
-        record = Record(
-            seq=self.state.head.seq + 1,
-            run=self.run,
-            type=written.type,
-            actor=written.actor,
-            body=written.body,
-            at_ms=written.at_ms,
-            mono_ms=written.mono_ms,
-            wall_ms=written.wall_ms,
-            prev=self.state.head.sha256,
-            sha256="",
-        )
-        try:
-            apply(self.state, record)
-        except JournalDamaged as misfit:
-            raise InternalError(
-                f"run {self.run} was about to record what its lifecycle does not allow:"
-                f" {misfit.message}; the record was not written",
-                hint=f"This is a bug of drengine. The journal is whole: drengine resume {self.run}",
-            ) from misfit
 
     def leave_status(self, wake_at_ms: int | None) -> None:
         """Leave the hint that listings show."""

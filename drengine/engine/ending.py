@@ -6,11 +6,10 @@ A message would wait in the inbox until somebody resumes a run that nobody wants
 from __future__ import annotations
 
 from drengine.clock import Clock
-from drengine.engine.chain import refuse_if_handed_over
+from drengine.engine.chain import append, draft, refuse_if_handed_over
 from drengine.engine.fold import fold
 from drengine.journal.port import JournalStore
 from drengine.model.ids import RunId
-from drengine.model.records import Draft
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunState
 
@@ -33,10 +32,7 @@ def cancel(
         for child in _open_children(store, state):
             cancel(store, child, owner, actor, reason, clock)
         if not state.status.is_over:
-            times = (clock.now_ms(), clock.mono_ms(), clock.wall_ms())
-            store.append(
-                lease, state.head, [Draft(R.RUN_CANCELLED, actor, {"reason": reason}, *times)]
-            )
+            append(store, lease, state, draft(clock, R.RUN_CANCELLED, {"reason": reason}, actor))
             store.set_status(lease, "cancelled", None)
         if "/" not in run:
             store.release_claims(run)

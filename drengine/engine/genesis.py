@@ -77,5 +77,5 @@ def create_run(
     }
     if world.approvers:
         body["approvers"] = world.approvers
-    record = draft(world, RecordType.RUN_CREATED, body, actor=initiator)
+    record = draft(world.clock, RecordType.RUN_CREATED, body, actor=initiator)
     world.store.create(run, runbook.title, str(world.plan.run_class), record)

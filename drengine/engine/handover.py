@@ -10,12 +10,12 @@ Rules:
 from __future__ import annotations
 
 from drengine.clock import Clock
+from drengine.engine.chain import append, draft
 from drengine.engine.fold import fold
 from drengine.errors import HandedOver, JournalError
 from drengine.journal.port import JournalStore
-from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId
-from drengine.model.records import Draft, Lease
+from drengine.model.records import Lease
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunState
 
@@ -47,7 +47,7 @@ def give(store: JournalStore, run: RunId, to: str, owner: str, actor: str, clock
                 hint=f"drengine journal export {run} --out FILE   (without --hand-over)",
             )
         body = {"to": to, "owner": owner, "token": lease.token}
-        _append(store, lease, state, R.RUN_HANDED_OVER, body, actor, clock)
+        append(store, lease, state, draft(clock, R.RUN_HANDED_OVER, body, actor))
     finally:
         store.release(lease)
 
@@ -58,17 +58,4 @@ def take_back(
     """Take a run back that was handed over and never arrived."""
     head = {"run": state.run, "seq": state.head.seq, "sha256": state.head.sha256}
     body = {"owner": lease.owner, "token": lease.token, "chains": [head], "reason": reason}
-    _append(store, lease, state, R.RUN_IMPORTED, body, actor, clock)
-
-
-def _append(
-    store: JournalStore,
-    lease: Lease,
-    state: RunState,
-    kind: R,
-    body: JsonObject,
-    actor: str,
-    clock: Clock,
-) -> None:
-    times = (clock.now_ms(), clock.mono_ms(), clock.wall_ms())
-    store.append(lease, state.head, [Draft(kind, actor, body, *times)])
+    append(store, lease, state, draft(clock, R.RUN_IMPORTED, body, actor))

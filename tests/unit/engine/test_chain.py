@@ -7,7 +7,7 @@ from sim.fate import Fate
 from sim.scene import plan
 from sim.world import simulate
 
-from drengine.engine.chain import Chain
+from drengine.engine.chain import Chain, append, draft
 from drengine.engine.fold import apply, begin, fold
 from drengine.errors import InternalError
 from drengine.journal.memory import MemoryStore
@@ -54,3 +54,17 @@ def test_folding_at_once_and_record_by_record_come_to_the_same():
 
     assert fold(records) == states[-1]
     assert states[0] == begin(records[0]), "a state on the way was changed behind its holder's back"
+
+
+def test_who_appends_without_a_chain_is_held_to_the_same_check():
+    store, run = MemoryStore(simulate(0, Fate(0)).disk), plan().run_id
+    state = fold(store.read(run))
+    lease = store.acquire(run, "test")
+
+    with pytest.raises(InternalError, match="was not written"):
+        append(store, lease, state, draft(Clock(), R.INTENT, {"step": "restore"}))  # type: ignore[arg-type]
+    assert store.head(run) == state.head
+    after, record = append(store, lease, state, draft(Clock(), R.NOTE, {}))  # type: ignore[arg-type]
+
+    assert store.head(run) == after.head
+    assert after.head.seq == record.seq == state.head.seq + 1
