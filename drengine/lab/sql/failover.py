@@ -125,18 +125,31 @@ def _find_lost(tx: Tx, doc: state.Doc) -> Refusal | None:
     return None
 
 
+def _begun(tx: Tx, payload: dict[str, Any]) -> tuple[str, state.Doc] | None:
+    """Return operation and group of a job; a group that was dropped meanwhile ends the operation.
+
+    None means that nothing is left to do.
+    """
+    guid, key = operations.running_id(tx, payload), payload["group"]
+    if guid is None:
+        return None
+    doc = tx.get(state.GROUPS, key)
+    if doc is not None:
+        return guid, doc
+    *_, location, _, name = key.split("/")
+    found = refusal("InstanceFailoverGroupDoesNotExist", name=name, location=location)
+    operations.finish(tx, guid, refusal=found)
+    return None
+
+
 def failover_job(lab: Lab, payload: dict[str, Any]) -> None:
     """Swap the roles of a group's members."""
     with lab.store.transaction() as tx:
-        guid = operations.running_id(tx, payload)
-        if guid is None:
+        begun = _begun(tx, payload)
+        if begun is None:
             return
+        guid, doc = begun
         key, member = payload["group"], payload["member"]
-        doc = tx.get(state.GROUPS, key)
-        if doc is None:
-            found = refusal("InstanceFailoverGroupDoesNotExist", name=key, location="")
-            operations.finish(tx, guid, refusal=found)
-            return
         doc["busy"] = False
         lenient = payload["forced"] and lab.settings.fog_forced_with_inaccessible == "accept"
         blocked = None if lenient else _find_inaccessible(tx, doc)
@@ -254,10 +267,10 @@ def create_group(tx: Tx, wanted: dict[str, Any]) -> state.Doc | Refusal:
 def update_job(lab: Lab, payload: dict[str, Any]) -> None:
     """Change the policies of a group."""
     with lab.store.transaction() as tx:
-        guid = operations.running_id(tx, payload)
-        doc = tx.get(state.GROUPS, payload["group"])
-        if guid is None or doc is None:
+        begun = _begun(tx, payload)
+        if begun is None:
             return
+        guid, doc = begun
         doc |= {"read_write": payload["read_write"], "read_only": payload["read_only"]}
         doc["busy"] = False
         tx.put(state.GROUPS, payload["group"], doc)
@@ -296,10 +309,10 @@ def drop_configuration(tx: Tx, key: str) -> None:
 def delete_job(lab: Lab, payload: dict[str, Any]) -> None:
     """Dissolve a group."""
     with lab.store.transaction() as tx:
-        guid = operations.running_id(tx, payload)
-        doc = tx.get(state.GROUPS, payload["group"])
-        if guid is None or doc is None:
+        begun = _begun(tx, payload)
+        if begun is None:
             return
+        guid, doc = begun
         for role in ("primary", "secondary"):
             member = state.instance(tx, doc[role])
             member["group"] = None

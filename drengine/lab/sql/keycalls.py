@@ -6,8 +6,8 @@ version or a purged HSM shows exactly where it would in Azure.
 
 Rules:
 - never called while a transaction is open: the HSM needs one to answer;
-- an answer that says no is a refusal (`KeyRefused`), no answer at all is an outage
-  (`KeyRefused` with `outage`), because SQL treats the two differently.
+- an answer that says no is a refusal (`KeyRefused`); no answer at all, or one that cannot be
+  read, is an outage (`KeyRefused` with `outage`), because SQL treats the two differently.
 """
 
 from __future__ import annotations
@@ -184,7 +184,16 @@ def _call(
         raise KeyRefused(refusal("AkvKeyDNS", uri=uri), outage=True) from None
     if answer.status != _OK:
         raise _refused(caller, uri, answer.status, answer.body)
-    found: dict[str, Any] = json.loads(answer.body)
+    return _read(uri, answer.body)
+
+
+def _read(uri: str, body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise KeyRefused(refusal("AzureKeyVaultConnectionFailed", uri=uri), outage=True)
     return found
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from drengine.lab.sql import state
+import pytest
+
+from drengine.lab.sql import failover, state
 
 
 def roles(world: Any) -> dict[str, str]:
@@ -124,3 +126,68 @@ def test_a_policy_can_be_changed_on_the_primary_only(world: Any) -> None:
     assert world.finished("PUT", world.group("westeurope"), body)["status"] == "Succeeded"
     shown = world.arm("GET", world.group("northeurope"))[1]["properties"]["readWriteEndpoint"]
     assert shown == body["properties"]["readWriteEndpoint"]
+
+
+@pytest.mark.parametrize(
+    ("method", "region", "tail", "body"),
+    [
+        ("POST", "northeurope", "/failover", None),
+        ("POST", "northeurope", "/forceFailoverAllowDataLoss", None),
+        ("PUT", "westeurope", "", {"properties": {}}),
+        ("DELETE", "westeurope", "", None),
+    ],
+)
+def test_an_operation_of_a_group_that_is_dropped_meanwhile_ends(
+    world: Any, method: str, region: str, tail: str, body: object
+) -> None:
+    """A late heal may take the group away; nobody must poll for ever."""
+    status, _, headers = world.arm(method, world.group(region) + tail, body)
+    assert status == 202
+    drop(world)
+    world.advance(40)
+    ended = world.arm("GET", headers["azure-asyncoperation"])[1]
+    assert (ended["status"], ended["error"]["code"]) == (
+        "Failed",
+        "InstanceFailoverGroupDoesNotExist",
+    )
+    assert "'contoso-fog' does not exist in 'westeurope'" in ended["error"]["message"]
+
+
+@pytest.mark.parametrize("part", ["before", "within"])
+def test_a_switch_ends_when_the_group_of_its_instance_is_dropped(
+    world: Any, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = world.key_uri("contoso--hsm", version=0)
+    wanted = {"serverKeyName": key_name(new), "serverKeyType": "AzureKeyVault"}
+    path = f"{world.instance('sqlmi-a')}/encryptionProtector/current"
+    status, _, headers = world.arm("PUT", path, {"properties": wanted})
+    assert status == 202
+    drop(world) if part == "before" else drop_at_the_next_call_of_the_hsm(world, monkeypatch)
+    world.advance(200)
+    assert world.arm("GET", headers["azure-asyncoperation"])[1]["status"] == "Succeeded"
+    assert world.arm("GET", world.group("westeurope"))[0] == 404
+    assert world.arm("GET", path)[1]["properties"]["uri"] == new
+    assert world.canary("sqlmi-a", "orders")[0] == 200
+    status, _, _ = world.arm("PUT", path, {"properties": wanted})
+    assert status == 202  # the instance is not taken for busy
+
+
+def key_name(uri: str) -> str:
+    host, _, name, version = uri.removeprefix("https://").split("/")
+    return f"{host.split('.')[0]}_{name}_{version}"
+
+
+def drop(world: Any) -> None:
+    with world.lab.store.transaction() as tx:
+        failover.drop_configuration(tx, world.instance("sqlmi-a").lower())
+
+
+def drop_at_the_next_call_of_the_hsm(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = world.wire.request
+
+    def request(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.undo()
+        drop(world)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(world.lab.https, "request", request)
