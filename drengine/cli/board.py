@@ -15,6 +15,7 @@ from drengine.cli.output import banner, clock_ms, shorten, spell_ms, styled
 from drengine.model.ids import RunId
 from drengine.model.run import RunState, RunStatus, StepState
 from drengine.model.run import StepStatus as S
+from drengine.model.runbook import RunClass
 
 _SYMBOLS: Final = {
     S.PENDING: ("·", "pending", ""),
@@ -189,16 +190,30 @@ def next_commands(family: Family) -> list[str]:
     if status is RunStatus.PAUSED:
         found.append(f"drengine continue {run}")
     if family.owner is None:
-        found.append(f"drengine resume {run}")
+        found.append(_resume(family))
     return found or [f"drengine watch {run}"]
+
+
+def _resume(family: Family) -> str:
+    steps = [step for state in family.states.values() for step in state.steps.values()]
+    elsewhere = " --copy-to FOLDER" if family.root.run_class is RunClass.INCIDENT else ""
+    then = ""
+    if any(step.status is S.REFUSED for step in steps):
+        then = "   (once it is mended; a wrong input takes: drengine cancel, and a new plan)"
+    return f"drengine resume {family.root_run}{elsewhere}{then}"
 
 
 def _of_run(family: Family, run: RunId) -> Iterator[str]:
     for step in family.states[run].steps.values():
         if step.status is S.AWAITING_APPROVAL:
-            yield f"drengine approve {run} {step.id}"
+            yield f"drengine approve {run} {step.id}{_as(step)}"
         elif step.status is S.AWAITING_DELIVERY:
             yield f"drengine request {run} {step.id} --out FOLDER   (for the custodians)"
             yield f"drengine deliver {run} {step.id} FILE"
         elif step.status is S.UNKNOWN:
             yield f"drengine resolve {run} {step.id} --found | --absent --reason TEXT"
+
+
+def _as(step: StepState) -> str:
+    roles = step.gate.roles if step.gate else ()
+    return f" --as NAME --role {roles[0]}" if roles else ""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from drengine import __version__
 from drengine.actions.contract import StepContext
@@ -23,14 +23,19 @@ from drengine.cli.stores import open_store
 from drengine.cli.times import utc_text
 from drengine.cli.writing import read_bounded, write_private
 from drengine.engine.genesis import targets_of
+from drengine.engine.judging import foreseen
 from drengine.errors import InputError, InputFileError
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import Json, JsonObject, canonical, plain
+from drengine.model.findings import Findings
 from drengine.model.ids import RunId
 from drengine.model.plan import Plan
 from drengine.model.runbook import Runbook, RunClass
 from drengine.runbook.planner import make_plan
 from drengine.runbook.yaml import parse_yaml
+
+Ahead: TypeAlias = Mapping[str, Findings]
+"""Step -> what would refuse it now."""
 
 MAX_INPUTS_BYTES: Final = 256 * 1024
 
@@ -54,12 +59,12 @@ def make(request: PlanRequest, output_format: str) -> int:
     runbook = library.load(document)
     given = _given(request)
     with open_store() as store:
-        plan = asyncio.run(_discover(request, runbook, library, given, store))
+        plan, ahead = asyncio.run(_discover(request, runbook, library, given, store))
     write_private(request.out, canonical(plan.to_json()) + b"\n", "the plan")
     if output_format == "json":
-        output.emit("drengine/plan-made/v1", _facts(plan, request.out))
+        output.emit("drengine/plan-made/v1", _facts(plan, request.out, ahead))
     else:
-        _show(plan, request.out)
+        _show(plan, request.out, ahead)
     return 0
 
 
@@ -89,26 +94,25 @@ async def _discover(
     library: Library,
     given: Mapping[str, Json],
     store: JournalStore,
-) -> Plan:
+) -> tuple[Plan, Ahead]:
     clock, secret = open_clock(), SecretResolver()
     async with signed_in(request.auth) as session:
+        looking = StepContext(
+            run=RunId(""),
+            root=RunId(""),
+            step="",
+            run_class=request.run_class,
+            cloud=session.cloud,
+            where=session.where,
+            objects=store,
+            secret=secret,
+            now_ms=clock.now_ms(),
+        )
 
         async def discover(source: str, values: JsonObject) -> Json:
-            ctx = StepContext(
-                run=RunId(""),
-                root=RunId(""),
-                step="",
-                run_class=request.run_class,
-                cloud=session.cloud,
-                where=session.where,
-                objects=store,
-                secret=secret,
-                now_ms=clock.now_ms(),
-                values=values,
-            )
-            return plain(await KIT.discoverers[source](ctx))
+            return plain(await KIT.discoverers[source](replace(looking, values=values)))
 
-        return await make_plan(
+        plan = await make_plan(
             runbook=runbook,
             given=given,
             run_class=request.run_class,
@@ -121,9 +125,11 @@ async def _discover(
             allow_lab_names=session.where.lab,
             catalogue=catalogue(),
         )
+        root = replace(looking, run=plan.run_id, root=plan.run_id)
+        return plan, await foreseen(KIT, runbook, plan.root, root)
 
 
-def _facts(plan: Plan, out: Path) -> dict[str, Any]:
+def _facts(plan: Plan, out: Path, ahead: Ahead) -> dict[str, Any]:
     return {
         "plan": str(out),
         "digest": plan.digest,
@@ -133,11 +139,12 @@ def _facts(plan: Plan, out: Path) -> dict[str, Any]:
         "cloud": plan.cloud.to_json(),
         "claims": targets_of(plan),
         "summary": json.loads(canonical(plan.summary)),
-        "next": f"drengine run {out}",
+        "refused_now": {step: [f.to_json() for f in found] for step, found in ahead.items()},
+        "next": _next(plan, out),
     }
 
 
-def _show(plan: Plan, out: Path) -> None:
+def _show(plan: Plan, out: Path, ahead: Ahead) -> None:
     summary: Mapping[str, Any] = plan.summary
     cloud = plan.cloud
     say = output.say
@@ -155,8 +162,20 @@ def _show(plan: Plan, out: Path) -> None:
     fans = [{"step": step, **facts} for step, facts in summary["foreach"].items()]
     _list("Child runs", fans, _fan_out)
     _list("Warnings", summary["warnings"], str)
+    for step, found in ahead.items():
+        say()
+        say(output.styled(f"{step} would be refused now", bold=True))
+        for finding in found:
+            say(f"  ✗ {finding.rule}: {finding.message}. {finding.advice}")
     say()
-    say(f"Next: drengine run {out}")
+    if ahead:
+        say("The plan is frozen: what its inputs say wrongly takes a new plan.")
+    say(f"Next: {_next(plan, out)}")
+
+
+def _next(plan: Plan, out: Path) -> str:
+    elsewhere = " --copy-to FOLDER" if plan.run_class is RunClass.INCIDENT else ""
+    return f"drengine run {out}{elsewhere}"
 
 
 def _list(title: str, entries: list[Any], line: Any) -> None:

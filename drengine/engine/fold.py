@@ -212,8 +212,10 @@ def _succeeded(step: StepState, body: Mapping[str, Any], record: Record) -> Chan
 
 
 def _gate_requested(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    roles = tuple(str(role) for role in body.get("roles", ()))
+    facts, sha256 = body["facts"], record.sha256
     return {
-        "gate": GateState(record.seq, body["digest"], body["facts"], sha256=record.sha256),
+        "gate": GateState(record.seq, body["digest"], facts, sha256=sha256, roles=roles),
         "began_ms": _first_began(step, record),
         "reopened": False,
         "error": None,

@@ -9,7 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,11 +26,12 @@ from drengine.actions.contract import (
 from drengine.actions.moment import Moment
 from drengine.engine.chain import Chain
 from drengine.engine.fence import may_send
+from drengine.engine.judging import judged, observed
 from drengine.engine.retry import PASSING_FAILURES, look_again_ms
 from drengine.engine.scope import gates_of, scope_of
 from drengine.engine.world import World
 from drengine.errors import AzureError, DrError, JournalError, UnknownOutcome
-from drengine.model.canonical import JsonObject, digest, plain
+from drengine.model.canonical import JsonObject, digest
 from drengine.model.cloud import Exchange, Operation, OperationState, OperationStatus
 from drengine.model.findings import Findings, all_hold
 from drengine.model.ids import RunId
@@ -39,7 +39,6 @@ from drengine.model.plan import PlanPart
 from drengine.model.records import RecordType as R
 from drengine.model.run import StepState, StepStatus
 from drengine.model.runbook import Runbook, Step
-from drengine.rules.contract import RuleContext
 from drengine.runbook.expressions import resolve
 
 _POLL_JITTER_PERCENT = 10
@@ -109,10 +108,8 @@ async def observe(
     bench: Bench, step_id: str, names: Iterable[str], moment: Moment | None = None
 ) -> tuple[dict[str, Any], StepContext]:
     """Read the named facts, all at once and for one moment."""
-    ctx = replace(bench.context(step_id), cloud=moment or Moment(bench.world.cloud))
-    wanted = sorted(set(names))
-    answers = await asyncio.gather(*(bench.world.kit.observers[name](ctx) for name in wanted))
-    return {name: plain(fact) for name, fact in zip(wanted, answers, strict=True)}, ctx
+    ctx = _looking(bench, step_id, moment)
+    return await observed(bench.world.kit, ctx, names), ctx
 
 
 async def evaluate_rules(
@@ -121,21 +118,11 @@ async def evaluate_rules(
     """Read what the rules need and return what they find."""
     if not rules:
         return ()
-    chosen = [bench.world.kit.rules[rule] for rule in rules]
-    needs = (need for rule in chosen for need in rule.needs)
-    facts, ctx = await observe(bench, step_id, needs, moment)
-    known = RuleContext(
-        run_class=ctx.run_class,
-        root=ctx.root,
-        step=step_id,
-        now_ms=ctx.now_ms,
-        where=ctx.where,
-        inputs=ctx.inputs,
-        plan=ctx.plan,
-        outputs=ctx.outputs,
-        values=ctx.values,
-    )
-    return tuple(finding for rule in chosen for finding in rule.check(facts, known))
+    return await judged(bench.world.kit, _looking(bench, step_id, moment), rules)
+
+
+def _looking(bench: Bench, step_id: str, moment: Moment | None) -> StepContext:
+    return replace(bench.context(step_id), cloud=moment or Moment(bench.world.cloud))
 
 
 def _fail(bench: Bench, step_id: str, error: DrError, exchanges: list[Exchange]) -> None:

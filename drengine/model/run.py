@@ -95,6 +95,7 @@ class GateState:
         sha256: hash of the request record's line, which covers every record before it.
         expires_ms: when the first of the approvals expires; None where none does.
         break_glass: somebody approved in an emergency for all who were asked.
+        roles: who is asked; one of them is enough.
     """
 
     seq: int
@@ -104,6 +105,7 @@ class GateState:
     sha256: str = ""
     expires_ms: int | None = None
     break_glass: bool = False
+    roles: tuple[str, ...] = ()
 
     def suffices(self, required: int) -> bool:
         """Whether so many approvals are enough."""

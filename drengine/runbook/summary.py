@@ -232,8 +232,13 @@ def _time_warnings(root: Branch, entries: list[_Entry], total_ms: int) -> Iterat
         step = entry.step
         if step.foreach and not entry.branch.items[step.id]:
             yield f"step '{entry.path}' has no items; it starts no child run"
-        if step.kind in (StepKind.GATE, StepKind.DELIVERY) and step.expected_ms is None:
-            yield f"step '{entry.path}' waits for a person and has no expected duration"
+    unknown = [
+        entry.path
+        for entry in entries
+        if entry.step.kind in (StepKind.GATE, StepKind.DELIVERY) and entry.step.expected_ms is None
+    ]
+    if unknown:
+        yield f"how long people take is not counted for: {', '.join(unknown)}"
     rto_ms = root.runbook.objectives.rto_ms
     if rto_ms is not None and total_ms > rto_ms:
         yield (

@@ -92,6 +92,13 @@ def test_a_plan_for_azure_is_refused_in_a_lab(place):
     assert "DRENGINE_LAB" in said
 
 
+def test_what_the_run_would_refuse_is_told_with_the_plan(place):
+    code, said, _ = place.plan(target_hsm="contoso--hsm")
+    assert code == 0, said
+    assert "create-hsm would be refused now" in said
+    assert "takes a new plan" in said
+
+
 def test_a_file_that_changed_since_the_plan_makes_it_stale(place):
     copy = place.folder / "sd-copy.json"
     copy.write_bytes(Path(place.lab["security_domain"]["file"]).read_bytes())
@@ -109,7 +116,7 @@ def test_a_run_waits_cleanly_and_its_target_is_its_own(place):
     run = json.loads(path.read_bytes())["digest"][:12]
     code, said = place.run("run", path)
     assert code == 5
-    assert f"drengine approve r-{run} declare" in said
+    assert f"drengine approve r-{run} declare --as NAME --role incident-commander" in said
     assert said.rstrip().splitlines()[-1].startswith("Next: drengine resume r-")
 
     code, said = place.run("approve", run, "declare", "--role", "janitor", "--yes")

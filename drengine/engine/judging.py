@@ -1,0 +1,90 @@
+"""Reading facts and judging them by rules: for a run's guards and gates, and ahead of a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from drengine.actions.contract import Kit, StepContext
+from drengine.actions.moment import Moment
+from drengine.errors import DrError
+from drengine.model.canonical import plain
+from drengine.model.catalogue import Repeat
+from drengine.model.findings import Findings
+from drengine.model.plan import PlanPart
+from drengine.model.runbook import Runbook, Step, StepKind
+from drengine.rules.contract import RuleContext
+
+
+async def observed(kit: Kit, ctx: StepContext, names: Iterable[str]) -> dict[str, Any]:
+    """Read the named facts, all at once."""
+    wanted = sorted(set(names))
+    answers = await asyncio.gather(*(kit.observers[name](ctx) for name in wanted))
+    return {name: plain(fact) for name, fact in zip(wanted, answers, strict=True)}
+
+
+async def judged(kit: Kit, ctx: StepContext, rules: Iterable[str]) -> Findings:
+    """Read what the rules need and return what they find."""
+    chosen = [kit.rules[rule] for rule in rules]
+    if not chosen:
+        return ()
+    facts = await observed(kit, ctx, (need for rule in chosen for need in rule.needs))
+    known = RuleContext(
+        run_class=ctx.run_class,
+        root=ctx.root,
+        step=ctx.step,
+        now_ms=ctx.now_ms,
+        where=ctx.where,
+        inputs=ctx.inputs,
+        plan=ctx.plan,
+        outputs=ctx.outputs,
+        values=ctx.values,
+    )
+    return tuple(finding for rule in chosen for finding in rule.check(facts, known))
+
+
+async def foreseen(
+    kit: Kit, runbook: Runbook, part: PlanPart, ctx: StepContext
+) -> dict[str, Findings]:
+    """Return what stands in the way of the steps that nothing but people and reads precede.
+
+    Their guards look at inputs and at the cloud as it is: what they refuse now they would
+    refuse in the run, after somebody was woken up to approve. A guard that cannot be looked
+    at now is left to the run.
+
+    Parameters:
+        ctx: of no step; its cloud and clock are used.
+    """
+    looking = replace(ctx, cloud=Moment(ctx.cloud), inputs=part.inputs, plan=part.discovery)
+    found: dict[str, Findings] = {}
+    for step in _first_senders(kit, runbook):
+        try:
+            findings = await judged(kit, replace(looking, step=step.id), step.guards_before)
+        except DrError:
+            continue
+        if blocking := tuple(finding for finding in findings if not finding.holds):
+            found[step.id] = blocking
+    return found
+
+
+def _first_senders(kit: Kit, runbook: Runbook) -> list[Step]:
+    """Return the steps with guards before which, all the way back, nothing is sent."""
+    steps = {step.id: step for step in runbook.steps}
+
+    def follows_a_send(step: Step) -> bool:
+        needed = [steps[need] for need in step.needs]
+        return any(_sends(kit, each) or follows_a_send(each) for each in needed)
+
+    return [
+        step
+        for step in runbook.steps
+        if step.kind is StepKind.ACTION and step.guards_before and not follows_a_send(step)
+    ]
+
+
+def _sends(kit: Kit, step: Step) -> bool:
+    if step.kind is StepKind.ACTION:
+        return kit.actions[step.action].spec.repeat is not Repeat.READ
+    return step.kind is StepKind.RUNBOOK
