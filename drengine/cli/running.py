@@ -22,6 +22,7 @@ from drengine import failpoints
 from drengine.azure.auth import AuthKind
 from drengine.cli import output
 from drengine.cli.board import next_commands
+from drengine.cli.elsewhere import check_place
 from drengine.cli.family import Family, read_family
 from drengine.cli.library import Library, catalogue
 from drengine.cli.progress import Progress, progress_for
@@ -40,7 +41,7 @@ from drengine.engine.commands import Rest
 from drengine.engine.driver import Outcome, drive
 from drengine.engine.genesis import create_run, targets_of
 from drengine.engine.world import Listener
-from drengine.errors import InputError, UsageError
+from drengine.errors import InputError
 from drengine.installed import tool_facts
 from drengine.journal.copying import JournalCopy
 from drengine.journal.sqlite import SqliteStore
@@ -48,7 +49,6 @@ from drengine.model.ids import RunId
 from drengine.model.plan import Plan
 from drengine.model.records import Record
 from drengine.model.run import RunState, RunStatus
-from drengine.model.runbook import RunClass
 from drengine.runbook.planner import read_plan
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class _Stop:
 
 def _drive(store: SqliteStore, plan: Plan, initiator: str | None, manner: Manner) -> int:
     failpoints.refuse_for_incident(plan.run_class)
-    _check_copy(plan, manner)
+    check_place(plan.run_class, manner.copy_to, store.home, goes_without=manner.no_copy)
     library, secret, stop = Library(catalogue()), SecretResolver(), _Stop()
     check_files(plan, store, resuming=initiator is None)
     check_secrets(plan, library, secret)
@@ -144,20 +144,6 @@ def _drive(store: SqliteStore, plan: Plan, initiator: str | None, manner: Manner
             _drive_in_loop(store, plan, initiator, manner, library, secret, stop, listener)
         )
     return _report(store, plan.run_id, outcome, manner, stop.exit_code)
-
-
-def _check_copy(plan: Plan, manner: Manner) -> None:
-    """Make sure that an incident's journal does not live on one host alone.
-
-    Raises:
-        UsageError: neither a place nor the wish to do without was given.
-    """
-    if plan.run_class is not RunClass.INCIDENT or manner.copy_to or manner.no_copy:
-        return
-    raise UsageError(
-        "an incident run copies its journals off this host before each send; no place was given",
-        hint="Add --copy-to FOLDER (a mounted share), or --no-copy to go on without.",
-    )
 
 
 def _listener(

@@ -21,8 +21,8 @@ _copy_to = click.option(
     "--copy-to",
     type=click.Path(path_type=Path, file_okay=False),
     envvar="DRENGINE_COPY_TO",
-    help="A folder off this host: the journals are copied there before each send."
-    " Required for the class incident.",
+    help="A folder off this host, made where absent: the journals are copied there before each"
+    " send. Required for the class incident.",
 )
 _no_copy = click.option("--no-copy", is_flag=True, help="Incident: go on without such a copy.")
 _tsa = click.option(

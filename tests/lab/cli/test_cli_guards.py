@@ -153,12 +153,14 @@ def test_an_incident_run_copies_its_journal_off_the_host_before_each_send(place)
     blocked = place.folder / "no-folder"
     blocked.write_text("a file, where a folder should be")
     code, said = place.run("run", plan, "--copy-to", blocked / "x")
-    assert code == 14, said
+    assert code == 3, said
     assert "nothing was sent" in said
     assert changed_effects(place, before) == []
+    assert place.run("status", run)[0] == 3, "a refused place leaves no run behind"
     copies = place.folder / "copies"
     code, said = place.run("run", plan, "--copy-to", copies)
     assert code == 5, said
+    assert "on the same disk as the journal" in said
     code, said = place.run("journal", "verify", copies / run)
     assert code == 0, said
     assert (copies / run / "journals" / f"{run}.jsonl").read_bytes().count(b"gate.requested") == 1
