@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from looked import target
 
 from drengine.actions.base import RUN_TAG
 from drengine.actions.contract import (
@@ -58,20 +59,8 @@ INVENTORY = {
 SENT_MS = 1_795_000_000_000
 JOB = Operation(OperationKind.ARM, "https://management.azure.com/job", "1")
 
-OURS = HsmResource(
-    id="/target",
-    name="target",
-    resource_group="rg",
-    location="northeurope",
-    uri="https://target.managedhsm.azure.net/",
-    provisioning_state="Succeeded",
-    status_message="",
-    activation_status="NotActivated",
-    purge_protection=True,
-    soft_delete_days=90,
-    tenant="t",
+OURS = target(
     admins=(ME,),
-    identities=(),
     tags={RUN_TAG: str(RUN)},
     network={"bypass": "AzureServices", "defaultAction": "Allow"},
 )

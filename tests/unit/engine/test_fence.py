@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from looked import target
 
 from drengine.actions.base import HOLDER_TAG, RUN_TAG, our_target
 from drengine.actions.contract import StepContext
@@ -29,24 +30,7 @@ NOW, QUIET = 1_000_000, 60_000
 
 def hsm(holder: str | None, **changes: Any) -> HsmResource:
     tags = {RUN_TAG: str(RUN), "theirs": "kept"} | ({HOLDER_TAG: holder} if holder else {})
-    found = HsmResource(
-        id="/target",
-        name="target",
-        resource_group="rg",
-        location="northeurope",
-        uri="https://target.managedhsm.azure.net/",
-        provisioning_state="Succeeded",
-        status_message="",
-        activation_status="Active",
-        purge_protection=True,
-        soft_delete_days=90,
-        tenant="t",
-        admins=(),
-        identities=(),
-        tags=tags,
-        network={},
-    )
-    return replace(found, **changes)
+    return target(**{"activation_status": "Active", "tags": tags} | changes)
 
 
 @dataclass
