@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from memorysearch import inverted
 
 from drengine.ceremony import combine as combine_module
 from drengine.ceremony import spawn
@@ -27,31 +28,13 @@ NOW = 1_790_000_000_000
 TOOL = {"version": "0", "files_sha256": "0" * 64}
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, kills with SEGV")
 
-COUNTING = """
+START = """
 import json, sys
-def count(inverted):
-    needles = [bytes(255 - b for b in bytes.fromhex(line)) for line in inverted.split()]
-    copies = [0] * len(needles)
-    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
-        for line in maps:
-            span, mode, *_, name = (line.rstrip().split(None, 5) + [""])[:6]
-            if "r" not in mode or name in ("[vvar]", "[vsyscall]", "[vvar_vclock]"):
-                continue
-            low, high = (int(end, 16) for end in span.split("-"))
-            try:
-                memory.seek(low)
-                content = memory.read(high - low)
-            except OSError:
-                continue
-            for number, needle in enumerate(needles):
-                copies[number] += content.count(needle)
-            del content
-    print(json.dumps(copies))
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
+from memorysearch import count
 """
 
-ONE_MACHINE = f"""{COUNTING}
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
+ONE_MACHINE = f"""{START}from pathlib import Path
 from drengine.ceremony.combine import KeySource, combine
 folder = Path(sys.argv[2])
 keys = [KeySource(folder / "keys" / name) for name in ("1.key", "2.key")]
@@ -59,12 +42,10 @@ combine(folder / "sd.json", folder / "exchange.cer", keys, folder / "blob.json")
 print(flush=True)
 if sys.argv[3:]:
     kept = Path(sys.argv[3]).read_bytes()
-count(sys.stdin.readline())
+print(json.dumps(count(sys.stdin.readline())))
 """
 
-CONTRIBUTIONS = f"""{COUNTING}
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
+CONTRIBUTIONS = f"""{START}from pathlib import Path
 from drengine.ceremony.joining import JoinOrder
 from drengine.ceremony.keeper import Keeper
 from drengine.ceremony.messages import encode_bytes
@@ -76,7 +57,7 @@ Path(sys.argv[2], "blob.json").write_bytes(blob)
 print(flush=True)
 if sys.argv[3:]:
     kept = Path(sys.argv[3]).read_bytes()
-count(sys.stdin.readline())
+print(json.dumps(count(sys.stdin.readline())))
 """
 
 
@@ -98,11 +79,6 @@ def order_of(folder, domain, exchange, public):
         words = (None, f"custodian {number}", "host 2", NOW, "0", "0" * 64)
         shares.append(contribute(ContributeOrder(request, domain.data, key, *words)).to_bytes())
     return JoinOrder(request, domain.data, exchange.certificate_pem, shares, NOW)
-
-
-def inverted(needles):
-    """Needles cross inverted: what looks for them would find its own input otherwise."""
-    return " ".join(bytes(255 - b for b in one).hex() for one in needles)
 
 
 def copies(probe, folder, needles, *, orders=None, planted=()):

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from memorysearch import inverted
 
 ROOT = Path(__file__).parents[4]
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -127,8 +128,9 @@ def test_no_secret_stands_in_any_file_or_output(opened, domain, writer):
 
 PROBE = """
 import json, os, sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
 from pathlib import Path
+from memorysearch import count
 from drengine.ceremony.contributing import ContributeOrder
 from drengine.ceremony.contribute import contribute
 from drengine.ceremony.messages import KeySource
@@ -137,23 +139,7 @@ order = ContributeOrder(
     (folder / "session/request.json").read_bytes(), (folder / "sd.json").read_bytes(),
     KeySource(folder / "keys/1.key"), None, "Ada", "host", int(sys.argv[3]), "0", "0" * 64)
 (folder / "probe.json").write_bytes(contribute(order).contribution.to_bytes())
-needles = [bytes(255 - b for b in bytes.fromhex(line)) for line in sys.stdin.read().split()]
-copies = [0] * len(needles)
-with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
-    for line in maps:
-        span, mode, *_, name = (line.rstrip().split(None, 5) + [""])[:6]
-        if "r" not in mode or name in ("[vvar]", "[vsyscall]", "[vvar_vclock]"):
-            continue
-        low, high = (int(end, 16) for end in span.split("-"))
-        try:
-            memory.seek(low)
-            content = memory.read(high - low)
-        except OSError:
-            continue
-        for number, needle in enumerate(needles):
-            copies[number] += content.count(needle)
-        del content
-print(json.dumps(copies))
+print(json.dumps(count(sys.stdin.read())))
 """
 
 
@@ -164,10 +150,9 @@ def test_the_parent_keeps_no_copy_of_the_share(opened, domain, writer):
     request = json.loads(opened.request.read_bytes())
     # Two needles: the share, and a control that is nowhere else either.
     control = secrets.token_bytes(64)
-    inverted = "\n".join(bytes(255 - b for b in one).hex() for one in (share, control))
     done = subprocess.run(
         [sys.executable, "-c", PROBE, ROOT, opened.folder, str(request["opened_ms"] + 1000)],
-        input=inverted,
+        input=inverted((share, control)),
         capture_output=True,
         text=True,
         check=False,
