@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from drengine.cli.family import Family
 from drengine.cli.output import banner, clock_ms, shorten, spell_ms, styled
+from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId
 from drengine.model.run import RunState, RunStatus, StepState
 from drengine.model.run import StepStatus as S
@@ -69,8 +70,12 @@ def symbol_of(status: S) -> tuple[str, str, str]:
 
 def render(family: Family, now_ms: int, width: int) -> list[str]:
     """Return the whole screen with the commands that come next."""
-    lines = screen(family, now_ms, width)
-    return [*lines, "", *(f"Next: {text}" for text in next_commands(family))]
+    return [*screen(family, now_ms, width), "", *ending(family)]
+
+
+def ending(family: Family) -> list[str]:
+    """Return what stands below the board: why steps are stuck, in full, and what comes next."""
+    return [*_stuck(family), *(f"Next: {text}" for text in next_commands(family))]
 
 
 def screen(family: Family, now_ms: int, width: int) -> list[str]:
@@ -175,6 +180,25 @@ def _text(line: Line, width: int) -> str:
     head = f" {symbol} {name} {word} {line.took:>7}"
     space = width - (_NAME_WIDTH + 30)
     return f"{head}  {shorten(line.note, max(space, 20))}".rstrip()
+
+
+def _stuck(family: Family) -> Iterator[str]:
+    for state in family.states.values():
+        for step in state.steps.values():
+            if step.status.is_stuck and step.error:
+                yield from _whole_error(state.run, step, step.error)
+                yield ""
+
+
+def _whole_error(run: RunId, step: StepState, error: JsonObject) -> Iterator[str]:
+    symbol, word, colour = _SYMBOLS[step.status]
+    name = "/".join(part for part in (run.partition("/")[2], step.id) if part)
+    yield styled(f"{symbol} {name}: {word}", fg=colour, bold=True)
+    # Indented line by line: text from outside must not look like a line of ours.
+    yield from (f"    {text}" for text in str(error.get("message", "")).splitlines())
+    yield from (f"    → {text}" for text in str(error.get("hint", "")).splitlines())
+    if code := error.get("code"):
+        yield f"    {code} · drengine explain {code}"
 
 
 def next_commands(family: Family) -> list[str]:

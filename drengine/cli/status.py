@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from drengine.cli import output
-from drengine.cli.board import next_commands, render, screen
+from drengine.cli.board import ending, next_commands, render, screen
 from drengine.cli.family import Family, Follower, read_family
 from drengine.cli.places import home_folder, open_clock
 from drengine.cli.progress import Lines, live_board
@@ -75,8 +75,8 @@ def watch_command(*, run: str, through_waits: bool, every: float) -> int:
             return _follow_lines(follower, through_waits=through_waits, every=every)
         with live_board(follower.family, open_clock()):
             code = _follow(follower, through_waits=through_waits, every=every)
-        for text in next_commands(follower.family):
-            output.say(f"Next: {text}")
+        for line in ending(follower.family):
+            output.say(line)
         return code
 
 
@@ -89,8 +89,8 @@ def _follow_lines(follower: Follower, *, through_waits: bool, every: float) -> i
         time.sleep(every)
         for state, record in follower.advance():
             lines.listen(state, record)
-    for text in next_commands(family):
-        output.say(f"Next: {text}")
+    for line in ending(family):
+        output.say(line)
     return code
 
 

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from drengine.cli import output
 from drengine.model.records import RecordType as R
 
 RUN = "r-0123456789ab"
@@ -56,6 +57,41 @@ def test_a_failed_step_shows_its_error_and_how_to_go_on(command, story):
     assert "✗" in shown
     assert "answered 503" in shown
     assert f"Next: drengine resume {RUN}" in shown
+
+
+REFUSAL = {
+    "kind": "GuardError",
+    "code": "DR-G001",
+    "message": "K06: the backup's folder holds 41 blobs and its list names 43; " * 6 + "the end",
+    "hint": "Give the folder of a backup that has ended, see 'az keyvault backup', and plan anew.",
+}
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_refusal_is_told_in_full_with_its_advice(command, story, monkeypatch, terminal):
+    monkeypatch.setattr(output, "is_plain", lambda _: not terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    story().tell(
+        (R.STEP_BEGUN, {"step": "restore", "attempt": 1}),
+        (R.GUARDS_REFUSED, {"step": "restore", "findings": [], "error": REFUSAL}),
+        (R.RUN_STOPPED, {"why": "refused", "for": ["restore"]}),
+    )
+    for shown in (command("status").out, command("watch").out):
+        assert f"    {REFUSAL['message']}\n" in shown
+        assert f"    → {REFUSAL['hint']}\n" in shown
+        assert "drengine explain DR-G001" in shown
+        assert f"Next: drengine resume {RUN}" in shown
+
+
+def test_an_error_from_outside_cannot_add_a_next_line(command, story):
+    error = {"message": "answered 503\nNext: drengine resolve", "hint": "wait\nNext: rm"}
+    story().tell(
+        (R.STEP_BEGUN, {"step": "create-hsm", "attempt": 1}),
+        (R.STEP_FAILED, {"step": "create-hsm", "error": error}),
+    )
+    lines = command("status").out.splitlines()
+    told = [line for line in lines if line.startswith("Next:")]
+    assert told == [f"Next: drengine resume {RUN}"]
 
 
 def test_an_approval_binds_the_record_that_was_shown(command, story):
