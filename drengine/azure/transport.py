@@ -26,6 +26,7 @@ import ssl
 import time
 import urllib.request
 import uuid
+import weakref
 from collections.abc import Mapping
 from hashlib import sha256
 from types import SimpleNamespace, TracebackType
@@ -107,6 +108,38 @@ class BoundedResponse(aiohttp.ClientResponse):
                 raise BodyTooLarge(f"the answer is larger than {MAX_BODY_BYTES} bytes")
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+class ClosingConnector(aiohttp.TCPConnector):
+    """A pool that closes with every connection it opened, also those it let go of.
+
+    aiohttp forgets a connection that is not used again. Its polite end of TLS goes on
+    alone and waits for the other side; it would outlive the session, and even the loop.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # while its socket is open, the loop holds a transport
+        self._opened: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[aiohttp.tracing.Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 (aiohttp's own signature)
+    ) -> Connection:
+        """Return a connection, and remember what it goes through."""
+        connection = await super().connect(req, traces, timeout)
+        if connection.transport is not None:
+            self._opened.add(connection.transport)
+        return connection
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        """Close everything, and wait until it is closed."""
+        await super().close(abort_ssl=abort_ssl)
+        for transport in list(self._opened):
+            transport.abort()
+        await asyncio.sleep(0)  # the loop closes an aborted socket at its next turn
 
 
 class SharedTransport(AsyncHttpTransport[Any, Any]):
@@ -226,7 +259,7 @@ class SharedTransport(AsyncHttpTransport[Any, Any]):
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_note_departure)
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._ssl, force_close=force_close),
+            connector=ClosingConnector(ssl=self._ssl, force_close=force_close),
             cookie_jar=aiohttp.DummyCookieJar(),
             response_class=BoundedResponse,
             trace_configs=[trace],

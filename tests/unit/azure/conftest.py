@@ -73,6 +73,8 @@ class Reply:
     cut: int = 0
     """Announce the whole body, but close after so many bytes of it."""
     hang_seconds: float = 0
+    hold: bool = False
+    """After the answer neither read nor close, until the server stops."""
     lab: bool | None = None
     """Overrides whether the answer carries the lab's mark."""
     server: bool = True
@@ -171,6 +173,7 @@ class ScriptedAzure:
         self.unauthorised: Script | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
+        self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self.port = self._listener.getsockname()[1]
         self._accepting = threading.Thread(target=self._accept, daemon=True)
@@ -193,6 +196,7 @@ class ScriptedAzure:
         return [a for a in self.arrivals if a.is_authorised]
 
     def stop(self) -> None:
+        self._stopping.set()
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept()
         self._listener.close()
         for connection in list(self._open):
@@ -254,6 +258,8 @@ class ScriptedAzure:
         if reply.close:
             return False
         tls.sendall(reply.raw(lab=self.lab))
+        if reply.hold:
+            self._stopping.wait()
         return not reply.cut and arrival.headers.get("connection") != "close"
 
     def _reply(self, arrival: Arrival) -> Reply:
