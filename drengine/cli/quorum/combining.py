@@ -5,7 +5,6 @@ Not here: any of the work, and any key: this process prompts, prints and passes 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from drengine.cli.output import say
+from drengine.cli import output
 from drengine.cli.quorum.asking import FILE, add_contributions, chosen_class, class_option
 from drengine.errors import GuardError, UsageError
 
@@ -22,15 +21,6 @@ if TYPE_CHECKING:
     from drengine.ceremony.combine import CombineReport
 
 _MAX_PASSPHRASE_BYTES = 64 * 1024
-_output = click.option(
-    "-o",
-    "--output",
-    "output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to print the result.",
-)
 
 
 @click.command("combine")
@@ -76,13 +66,13 @@ _output = click.option(
     help="With --key, in an incident: accept that all keys meet here; the evidence says so.",
 )
 @click.option("--transcript", type=FILE, help="With --key: write what happened, for evidence.")
-@_output
+@output.output_option
 def combine_command(
     *,
     session: Path | None,
     contributions: tuple[Path, ...],
     out: Path,
-    output: str,
+    output_format: str,
     **one_machine: Any,
 ) -> int:
     """Make the restore blob, from contributions or from a quorum of key files.
@@ -97,14 +87,22 @@ def combine_command(
         )
     if session is not None:
         found = combine_in_session(session, contributions, out)
-        schema = {"schema": "drengine/ceremony-combined/v1", "form": "contribute"}
-        say(json.dumps({**schema, **found}, indent=2) if output == "json" else _joined_text(found))
+        facts = {"form": "contribute", **found}
+        _tell("drengine/ceremony-combined/v1", facts, _joined_text(found), output_format)
         return 0
     if contributions or one_machine["sd_file"] is None or one_machine["exchange_cert"] is None:
         raise UsageError("--key needs --sd-file and --exchange-cert, and no --contribution")
     report = _on_one_machine(out=out, **one_machine)
-    say(json.dumps(report.to_json(), indent=2) if output == "json" else _report_text(report))
+    facts = report.to_json()
+    _tell(str(facts["schema"]), facts, _report_text(report), output_format)
     return 0
+
+
+def _tell(schema: str, facts: Mapping[str, Any], words: str, output_format: str) -> None:
+    if output_format == "json":
+        output.emit(schema, facts)
+    else:
+        output.say(words)
 
 
 def combine_in_session(session: Path, contributions: tuple[Path, ...], out: Path) -> dict[str, Any]:

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from drengine.cli.output import say
+from drengine.cli import output
 from drengine.cli.quorum.asking import FILE
 
 if TYPE_CHECKING:
     from drengine.ceremony.domain import SecurityDomain
 
-_output = click.option(
-    "-o",
-    "--output",
-    "output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to print the result.",
-)
-
 
 @click.command("inspect")
 @click.option("--sd-file", type=FILE, required=True, help="The security-domain file.")
-@_output
-def inspect_command(*, sd_file: Path, output: str) -> None:
+@output.output_option
+def inspect_command(*, sd_file: Path, output_format: str) -> int:
     """Show what a security-domain file says of itself; opens nothing."""
     from drengine.ceremony.domain import (  # noqa: PLC0415 - only this command needs it
         MAX_DOMAIN_BYTES,
@@ -39,15 +28,15 @@ def inspect_command(*, sd_file: Path, output: str) -> None:
     domain = parse_security_domain(
         read_input(sd_file, "the security-domain file", max_bytes=MAX_DOMAIN_BYTES)
     )
-    if output == "json":
-        click.echo(json.dumps(_domain_json(domain), indent=2))
+    if output_format == "json":
+        output.emit("drengine/ceremony-domain/v1", _domain_json(domain))
     else:
-        say(_domain_text(domain))
+        output.say(_domain_text(domain))
+    return 0
 
 
 def _domain_json(domain: SecurityDomain) -> dict[str, object]:
     return {
-        "schema": "drengine/ceremony-domain/v1",
         "sha256": domain.sha256,
         "size_bytes": domain.size_bytes,
         "required": domain.required,
