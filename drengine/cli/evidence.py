@@ -15,6 +15,7 @@ from drengine.cli.stores import find_run, open_store, run_or_latest
 from drengine.errors import InputError
 
 if TYPE_CHECKING:
+    from drengine.azure.ports import AuthKind
     from drengine.model.canonical import JsonObject
 
 _folder = click.Path(path_type=Path, file_okay=False)
@@ -53,7 +54,7 @@ def seal_command(
     passphrase: str | None,
     previous: Path | None,
     hsm_sign: str | None,
-    auth: str,
+    auth: AuthKind,
     pdf: bool,
     output_format: str,
 ) -> int:
@@ -115,10 +116,10 @@ def checkpoints_of(store: Any, run: str) -> dict[str, bytes]:
     return kept_checkpoints(store, run)
 
 
-def _hsm_signed(folder: Path, key: str, auth: str) -> str:
+def _hsm_signed(folder: Path, key: str, auth: AuthKind) -> str:
     from drengine.cli.hsmsigning import sign_by_hsm  # noqa: PLC0415 - loads Azure's libraries
 
-    return sign_by_hsm(folder, key, "environment" if auth == "environment" else "azure-cli")
+    return sign_by_hsm(folder, key, auth)
 
 
 @evidence.command("hsm-sign")
@@ -126,7 +127,7 @@ def _hsm_signed(folder: Path, key: str, auth: str) -> str:
 @click.option("--key", required=True, metavar="KEY", help="A key's name, or NAME/VERSION.")
 @auth_option
 @output.output_option
-def hsm_sign_command(*, bundle: Path, key: str, auth: str, output_format: str) -> int:
+def hsm_sign_command(*, bundle: Path, key: str, auth: AuthKind, output_format: str) -> int:
     """Have the recovered HSM sign a sealed BUNDLE's manifest with a key from before.
 
     The key's public half is in the inventory that was taken before the disaster: that the
@@ -237,14 +238,13 @@ def archive_command(
     retain: str,
     lock: bool,
     legal_hold: bool,
-    auth: str,
+    auth: AuthKind,
     output_format: str,
 ) -> int:
     """Copy a sealed BUNDLE into blobs that cannot be changed, and read each back."""
     from drengine.cli.archiving import archive  # noqa: PLC0415 - loads Azure's libraries
 
-    kind: Any = "environment" if auth == "environment" else "azure-cli"
-    found = archive(bundle, address, retain, lock=lock, legal_hold=legal_hold, auth=kind)
+    found = archive(bundle, address, retain, lock=lock, legal_hold=legal_hold, auth=auth)
     if output_format == "json":
         output.emit("drengine/archived/v1", found)
         return 0

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from drengine.cli.output import output_option
 from drengine.cli.plan import auth_option
+
+if TYPE_CHECKING:
+    from drengine.azure.ports import AuthKind
 
 
 @click.command("inventory")
@@ -34,7 +38,7 @@ def inventory_command(
     out: Path,
     sd_file: Path | None,
     container_url: str,
-    auth: str,
+    auth: AuthKind,
     output_format: str,
 ) -> int:
     """Record keys, roles, canaries, and the databases that depend on HSM.
@@ -50,6 +54,6 @@ def inventory_command(
         out,
         sd_file,
         container_url,
-        "environment" if auth == "environment" else "azure-cli",
+        auth,
         output_format,
     )

@@ -7,11 +7,15 @@ loads Azure's libraries.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from drengine.cli.output import output_option
 from drengine.model.runbook import RunClass
+
+if TYPE_CHECKING:
+    from drengine.azure.ports import AuthKind
 
 auth_option = click.option(
     "--auth",
@@ -62,7 +66,7 @@ def plan_command(
     inputs: tuple[str, ...],
     inputs_file: Path | None,
     out: Path,
-    auth: str,
+    auth: AuthKind,
     output_format: str,
 ) -> int:
     """Make a plan of RUNBOOK: look at the cloud once, freeze everything, send nothing.
@@ -84,7 +88,7 @@ def plan_command(
             inputs=inputs,
             inputs_file=inputs_file,
             out=out,
-            auth="environment" if auth == "environment" else "azure-cli",
+            auth=auth,
         ),
         output_format,
     )

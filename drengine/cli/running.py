@@ -76,18 +76,13 @@ _INTERRUPTED: Final = 130
 class Manner:
     """How a run is driven."""
 
-    auth: str
+    auth: AuthKind
     wait: bool
     as_json: bool
     approvers: Path | None = None
     copy_to: Path | None = None
     no_copy: bool = False
     tsa: str | None = None
-
-    @property
-    def auth_kind(self) -> AuthKind:
-        """The way of signing in."""
-        return "environment" if self.auth == "environment" else "azure-cli"
 
 
 def start(path: Path, initiator: str | None, manner: Manner) -> int:
@@ -190,7 +185,7 @@ async def _drive_in_loop(
     stop: _Stop,
     listener: Listener,
 ) -> Outcome | None:
-    async with signed_in(manner.auth_kind) as session:
+    async with signed_in(manner.auth) as session:
         check_identity(plan.cloud, session.where)
         run = plan.run_id
         world = with_approvers(

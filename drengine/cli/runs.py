@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from drengine.cli.output import output_option
 from drengine.cli.plan import auth_option
 from drengine.cli.stores import run_or_latest
+
+if TYPE_CHECKING:
+    from drengine.azure.ports import AuthKind
 
 _wait = click.option(
     "--wait",
@@ -57,7 +61,7 @@ def run_command(
     copy_to: Path | None,
     no_copy: bool,
     tsa: str | None,
-    auth: str,
+    auth: AuthKind,
     output_format: str,
 ) -> int:
     """Start the one run of PLAN, or go on with it.
@@ -90,7 +94,7 @@ def resume_command(
     copy_to: Path | None,
     no_copy: bool,
     tsa: str | None,
-    auth: str,
+    auth: AuthKind,
     output_format: str,
 ) -> int:
     """Go on with RUN where its journal ends; @latest, the default, is the newest.

@@ -22,6 +22,7 @@ from drengine.errors import GuardError, StepFailed
 
 if TYPE_CHECKING:
     from drengine.azure.cloud import AzureCloud
+    from drengine.azure.ports import AuthKind
     from drengine.ceremony.domain import SecurityDomain
     from drengine.model.cloud import Operation
 
@@ -55,7 +56,7 @@ def init_domain_command(
     quorum: int,
     out: Path,
     active_too: bool,
-    auth: str,
+    auth: AuthKind,
     output_format: str,
 ) -> int:
     """Activate an HSM: download its security domain for N custodians, M of whom are needed.
@@ -92,7 +93,7 @@ async def _download(
     quorum: int,
     out: Path,
     record: Path,
-    auth: str,
+    auth: AuthKind,
     *,
     active_too: bool,
 ) -> dict[str, Any]:
@@ -100,7 +101,7 @@ async def _download(
     from drengine.ceremony.founding import check_new_domain  # noqa: PLC0415 - lazy for --help
     from drengine.cli.signin import signed_in  # noqa: PLC0415 - loads Azure's libraries
 
-    async with signed_in("environment" if auth == "environment" else "azure-cli") as session:
+    async with signed_in(auth) as session:
         uri = await _target(session.cloud, hsm, active_too=active_too)
         domain, operation = await session.cloud.hsm(uri).start_download(certificates, quorum)
         # Before anything else, even before it is looked at: this is the only copy.
