@@ -12,7 +12,7 @@ from typing import Final
 
 from drengine.journal import codec, refusals
 from drengine.journal.port import ArrivingChain, RunRow
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType
 
 DOCUMENT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -105,7 +105,7 @@ def listing_order(rows: Sequence[RunRow]) -> list[RunRow]:
     born = {row.run: place for place, row in enumerate(rows)}
 
     def place_of(row: RunRow) -> tuple[int, list[str]]:
-        root = RunId(refusals.root_of(row.run))
+        root = root_of(row.run)
         return -born.get(root, born[row.run]), row.run.split("/")
 
     return sorted(rows, key=place_of)

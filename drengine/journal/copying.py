@@ -20,7 +20,7 @@ from drengine.journal.files import write_whole
 from drengine.journal.manifest import DocumentEntry, digests_in
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import canonical, sha256_hex
-from drengine.model.ids import RunId, run_file_name
+from drengine.model.ids import RunId, root_of, run_file_name
 from drengine.model.records import RecordType as R
 
 WHEN: Final = frozenset(
@@ -61,7 +61,7 @@ class JournalCopy:
         """
         if kind not in WHEN:
             return
-        place = self._folder / run.partition("/")[0]
+        place = self._folder / root_of(run)
         try:
             lines = b"".join(self._store.lines(run))
             named = digests_in(lines) | self._documents(run, place)

@@ -39,7 +39,7 @@ from drengine.journal.liveness import this_process
 from drengine.journal.manifest import DocumentEntry, JournalEntry, Manifest, digests_in
 from drengine.journal.port import ArrivingChain, JournalStore, RunRow
 from drengine.model.canonical import Json, JsonObject, canonical, sha256_hex
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.model.records import Draft, Head, RecordType
 
 _Sink: TypeAlias = Callable[[str, IO[bytes], int], None]
@@ -76,7 +76,7 @@ def check_export(run: RunId, out: Path) -> None:
         JournalError: the run is a child.
     """
     if "/" in run:
-        root = run.partition("/")[0]
+        root = root_of(run)
         raise JournalError(
             f"exporting {run}: it is a child and is moved only with its parent",
             hint=f"drengine journal export {root}",

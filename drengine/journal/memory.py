@@ -23,7 +23,7 @@ from drengine.journal.chain import (
 from drengine.journal.liveness import Owner
 from drengine.journal.port import ArrivingChain, RunRow
 from drengine.model.canonical import JsonObject, canonical, sha256_hex
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.model.records import Draft, Head, Lease, Record, Signal
 
 
@@ -172,7 +172,7 @@ class MemoryStore:
     def put_signal(self, signal: Signal) -> None:
         """Put a signal into the inbox; the same id again changes nothing."""
         body = codec.parse_canonical(canonical(signal.body))
-        self._run(RunId(refusals.root_of(signal.run)))
+        self._run(root_of(signal.run))
         inbox = self.disk.signals.setdefault(signal.run, {})
         inbox.setdefault(signal.id, replace(signal, body=body))
 
@@ -191,7 +191,7 @@ class MemoryStore:
         wanted = [target.lower() for target in targets]
         for target in wanted:
             for claimed, holder in sorted(self.disk.claims):
-                is_other = refusals.root_of(holder) != refusals.root_of(run)
+                is_other = root_of(holder) != root_of(run)
                 if claimed == target and is_other and not self._has_ended(holder):
                     raise refusals.claimed(target, run, holder)
         self.disk.claims.update(((target, run), None) for target in wanted)
@@ -290,7 +290,7 @@ class MemoryStore:
         return after
 
     def _has_ended(self, run: RunId) -> bool:
-        family = (run, RunId(refusals.root_of(run)))
+        family = (run, root_of(run))
         return any(
             codec.ends_chain(self.disk.runs[each].lines[-1])
             for each in family

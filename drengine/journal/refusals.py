@@ -10,11 +10,6 @@ from drengine.model.ids import RunId
 from drengine.model.records import Draft, Head, RecordType
 
 
-def root_of(run: str) -> str:
-    """Return the run that a run and all its siblings and children descend from."""
-    return run.partition("/")[0]
-
-
 def no_run(run: RunId) -> JournalError:
     """Return the error for a run that is not here."""
     return JournalError(

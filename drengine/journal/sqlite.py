@@ -39,7 +39,7 @@ from drengine.journal.port import ArrivingChain, RunRow
 from drengine.journal.schema import Connect, connect_file
 from drengine.journal.takeover import end_owner
 from drengine.model.canonical import JsonObject, sha256_hex
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.model.records import Draft, Head, Lease, Record, Signal
 
 _BATCH: Final = 128  # lines read at once, at most a MiB each
@@ -218,7 +218,7 @@ class SqliteStore:
     def put_signal(self, signal: Signal) -> None:
         """Put a signal into the inbox, from any process; the same id again changes nothing."""
         with self._database.writing(f"sending a signal to run {signal.run}") as db:
-            tables.run_row(db, RunId(refusals.root_of(signal.run)))
+            tables.run_row(db, root_of(signal.run))
             tables.put_signal(db, signal)
 
     def peek_signals(self, run: RunId) -> Sequence[Signal]:
@@ -237,7 +237,7 @@ class SqliteStore:
         """Claim all targets for a run, or none (see `JournalStore.claim`)."""
         with self._database.writing(f"claiming targets for run {run}") as db:
             for target in (target.lower() for target in targets):
-                for holder in tables.other_claims(db, target, refusals.root_of(run)):
+                for holder in tables.other_claims(db, target, root_of(run)):
                     if not self._has_ended(db, holder):
                         raise refusals.claimed(target, run, holder)
                 tables.add_claim(db, target, run)
@@ -321,6 +321,6 @@ class SqliteStore:
     def _has_ended(self, db: sqlite3.Connection, run: RunId) -> bool:
         return any(
             codec.ends_chain(tables.line_at(db, each, tables.run_row(db, each).head.seq))
-            for each in (run, RunId(refusals.root_of(run)))
+            for each in (run, root_of(run))
             if tables.has_run(db, each)
         )

@@ -12,7 +12,7 @@ from typing import Any, Final
 from drengine.journal import codec, refusals
 from drengine.journal.port import RunRow
 from drengine.model.canonical import JsonObject, canonical, sha256_hex
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.model.records import Head, Record, Signal
 
 _RUN_ROW: Final = (
@@ -27,7 +27,7 @@ def add_run(
     """Add a run that has no record yet."""
     db.execute(
         "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, NULL, 0, '', -1, '')",
-        (run, refusals.root_of(run), title, run_class, at_ms, status),
+        (run, root_of(run), title, run_class, at_ms, status),
     )
 
 
@@ -185,7 +185,7 @@ def add_claim(db: sqlite3.Connection, target: str, run: RunId) -> None:
     """Add a claim; one that is there stays."""
     db.execute(
         "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        (target, run, refusals.root_of(run)),
+        (target, run, root_of(run)),
     )
 
 

@@ -34,6 +34,11 @@ def child_id(parent: RunId, item: str) -> RunId:
     return RunId(f"{parent}/{safe}")
 
 
+def root_of(run: str) -> RunId:
+    """Return the run that a run and all its siblings and children descend from."""
+    return RunId(run.partition("/")[0])
+
+
 def run_file_name(run: RunId) -> str:
     """Return the file name of a run's exported journal: `/` becomes `~`."""
     return f"{run.replace('/', '~')}.jsonl"
