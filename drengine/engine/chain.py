@@ -15,7 +15,7 @@ from drengine.engine.world import World
 from drengine.errors import HandedOver, InternalError, JournalDamaged
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.model.records import Draft, Lease, Record
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunState
@@ -57,14 +57,14 @@ def _refuse_misfit(state: RunState, written: Draft) -> None:
         prev=state.head.sha256,
         sha256="",
     )
-    root = state.run.partition("/")[0]
     try:
         apply(state, record)
     except JournalDamaged as misfit:
         raise InternalError(
             f"run {state.run} was about to record what its lifecycle does not allow:"
             f" {misfit.message}; the record was not written",
-            hint=f"This is a bug of drengine. The journal is whole: drengine resume {root}",
+            hint="This is a bug of drengine. The journal is whole:"
+            f" drengine resume {root_of(state.run)}",
         ) from misfit
 
 

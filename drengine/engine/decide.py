@@ -29,6 +29,7 @@ from drengine.engine.commands import (
     Send,
     Verify,
 )
+from drengine.engine.failing import error_body, look_by_hand
 from drengine.engine.retry import next_attempt_ms
 from drengine.engine.scope import items_of, scope_of
 from drengine.engine.session import Session
@@ -36,6 +37,7 @@ from drengine.engine.undoing import decide_undo
 from drengine.errors import DrError, Waiting
 from drengine.model.canonical import Json
 from drengine.model.catalogue import ActionSpec, Repeat
+from drengine.model.ids import root_of
 from drengine.model.plan import PlanPart
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunState, RunStatus, StepState
@@ -126,7 +128,7 @@ def _pending(case: _Case, step: Step, st: StepState) -> _Next:
             return _Next((Append(step.id, R.STEP_SKIPPED, why),))
         return _begin(case, step, st)
     except DrError as error:
-        body = {"step": step.id, "error": error.to_json()}
+        body = {"step": step.id, "error": error_body(error, case.state.run)}
         return _Next((Append(step.id, R.STEP_FAILED, body),))
 
 
@@ -170,7 +172,7 @@ def _probing(case: _Case, step: Step, st: StepState) -> _Next:
             "kind": "StepFailed",
             "code": "DR-S004",
             "message": f"it could not be told whether it is done: {st.detail}; nothing was sent",
-            "hint": "Resume the run to look again.",
+            "hint": f"drengine resume {root_of(case.state.run)} looks again.",
             "exit_code": 4,
         }
         return _Next((Append(step.id, R.STEP_FAILED, {"step": step.id, "error": error}),))
@@ -200,21 +202,21 @@ def _in_doubt(case: _Case, step: Step, st: StepState) -> _Next:
     spec = case.spec(step)
     if st.looks >= LOOKS_NEEDED:
         if spec.repeat is Repeat.NEVER:
-            return _Next((Append(step.id, R.OUTCOME_UNKNOWN, _unknown(step, st, spec)),))
+            return _Next((Append(step.id, R.OUTCOME_UNKNOWN, _unknown(case, step, st)),))
         body = {"step": step.id, "looks": st.looks, "why": "absent after the quiet period, twice"}
         return _Next((Append(step.id, R.DOUBT_CLEARED, body),))
     since = st.entered_ms if st.in_doubt_since_ms is None else st.in_doubt_since_ms
     if case.waited_ms(since) > spec.timeout_ms:
-        return _Next((Append(step.id, R.OUTCOME_UNKNOWN, _unknown(step, st, spec)),))
+        return _Next((Append(step.id, R.OUTCOME_UNKNOWN, _unknown(case, step, st)),))
     quiet = (since if st.intent_at_ms is None else st.intent_at_ms) + spec.quiet_ms
     at = max(quiet, st.not_before_ms)
     return _Next((Probe(step.id),)) if at <= case.now_ms else _Next(wake_at_ms=at)
 
 
-def _unknown(step: Step, st: StepState, spec: ActionSpec) -> dict[str, Json]:
+def _unknown(case: _Case, step: Step, st: StepState) -> dict[str, Json]:
     message = (
-        f"{spec.title}: the request was sent, its answer was lost ({st.detail}), and looking"
-        f" {st.looks} times did not tell whether it took effect. It is not sent again."
+        f"{case.spec(step).title}: the request was sent, its answer was lost ({st.detail}), and"
+        f" looking {st.looks} times did not tell whether it took effect. It is not sent again."
     )
     return {
         "step": step.id,
@@ -224,7 +226,7 @@ def _unknown(step: Step, st: StepState, spec: ActionSpec) -> dict[str, Json]:
             "kind": "UnknownOutcome",
             "code": "DR-O001",
             "message": message,
-            "hint": f"Look by hand, then: drengine resolve RUN {step.id} --found | --absent",
+            "hint": look_by_hand(case.state.run, step.id),
             "exit_code": 12,
         },
     }
@@ -237,7 +239,8 @@ def _running(case: _Case, step: Step, st: StepState) -> _Next:
             "kind": "StepFailed",
             "code": "DR-S002",
             "message": f"the operation still runs after {limit // 1000} s; the service keeps it",
-            "hint": "Resume later: the engine re-attaches to the operation, nothing is sent again.",
+            "hint": f"Later: drengine resume {root_of(case.state.run)} re-attaches to it; nothing"
+            " is sent again.",
             "exit_code": 4,
         }
         return _Next((Append(step.id, R.STEP_FAILED, {"step": step.id, "error": error}),))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
-from drengine.engine.machine import AFTER_OPENING, TRIGGERS, next_status
+from drengine.engine.machine import AFTER_OPENING, NOT_OURS, TRIGGERS, next_status
 from drengine.engine.undoing import UNDO_ROWS, undone
 from drengine.errors import JournalDamaged
 from drengine.model.changed import changed, overwritten
@@ -60,17 +60,18 @@ def fold(records: Iterable[Record]) -> RunState:
             raise JournalDamaged(
                 f"record {record.seq} of {record.run} does not hold what a `{record.type}` holds: "
                 f"{type(error).__name__} {str(error)[:80]}",
-                hint="Compare the chain's head with one kept elsewhere (report, manifest, anchor).",
+                hint=NOT_OURS,
             ) from error
     if state is None:
-        raise JournalDamaged("the journal has no record 0")
+        raise JournalDamaged("the journal has no record 0", hint=NOT_OURS)
     return state
 
 
 def begin(record: Record) -> RunState:
     """Return the state after record 0."""
     if record.type is not R.RUN_CREATED or record.seq != 0:
-        raise JournalDamaged(f"record {record.seq} is `{record.type}`, expected `run.created`")
+        found = f"record {record.seq} is `{record.type}`, expected `run.created`"
+        raise JournalDamaged(found, hint=NOT_OURS)
     body: Mapping[str, Any] = record.body
     return RunState(
         run=record.run,
@@ -114,7 +115,8 @@ def apply(state: RunState, record: Record, renew: Renew = changed) -> RunState:
 
 def _step(state: RunState, name: str, record: Record) -> StepState:
     if name not in state.steps:
-        raise JournalDamaged(f"record {record.seq} names step {name!r}, which the run has not")
+        found = f"record {record.seq} names step {name!r}, which the run has not"
+        raise JournalDamaged(found, hint=NOT_OURS)
     return state.steps[name]
 
 

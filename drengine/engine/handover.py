@@ -14,7 +14,7 @@ from drengine.engine.chain import append, draft
 from drengine.engine.fold import fold
 from drengine.errors import HandedOver, JournalError
 from drengine.journal.port import JournalStore
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.model.records import Lease
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunState
@@ -32,7 +32,10 @@ def give(store: JournalStore, run: RunId, to: str, owner: str, actor: str, clock
         JournalError: there is no such run, it is a child, or it has ended.
     """
     if "/" in run:
-        raise JournalError(f"handing over {run}: a child goes with its parent; nothing was done")
+        raise JournalError(
+            f"handing over {run}: a child goes with its parent; nothing was done",
+            hint=f"drengine journal export {root_of(run)} --out FILE --hand-over",
+        )
     lease = store.acquire(run, owner)
     try:
         state = fold(store.read(run))

@@ -15,6 +15,7 @@ from drengine.engine.chain import Chain
 from drengine.engine.world import World
 from drengine.errors import JournalDamaged
 from drengine.model.findings import all_hold
+from drengine.model.ids import root_of
 from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
 from drengine.model.run import GateState, RunState, StepState
@@ -100,7 +101,7 @@ def _decision(letter: _Letter) -> Outcome:
         "kind": "GuardError",
         "code": "DR-G020",
         "message": f"gate {letter.step.id} was rejected by {signal.actor}: {why}",
-        "hint": "Resume the run to ask again.",
+        "hint": f"drengine resume {root_of(signal.run)} asks again.",
         "exit_code": 8,
     }
     return R.GATE_REJECTED, body

@@ -107,6 +107,12 @@ AFTER_OPENING: Final[Mapping[S, S]] = {S.CHECKING: S.PROBING, S.CLEARED: S.PROBI
 TRIGGERS: Final[frozenset[R]] = frozenset(trigger for trigger, _, _ in ROWS)
 
 
+NOT_OURS: Final = (
+    "Another version wrote the journal, or somebody changed it: do not go on with it. Compare"
+    " the chain's head with one kept elsewhere (report, manifest, anchor)."
+)
+
+
 def next_status(trigger: R, status: S, *, step: str, seq: int) -> S:
     """Return the status that a record leads to.
 
@@ -119,7 +125,7 @@ def next_status(trigger: R, status: S, *, step: str, seq: int) -> S:
         raise JournalDamaged(
             f"record {seq}: `{trigger}` for step {step!r}, which is {status}: no row of the"
             " lifecycle allows it",
-            hint="The journal was written by another version or was edited; do not continue it.",
+            hint=NOT_OURS,
         ) from None
 
 

@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from drengine.actions.contract import (
 )
 from drengine.actions.moment import Moment
 from drengine.engine.chain import Chain
+from drengine.engine.failing import advice_of, error_body, look_by_hand, next_step
 from drengine.engine.fence import may_send
 from drengine.engine.judging import judged, observed
 from drengine.engine.retry import PASSING_FAILURES, look_again_ms
@@ -34,7 +35,7 @@ from drengine.errors import AzureError, DrError, JournalError, UnknownOutcome
 from drengine.model.canonical import JsonObject, digest
 from drengine.model.cloud import Exchange, Operation, OperationState, OperationStatus
 from drengine.model.findings import Findings, all_hold
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.model.plan import PlanPart
 from drengine.model.records import RecordType as R
 from drengine.model.run import StepState, StepStatus
@@ -65,7 +66,7 @@ class Bench:
         values = resolve(dict(step.with_), scope_of(state, self.part))
         return StepContext(
             run=state.run,
-            root=RunId(state.run.split("/")[0]),
+            root=root_of(state.run),
             step=step_id,
             run_class=state.run_class,
             cloud=world.cloud,
@@ -83,18 +84,6 @@ class Bench:
             last_code=st.last_code,
             holder=world.holder,
         )
-
-
-def error_body(error: DrError) -> dict[str, Any]:
-    """Return an error as the journal keeps it, with what the retry policy needs."""
-    body: dict[str, Any] = dict(error.to_json())
-    if isinstance(error, AzureError):
-        body["transient"] = error.transient or error.service_code in PASSING_FAILURES
-        body["status"] = error.status
-        body["service_code"] = error.service_code
-        if error.retry_after_seconds is not None:
-            body["retry_after_ms"] = int(error.retry_after_seconds * 1000)
-    return body
 
 
 def with_exchanges(body: dict[str, Any], exchanges: list[Exchange]) -> dict[str, Any]:
@@ -128,7 +117,7 @@ def _looking(bench: Bench, step_id: str, moment: Moment | None) -> StepContext:
 def _fail(bench: Bench, step_id: str, error: DrError, exchanges: list[Exchange]) -> None:
     if isinstance(error, JournalError):
         raise error
-    body = {"step": step_id, "error": error_body(error)}
+    body = {"step": step_id, "error": error_body(error, bench.chain.run)}
     bench.chain.append(R.STEP_FAILED, with_exchanges(body, exchanges))
 
 
@@ -150,7 +139,7 @@ async def check(bench: Bench, step_id: str) -> None:
         "kind": "GuardError",
         "code": "DR-G001",
         "message": "; ".join(f"{f.rule}: {f.message}" for f in blocking),
-        "hint": " ".join(f.advice for f in blocking if f.advice),
+        "hint": advice_of(bench.chain.run, findings),
         "exit_code": 8,
     }
     bench.chain.append(R.GUARDS_REFUSED, with_exchanges(body, exchanges))
@@ -222,12 +211,12 @@ def _probe_record(
 def _undecidable(
     bench: Bench, step: Step, st: StepState, why: str, advice: str
 ) -> tuple[R, dict[str, Any]]:
-    doubt = st.status is StepStatus.IN_DOUBT
+    doubt, run = st.status is StepStatus.IN_DOUBT, bench.chain.run
     error = {
         "kind": "UnknownOutcome" if doubt else "GuardError",
         "code": "DR-O001" if doubt else "DR-G002",
         "message": why,
-        "hint": advice or f"Look by hand, then: drengine resolve RUN {step.id} --found | --absent",
+        "hint": advice or (look_by_hand(run, step.id) if doubt else next_step(run)),
         "exit_code": 12 if doubt else 8,
         "manual": bench.world.kit.actions[step.action].manual(bench.context(step.id)),
     }
@@ -284,7 +273,7 @@ async def _answer(
     except DrError as error:
         if any(e.sent and not _refused(e.status) for e in exchanges):
             return R.ANSWER_LOST, {"why": error.message}
-        return R.ANSWER_REFUSED, {"error": error_body(error)}
+        return R.ANSWER_REFUSED, {"error": error_body(error, bench.chain.run)}
     now = bench.world.clock.now_ms()
     if isinstance(result, Operation):
         first = now + (result.retry_after_ms or 0)
@@ -342,20 +331,23 @@ async def poll(bench: Bench, step_id: str) -> None:
         raise TypeError(f"step {step_id} runs without an operation")
     with bench.world.collect() as exchanges:
         try:
-            status = await action.poll(bench.context(step_id), st.operation)
-        except AzureError as error:
-            if not error.transient:
-                _fail(bench, step_id, error, exchanges)
-                return
-            asked = round(1000 * (error.retry_after_seconds or 0)) or None
-            status = OperationStatus(
-                OperationState.RUNNING, detail=error.message, retry_after_ms=asked
-            )
+            status = await standing(action.poll(bench.context(step_id), st.operation))
         except DrError as error:
             _fail(bench, step_id, error, exchanges)
             return
     kind, body = _poll_record(bench, step, st, status)
     bench.chain.append(kind, with_exchanges({"step": step_id, **body}, exchanges))
+
+
+async def standing(asked: Awaitable[OperationStatus]) -> OperationStatus:
+    """Return where an operation stands; a look that failed and may pass says: it runs."""
+    try:
+        return await asked
+    except AzureError as error:
+        if not error.transient:
+            raise
+        wait_ms = round(1000 * (error.retry_after_seconds or 0)) or None
+        return OperationStatus(OperationState.RUNNING, error.message, retry_after_ms=wait_ms)
 
 
 def _poll_record(
@@ -388,12 +380,17 @@ def _poll_record(
                 "kind": "AzureError",
                 "code": "DR-A030",
                 "message": f"{action.spec.title}: the operation failed: {code}: {status.detail}",
-                "hint": f"drengine explain {code}",
+                "hint": _explained(bench.chain.run, status.error_code),
                 "exit_code": 4,
                 "service_code": status.error_code,
                 "transient": status.error_code in PASSING_FAILURES,
             }
             return R.OPERATION_FAILED, {"error": error}
+
+
+def _explained(run: RunId, code: str) -> str:
+    resume = next_step(run)
+    return f"drengine explain {code}   {resume}" if code else resume
 
 
 async def verify(bench: Bench, step_id: str) -> None:
@@ -433,18 +430,18 @@ async def verify(bench: Bench, step_id: str) -> None:
         body["not_before"] = now + (again_ms if watches else look_again_ms(age, again_ms))
         bench.chain.append(R.VERIFY_MISSED, with_exchanges(body, exchanges))
     else:
-        body["error"] = _verify_error(findings)
+        body["error"] = _verify_error(bench.chain.run, findings)
         bench.chain.append(R.STEP_FAILED, with_exchanges(body, exchanges))
 
 
-def _verify_error(findings: Findings) -> Mapping[str, Any]:
+def _verify_error(run: RunId, findings: Findings) -> Mapping[str, Any]:
     blocking = [finding for finding in findings if not finding.holds]
     return {
         "kind": "StepFailed",
         "code": "DR-S003",
         "message": "what was read back is not what must be: "
         + ("; ".join(f"{f.rule}: {f.message}" for f in blocking) or "it could not be read"),
-        "hint": " ".join(f.advice for f in blocking if f.advice),
+        "hint": advice_of(run, findings),
         "exit_code": 4,
     }
 

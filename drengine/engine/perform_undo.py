@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from drengine.actions.contract import Kept
-from drengine.engine.perform import Bench, error_body, with_exchanges
+from drengine.engine.failing import error_body, next_step
+from drengine.engine.perform import Bench, standing, with_exchanges
 from drengine.engine.retry import look_again_ms
-from drengine.errors import AzureError, DrError, JournalError, UnknownOutcome
+from drengine.errors import DrError, JournalError, UnknownOutcome
 from drengine.model.cloud import Operation, OperationState
 from drengine.model.findings import all_hold
 from drengine.model.records import RecordType as R
@@ -54,7 +55,7 @@ async def poll_undo(bench: Bench, step_id: str) -> None:
         raise TypeError(f"step {step_id} is undone without an operation")
     with bench.world.collect() as exchanges:
         try:
-            status = await bench.world.cloud.operations.poll(st.undo_operation)
+            status = await standing(bench.world.cloud.operations.poll(st.undo_operation))
         except DrError as error:
             _refuse(bench, step_id, error, exchanges)
             return
@@ -62,9 +63,8 @@ async def poll_undo(bench: Bench, step_id: str) -> None:
     if status.state is OperationState.RUNNING:
         now = bench.world.clock.now_ms()
         age = now - st.entered_ms
-        wait = look_again_ms(age, action.spec.poll_ms, status.retry_after_ms)
         body["running"] = True
-        body["not_before"] = now + wait
+        body["not_before"] = now + look_again_ms(age, action.spec.poll_ms, status.retry_after_ms)
     bench.chain.append(R.UNDO_POLLED, with_exchanges(body, exchanges))
 
 
@@ -87,13 +87,19 @@ async def check_undo(bench: Bench, step_id: str) -> None:
         body["why"] = "; ".join(f.message for f in findings if not f.holds)
         bench.chain.append(R.UNDO_POLLED, with_exchanges(body, exchanges))
     else:
-        body["error"] = {"message": "it is still there", "code": "DR-S005", "exit_code": 4}
+        body["error"] = {
+            "kind": "StepFailed",
+            "code": "DR-S005",
+            "message": "it was asked to go and is still there: "
+            + "; ".join(f.message for f in findings if not f.holds),
+            "hint": next_step(bench.chain.run),
+            "exit_code": 4,
+        }
         bench.chain.append(R.UNDO_REFUSED, with_exchanges(body, exchanges))
 
 
 def _refuse(bench: Bench, step_id: str, error: DrError, exchanges: Any) -> None:
     if isinstance(error, JournalError):
         raise error
-    transient = isinstance(error, AzureError) and error.transient
-    body: dict[str, Any] = {"step": step_id, "error": error_body(error), "transient": transient}
+    body: dict[str, Any] = {"step": step_id, "error": error_body(error, bench.chain.run)}
     bench.chain.append(R.UNDO_REFUSED, with_exchanges(body, exchanges))

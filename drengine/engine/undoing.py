@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from drengine.engine.commands import CheckUndo, Decision, PollUndo, Rest, Undo
+from drengine.engine.machine import NOT_OURS
 from drengine.engine.session import Session
 from drengine.errors import JournalDamaged
 from drengine.model.cloud import Operation
@@ -43,7 +44,8 @@ def undone(step: StepState, record: Record) -> StepState:
     if step.undo not in sources:
         raise JournalDamaged(
             f"record {record.seq}: `{record.type}` for step {step.id!r}, whose undo is"
-            f" {str(step.undo) or 'not begun'!r}"
+            f" {str(step.undo) or 'not begun'!r}",
+            hint=NOT_OURS,
         )
     body: Mapping[str, Any] = record.body
     operation = body.get("operation")
@@ -55,7 +57,7 @@ def undone(step: StepState, record: Record) -> StepState:
         not_before_ms=body.get("not_before", 0),
         error=body.get("error"),
         detail=str(body.get("why", "")),
-        undo_looks=step.undo_looks + 1 if record.type is R.UNDO_POLLED else 0,
+        undo_looks=_looks(step, record),
         reopened=False,
     )
 
@@ -65,6 +67,13 @@ def _operation(step: StepState, record: Record) -> Operation | None:
         return None
     doc = record.body.get("operation")
     return Operation.from_json(doc) if doc else step.undo_operation
+
+
+def _looks(step: StepState, record: Record) -> int:
+    """Return how often the effect was looked for in vain; what still runs was not looked for."""
+    if record.type is not R.UNDO_POLLED:
+        return 0
+    return step.undo_looks + (0 if record.body.get("running") else 1)
 
 
 def decide_undo(runbook: Runbook, state: RunState, session: Session, now_ms: int) -> Decision:

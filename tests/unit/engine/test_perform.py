@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from drengine.actions.base import BaseAction
-from drengine.actions.contract import Absent, Kit, StepContext, Verified
+from drengine.actions.contract import Absent, Kit, StepContext, Undecidable, Verified
 from drengine.engine.chain import Chain
 from drengine.engine.commands import Rest
 from drengine.engine.driver import Outcome, drive
@@ -379,3 +379,54 @@ def test_a_resume_of_a_fan_out_touches_only_what_is_not_done():
     assert fan.change.runs[len(first) :] == ["/each/b", "/each/c"]
     parent = fan.drive().state.steps["each"]
     assert all(run.status is RunStatus.FINISHED for run in parent.children.values())
+
+
+RESUME = f"drengine resume {RUN}"
+
+
+@dataclass(frozen=True)
+class Undecided(Change):
+    """Cannot tell whether its effect is there."""
+
+    async def probe(self, ctx: StepContext) -> Undecidable:
+        del ctx
+        return Undecidable("it cannot be told")
+
+
+def guard_refuses(small: Small) -> None:
+    small.guard_holds = False
+
+
+def service_refuses(small: Small) -> None:
+    small.change.answers.append(AzureError("400: no", status=400))
+
+
+def reading_back_differs(small: Small) -> None:
+    small.change.seen.append(block("G2", "it is another"))
+
+
+def looking_cannot_tell(small: Small) -> None:
+    small.change = Undecided(SPEC)
+
+
+def answer_is_lost(small: Small) -> None:
+    small.change.answers.append(UnknownOutcome("the connection broke"))
+
+
+@pytest.mark.parametrize(
+    ("goes_wrong", "hint"),
+    [
+        (guard_refuses, RESUME),
+        (service_refuses, RESUME),
+        (reading_back_differs, RESUME),
+        (looking_cannot_tell, RESUME),
+        (answer_is_lost, f"drengine resolve {RUN} change --found | --absent --reason TEXT"),
+    ],
+)
+def test_what_stops_a_run_says_a_next_step(small, goes_wrong, hint):
+    """Also where nobody who refused advised anything."""
+    small.approve()
+    goes_wrong(small)
+    error = small.drive().state.steps["change"].error
+    assert error is not None
+    assert error["hint"].endswith(hint)
