@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,9 @@ from drengine.clock import Clock
 from drengine.errors import VerificationError
 from drengine.model.records import Record
 from drengine.model.run import RunState
+
+if TYPE_CHECKING:
+    from drengine.drills.embedded import DrillResult
 
 
 @click.command("drill")
@@ -88,32 +92,55 @@ def drill_command(
     result = embedded.hold(request, watching)
     code = VerificationError.exit_code if result.problems else result.exit_code
     if quiet:
-        output.emit(
-            "drengine/drill/v1",
-            {
-                "run": result.run,
-                "verdict": result.verdict,
-                "evidence": str(result.evidence),
-                "problems": list(result.problems),
-                "lab": str(result.lab) if result.lab else None,
-                "seconds": round(result.seconds, 1),
-                "exit_code": code,
-            },
-        )
-        return code
+        output.emit("drengine/drill/v1", _facts(result, code))
+    else:
+        _tell(result, code)
+    return code
+
+
+def _facts(result: DrillResult, code: int) -> dict[str, Any]:
+    return {
+        "run": result.run,
+        "verdict": result.verdict,
+        "reasons": list(result.reasons),
+        "evidence": str(result.evidence),
+        "problems": list(result.problems),
+        "lab": str(result.lab) if result.lab else None,
+        "seconds": round(result.seconds, 1),
+        "exit_code": code,
+    }
+
+
+def _tell(result: DrillResult, code: int) -> None:
     output.say()
     mark = "✓" if code == 0 else "✗"
     words = output.banner("drill", lab=True)
     output.say(f"{words}  {mark} {result.verdict} in {result.seconds:.1f} s of wall time")
+    for reason in result.reasons:
+        # Indented line by line: text from outside must not look like a line of ours.
+        output.say("\n".join(f"  {line}" for line in reason.splitlines()))
     for problem in result.problems:
         output.say(f"✗ {problem}")
+    program = output.program()
     if result.lab:
-        output.say(f"Lab     {result.lab / 'lab'} (stop it: {output.program()} lab down --home …)")
+        down = f"{program} lab down --home {result.lab / 'lab'}"
+        output.say(f"Lab     {result.lab / 'lab'} (stop it: {down})")
+        output.say(f"Log     {result.lab / 'engine.log'}")
     output.say(f"Report  {result.evidence / 'reports' / 'report.html'}")
     output.say(f"Journal {result.evidence / 'journals'}")
     trust = result.evidence.parent / "trust"
-    output.say(f"Verify  {output.program()} verify {result.evidence} --trust {trust}")
-    return code
+    output.say(f"Verify  {program} verify {result.evidence} --trust {trust}")
+    if result.exit_code:
+        output.say(f"Next    {_next(result)}")
+
+
+def _next(result: DrillResult) -> str:
+    """Return the command that looks closer at a drill that did not end well."""
+    program = output.program()
+    if result.lab is None:
+        return f"{program} drill --keep   (leaves the lab, to look and go on there)"
+    inside = f"{program} lab exec --home {result.lab / 'lab'} --"
+    return f"{inside} {program} status {result.run}   (what it waits for, and how to go on)"
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from drengine.drills.people import PlayedPeople
 from drengine.errors import StepFailed, UsageError, VerificationError
 from drengine.journal.sqlite import SqliteStore
 from drengine.lab import commands
+from drengine.model.facts import EvidenceFacts, Verdict
 from drengine.model.ids import RunId, run_id_of
 from drengine.model.records import Record
 from drengine.model.run import RunState
@@ -83,12 +84,14 @@ class DrillResult:
     Attributes:
         exit_code: the run's own.
         verdict: what the evidence says.
+        reasons: why it says no better than that; empty where all is well.
         problems: what does not verify; empty is good.
     """
 
     run: RunId
     exit_code: int
     verdict: str
+    reasons: tuple[str, ...]
     problems: tuple[str, ...]
     evidence: Path
     lab: Path | None
@@ -132,13 +135,30 @@ def hold(request: DrillRequest, watching: Watching) -> DrillResult:
             if request.tsa:
                 engine.code(_CHILD_SECONDS)  # the last stamp belongs into the bundle
             # The journal is complete: sealing it need not wait for the engine's last words.
-            verdict, problems = stage.seal(run)
+            judged = stage.seal(run)
             code = engine.code(_CHILD_SECONDS)
         if code is None:
             raise engine.failure("did not end")
+        last_words = engine.failure(f"ended with {code}").message
     kept = folder if request.keep else None
     seconds = time.monotonic() - began
-    return DrillResult(run, code, verdict, problems, request.out / run, kept, seconds)
+    reasons = reasons_of(judged.facts, last_words)
+    verdict, bundle = str(judged.facts.verdict), request.out / run
+    return DrillResult(run, code, verdict, reasons, judged.problems, bundle, kept, seconds)
+
+
+def reasons_of(facts: EvidenceFacts, last_words: str) -> tuple[str, ...]:
+    """Return why the evidence says no better than it does; empty where all is well.
+
+    Parameters:
+        last_words: of the engine; they stand in where the journal names no reason, because
+            the engine ended in the middle.
+    """
+    if facts.verdict is not Verdict.NOT_FINISHED:
+        return facts.verdict_reasons
+    below = [f"{run.run}: {why}" for run in facts.runs if run.parent for why in run.waiting_for]
+    named = any(run.waiting_for for run in facts.runs)
+    return (*facts.verdict_reasons, *below, *(() if named else (last_words,)))
 
 
 def _environment(folder: Path, request: DrillRequest) -> dict[str, str]:
@@ -170,6 +190,14 @@ def _open_lab(home: Path, say: Say, settings: Mapping[str, Any] | None) -> Mappi
     say("Building a lab: one HSM, three instances, a backup, a quorum of 2 of 3 …")
     # The inventory waits for nothing that takes virtual time: real time keeps it exact.
     return commands.up(home, speed=1.0, settings=settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What the sealed evidence says, and what of it does not verify."""
+
+    facts: EvidenceFacts
+    problems: tuple[str, ...]
 
 
 class _Stage:
@@ -233,8 +261,8 @@ class _Stage:
             raise self._engine.failure("did not begin")
         return run
 
-    def seal(self, run: RunId) -> tuple[str, tuple[str, ...]]:
-        """Seal the evidence and verify it as a stranger would; return verdict and problems."""
+    def seal(self, run: RunId) -> _Judged:
+        """Seal the evidence, verify it as a stranger would, and return what that found."""
         from drengine.evidence.checkpoints import kept_checkpoints  # noqa: PLC0415 - with urllib
         from drengine.evidence.reports import reports_of  # noqa: PLC0415 - loads the templates
         from drengine.evidence.seal import SealRequest, seal  # noqa: PLC0415 - as above
@@ -251,7 +279,7 @@ class _Stage:
             raise VerificationError(
                 f"{folder}: {'; '.join(str(problem) for problem in report.problems)}"
             )
-        return str(report.facts.verdict), tuple(str(problem) for problem in report.problems)
+        return _Judged(report.facts, tuple(str(problem) for problem in report.problems))
 
     def _can_make_pdf(self) -> bool:
         from drengine.evidence.pdf import why_no_pdf  # noqa: PLC0415 - loads WeasyPrint
