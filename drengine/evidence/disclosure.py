@@ -14,8 +14,8 @@ from typing import Any, Final
 from drengine.errors import InputError, VerificationError
 from drengine.evidence.bundle import ATTESTATION
 from drengine.evidence.folder import write_files
-from drengine.evidence.merkle import leaf_hash, proof_of, root_from
-from drengine.journal.codec import parse_canonical
+from drengine.evidence.merkle import Proofs, leaf_hash, root_from
+from drengine.journal.codec import parse_canonical, parse_line
 from drengine.model.canonical import canonical
 from drengine.trust.dsse import parse_json, read_envelope
 from drengine.trust.judging import verify_with
@@ -46,22 +46,25 @@ def disclose(bundle: Path, profile: str, out: Path, only: Iterable[str] = ()) ->
     """
     if profile not in PROFILES:
         raise InputError(f"there is no profile '{profile}': {', '.join(PROFILES)}")
-    wanted, shown = set(only), PROFILES[profile]
+    chosen, shown = frozenset(only), PROFILES[profile]
+    wanted = set(chosen)
     lines = list(_lines(bundle))
-    hashes = [leaf_hash(line) for _, line in lines]
+    proofs = Proofs([leaf_hash(line) for _, line in lines])
     records = []
     for index, (run, line) in enumerate(lines):
         doc = parse_canonical(line[:-1])
         name = f"{run}:{doc['seq']}"
-        if name in wanted if wanted else shown is None or doc["type"] in shown:
+        if name in chosen if chosen else shown is None or doc["type"] in shown:
             wanted.discard(name)
-            path = proof_of(hashes, index)
+            path = proofs.of(index)
             records.append({"index": index, "line": line[:-1].decode(), "path": path})
-            if only and not wanted:
-                break
-    if only and wanted:
-        raise InputError(f"there is no record {', '.join(sorted(wanted))}")
-    doc = {"schema": SCHEMA, "profile": profile, "size": len(lines), "records": records}
+    if wanted:
+        raise InputError(
+            f"there is no record {', '.join(sorted(wanted))} in {bundle}; nothing was written",
+            hint="--record RUN:SEQ, as the report and 'journals/' name them.",
+        )
+    named = None if chosen else profile
+    doc = {"schema": SCHEMA, "profile": named, "size": len(lines), "records": records}
     return write_files(
         out,
         {DISCLOSURE: canonical(doc) + b"\n", ATTESTATION: (bundle / ATTESTATION).read_bytes()},
@@ -74,7 +77,7 @@ def _lines(bundle: Path) -> Iterable[tuple[str, bytes]]:
         for file in (bundle / "journals").glob("*.jsonl")
     }
     if not files or not (bundle / ATTESTATION).is_file():
-        raise InputError(f"{bundle} is not a sealed bundle")
+        raise InputError(f"{bundle} is not a sealed bundle", hint="drengine evidence seal RUN")
     for run in sorted(files):
         for line in files[run].read_bytes().splitlines(keepends=True):
             yield run, line
@@ -87,19 +90,26 @@ def check_disclosure(folder: Path, trust: Trust) -> dict[str, Any]:
         VerificationError: the seal, or a record's proof, does not hold.
     """
     try:
-        doc = parse_canonical((folder / DISCLOSURE).read_bytes()[:-1])
-        said = _sealed_statement(folder, trust)
-        for row in doc["records"]:
-            _require_part(row, doc["size"], said["merkle_root"])
+        return _checked(folder, trust)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VerificationError(f"checking {folder}: {error}") from None
+        told = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise VerificationError(f"checking {folder}: {told}; do not rely on it") from None
+
+
+def _checked(folder: Path, trust: Trust) -> dict[str, Any]:
+    doc = parse_line((folder / DISCLOSURE).read_bytes())
+    if doc["schema"] != SCHEMA:
+        raise ValueError(f"{DISCLOSURE} is not of the kind {SCHEMA}")
+    said = _sealed_statement(folder, trust)
+    for row in doc["records"]:
+        _require_part(row, doc["size"], said["merkle_root"])
     if doc["size"] != sum(journal["records"] for journal in said["journals"]):
-        raise VerificationError(f"checking {folder}: it counts other records than were sealed")
+        raise ValueError("it counts other records than were sealed")
     return {
         "run": said["run"],
         "class": said["class"],
         "lab": said["lab"],
-        "shown": len(doc["records"]),
+        "shown": len({row["index"] for row in doc["records"]}),
         "of": doc["size"],
         "profile": doc["profile"],
     }

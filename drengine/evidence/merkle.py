@@ -49,25 +49,38 @@ def _split(size: int) -> int:
     return 1 << ((size - 1).bit_length() - 1)
 
 
-def _root(hashes: Sequence[bytes]) -> bytes:
-    if len(hashes) == 1:
-        return hashes[0]
-    cut = _split(len(hashes))
-    return _node(_root(hashes[:cut]), _root(hashes[cut:]))
-
-
-def proof_of(hashes: Sequence[bytes], index: int) -> list[str]:
-    """Return the audit path of a leaf, from the leaf upwards.
+class Proofs:
+    """The audit paths of a whole tree; each inner node is computed once for all of them.
 
     Parameters:
-        hashes: the leaf hashes of the whole tree.
+        hashes: the leaf hashes, at least one.
     """
-    if len(hashes) == 1:
-        return []
-    cut = _split(len(hashes))
-    if index < cut:
-        return [*proof_of(hashes[:cut], index), _root(hashes[cut:]).hex()]
-    return [*proof_of(hashes[cut:], index - cut), _root(hashes[:cut]).hex()]
+
+    def __init__(self, hashes: Sequence[bytes]) -> None:
+        self._hashes = hashes
+        self._roots: dict[tuple[int, int], bytes] = {}
+
+    def of(self, index: int) -> list[str]:
+        """Return the audit path of a leaf, from the leaf upwards."""
+        path: list[str] = []
+        begin, end = 0, len(self._hashes)
+        while end - begin > 1:
+            cut = begin + _split(end - begin)
+            if index < cut:
+                path.append(self._root(cut, end).hex())
+                end = cut
+            else:
+                path.append(self._root(begin, cut).hex())
+                begin = cut
+        return path[::-1]
+
+    def _root(self, begin: int, end: int) -> bytes:
+        if end - begin == 1:
+            return self._hashes[begin]
+        if (begin, end) not in self._roots:
+            cut = begin + _split(end - begin)
+            self._roots[begin, end] = _node(self._root(begin, cut), self._root(cut, end))
+        return self._roots[begin, end]
 
 
 def root_from(data: bytes, index: int, size: int, path: Sequence[str]) -> str:

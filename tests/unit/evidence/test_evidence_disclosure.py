@@ -1,0 +1,130 @@
+"""What a disclosure shows can be checked against the seal, and anything changed in it is seen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from drengine.errors import InputError, VerificationError
+from drengine.evidence.bundle import ATTESTATION
+from drengine.evidence.disclosure import DISCLOSURE, PROFILES, check_disclosure, disclose
+from drengine.evidence.merkle import Proofs, Tree, leaf_hash, root_from
+from drengine.model.canonical import canonical
+from drengine.trust.register import read_trust
+
+
+@pytest.fixture(scope="module")
+def trust(cast):
+    return read_trust(cast.trust)
+
+
+@pytest.fixture
+def shown(honest, tmp_path):
+    """A disclosure for an auditor, which a test may change."""
+    return disclose(honest, "auditor", tmp_path / "shown")
+
+
+def changed(folder, change):
+    file = folder / DISCLOSURE
+    doc = json.loads(file.read_bytes())
+    change(doc)
+    file.write_bytes(canonical(doc) + b"\n")
+    return folder
+
+
+@pytest.mark.parametrize("size", [*range(1, 18), 33])
+def test_every_leaf_of_a_tree_has_a_path_to_its_root(size):
+    leaves = [b"leaf %d" % number for number in range(size)]
+    proofs, root = Proofs([leaf_hash(leaf) for leaf in leaves]), Tree(leaves).root()
+    assert [root_from(leaf, n, size, proofs.of(n)) for n, leaf in enumerate(leaves)] == [
+        root
+    ] * size
+
+
+def test_a_profile_shows_its_records_and_the_seal_bears_them_out(honest, tmp_path, trust):
+    found = {}
+    for profile in PROFILES:
+        folder = disclose(honest, profile, tmp_path / profile)
+        found[profile] = check_disclosure(folder, trust)
+        assert found[profile]["profile"] == profile
+    counts = [found[profile]["shown"] for profile in ("regulator", "auditor", "internal")]
+    assert 0 < counts[0] < counts[1] < counts[2] == found["internal"]["of"]
+    assert (found["auditor"]["class"], found["auditor"]["lab"]) == ("drill", True)
+
+
+def test_chosen_records_are_shown_alone_and_under_no_profile(honest, tmp_path, trust):
+    run = honest.name
+    folder = disclose(honest, "auditor", tmp_path / "two", (f"{run}:0", f"{run}:3"))
+    found = check_disclosure(folder, trust)
+    assert (found["shown"], found["profile"]) == (2, None)
+    lines = [row["line"] for row in json.loads((folder / DISCLOSURE).read_bytes())["records"]]
+    assert [json.loads(line)["seq"] for line in lines] == [0, 3]
+
+
+def test_a_record_that_is_not_there_leaves_nothing_behind(honest, tmp_path):
+    with pytest.raises(InputError, match="there is no record nobody:1"):
+        disclose(honest, "auditor", tmp_path / "out", (f"{honest.name}:0", "nobody:1"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(InputError, match="is not a sealed bundle"):
+        disclose(tmp_path, "auditor", tmp_path / "out")
+
+
+def _reworded(doc):
+    doc["records"][0]["line"] = doc["records"][0]["line"].replace("drill", "trill", 1)
+
+
+def _moved(doc):
+    doc["records"][0]["index"] += 1
+
+
+def _fewer(doc):
+    doc["size"] -= 1
+
+
+def _shortened(doc):
+    doc["records"][0]["path"].pop()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_reworded, "is not part of what was sealed"),
+        (_moved, "is not part of what was sealed"),
+        (_fewer, "sealed|path|leaf"),
+        (_shortened, "sealed|path"),
+        (lambda doc: doc.update(schema="other/v1"), "is not of the kind"),
+        (lambda doc: doc.pop("profile"), "it lacks 'profile'"),
+        (lambda doc: doc.update(records=[7]), "checking"),
+    ],
+)
+def test_whatever_is_changed_in_a_disclosure_is_seen(shown, trust, change, told):
+    with pytest.raises(VerificationError, match=told) as refused:
+        check_disclosure(changed(shown, change), trust)
+    assert "do not rely on it" in refused.value.message
+
+
+def test_a_disclosure_that_hides_how_much_it_withholds_is_refused(shown, trust):
+    def nothing_but_a_smaller_size(doc):
+        doc.update(records=[], size=doc["size"] - 1)
+
+    with pytest.raises(VerificationError, match="counts other records than were sealed"):
+        check_disclosure(changed(shown, nothing_but_a_smaller_size), trust)
+
+
+def test_a_record_shown_twice_counts_once(shown, trust):
+    before = check_disclosure(shown, trust)["shown"]
+    changed(shown, lambda doc: doc["records"].append(doc["records"][0]))
+    assert check_disclosure(shown, trust)["shown"] == before
+
+
+def test_a_seal_by_a_key_that_is_not_trusted_does_not_count(shown, trust, make_bundle, cast):
+    stranger = cast.keys[next(iter(cast.keys))]
+    other = make_bundle(shown.parent / "other", signer=stranger)
+    shutil.copy(other / ATTESTATION, shown / ATTESTATION)
+    with pytest.raises(VerificationError, match="not by a key of the trust folder"):
+        check_disclosure(shown, trust)
