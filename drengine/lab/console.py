@@ -89,9 +89,7 @@ def snapshot(lab: Lab) -> dict[str, Any]:
                 if "display_name" in one
             ],
             "instances": [_instance(tx, key, doc) for key, doc in tx.find(sql.INSTANCES)],
-            "faults": [
-                one for one in lab.faults.rules() if not one["count"] or one["hit"] < one["count"]
-            ],
+            "faults": [one for one in lab.faults.rules() if not _is_spent(one)],
             "calls": tx.last_calls(LAST_CALLS),
         }
 
