@@ -118,14 +118,9 @@ def _misfit_of_member(name: str, value: Any, depth: int) -> str:
     expected = "" if value is None or _fits(name, value) else _EXPECTED[_kind(name)]
     if expected:
         return f"Property {name} has an invalid value: expected {expected}."
-    inner = list(value.items()) if name in _MAPS and isinstance(value, dict) else value
-    return _misfit_of_text(name) or misfit(_as_lists(inner), depth + 1)
-
-
-def _as_lists(value: Any) -> Any:
-    """Return pairs as lists, so that names which the caller chose are looked at as text."""
-    is_map = isinstance(value, list) and any(isinstance(one, tuple) for one in value)
-    return [list(one) for one in value] if is_map else value
+    if name in _MAPS and isinstance(value, dict):
+        value = [list(pair) for pair in value.items()]  # the caller's own names are text here
+    return _misfit_of_text(name) or misfit(value, depth + 1)
 
 
 _EXPECTED: Final = {
