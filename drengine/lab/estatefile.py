@@ -34,6 +34,7 @@ CUSTODIANS: Final = range(3, 11)
 REQUIRED: Final = range(2, 11)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][-A-Za-z0-9]{0,62}")
 _ACCOUNT: Final = re.compile(r"(?=.*-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_HINT: Final = "docs/lab.md lists what an estate file may say."
 _SIZES: Final = {"RSA-HSM": RSA_SIZES, "oct-HSM": OCT_SIZES}
 # libyaml is a hundred times faster, where it is there
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -86,8 +87,7 @@ def read(file: Path) -> EstateFile:
         shown = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in wrong.where)
         path = f"{shown.removeprefix('.')}: " if shown else ""
         raise InputFileError(
-            f"reading the estate file {file}:{line}:{column}: {path}{wrong.text}",
-            hint="docs/lab.md lists what an estate file may say.",
+            f"reading the estate file {file}:{line}:{column}: {path}{wrong.text}", hint=_HINT
         ) from None
 
 
@@ -104,7 +104,9 @@ def _load(file: Path) -> _Tree:
     try:
         raw = file.read_bytes()
         if len(raw) > MAX_BYTES:
-            raise InputFileError(f"reading the estate file {file}: it has more than 8 MiB.")
+            raise InputFileError(
+                f"reading the estate file {file}: it has more than 8 MiB.", hint=_HINT
+            )
         _survey(raw.decode())
         node = yaml.compose(raw.decode(), Loader=_Loader)
         tree = _Tree(None)
@@ -115,10 +117,10 @@ def _load(file: Path) -> _Tree:
         mark = error.problem_mark or error.context_mark
         at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise InputFileError(
-            f"reading the estate file {file}{at}: {error.problem or error.context}."
+            f"reading the estate file {file}{at}: {error.problem or error.context}.", hint=_HINT
         ) from None
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise InputFileError(f"reading the estate file {file}: {error}.") from None
+        raise InputFileError(f"reading the estate file {file}: {error}.", hint=_HINT) from None
     return tree
 
 

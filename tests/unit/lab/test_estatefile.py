@@ -94,6 +94,7 @@ def test_a_bad_file_is_refused_with_its_place(tmp_path: Path, text: str, message
     with pytest.raises(InputFileError, match=message) as refused:
         read(tmp_path, text)
     assert str(tmp_path / "estate") in str(refused.value)
+    assert "docs/lab.md" in refused.value.hint
 
 
 STANDALONE = "standalone:\n- {{name: {}, location: uksouth, databases: {}, key: {}}}\n"
