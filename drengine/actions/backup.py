@@ -177,7 +177,10 @@ class Restore(BaseAction):
         folder = str(ctx.values["folder"])
         source = str(ctx.inputs["source_hsm"])
         if not folder.lower().startswith(folder_prefix(source)):
-            raise GuardError(f"folder {folder!r} is not a backup of {source}")
+            raise GuardError(
+                f"folder {folder!r} is not a backup of {source}",
+                hint="Plan again with a folder of that HSM.",
+            )
         try:
             return await ctx.cloud.hsm(hsm.uri).start_restore(storage_of(ctx), folder)
         except AzureError as error:
@@ -196,7 +199,7 @@ class Restore(BaseAction):
         expected = {str(key["name"]) for key in inventory_of(ctx)["keys"]}
         evidence: dict[str, Any] = {"found": len(names), "expected": len(expected)}
         if missing := sorted(expected - names):
-            rpo = "They were made after the backup, or the backup is not the one meant."
+            rpo = "They are younger than the backup, or it is another's: plan with another one."
             text = f"{len(missing)} of {len(expected)} keys are missing: {', '.join(missing[:10])}"
             return Verified((block("restored-keys", text, rpo),), evidence=evidence)
         return Verified(

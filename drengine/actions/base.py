@@ -45,7 +45,10 @@ class BaseAction:
 
     async def undo(self, ctx: StepContext) -> Operation | JsonObject:
         """Refuse: this action has no way back."""
-        raise GuardError(f"{self.spec.name} cannot be undone (step {ctx.step})")
+        raise GuardError(
+            f"{self.spec.name} cannot be undone (step {ctx.step})",
+            hint=f"Undo it by hand where it must go, then: drengine resume {ctx.root}",
+        )
 
     async def verify_undone(self, ctx: StepContext) -> Findings:
         """Say nothing: nothing was undone."""
@@ -111,7 +114,10 @@ async def our_target(ctx: StepContext) -> HsmResource:
     hsm = await target_hsm(ctx)
     name = ctx.inputs["target_hsm"]
     if hsm is None:
-        raise GuardError(f"target HSM {name} does not exist", hint="Did the create step succeed?")
+        raise GuardError(
+            f"target HSM {name} does not exist",
+            hint=f"drengine status {ctx.root} says how the step that creates it ended.",
+        )
     if hsm.tags.get(RUN_TAG) != ctx.root:
         raise GuardError(
             f"target HSM {name} carries the run tag {hsm.tags.get(RUN_TAG)!r}, expected"

@@ -56,7 +56,10 @@ async def discover_backup(ctx: StepContext) -> dict[str, Any]:
         )
     facts = await folder_facts(_with_container(ctx, url, reference), folder)
     if not facts["blobs"]:
-        raise InputError(f"backup folder {folder!r} in {url} is empty or does not exist")
+        raise InputError(
+            f"backup folder {folder!r} in {url} is empty or does not exist",
+            hint=f"Folders of {source}: {', '.join(folders[-5:]) or 'none'}",
+        )
     newer = [f for f in folders if (folder_time_ms(f) or 0) > (folder_time_ms(folder) or 0)]
     _compare_with_inventory(ctx, facts)
     taken = folder_time_ms(folder)
@@ -188,7 +191,10 @@ async def discover_inventory(ctx: StepContext) -> dict[str, Any]:
     doc = parse_inventory(data, str(given["path"]))
     name = str(doc["hsm"]["name"])
     if name.lower() != str(ctx.values["hsm"]).lower():
-        raise InputFileError(f"{given['path']} is the inventory of {name}, not {ctx.values['hsm']}")
+        raise InputFileError(
+            f"{given['path']} is the inventory of {name}, not {ctx.values['hsm']}",
+            hint="Give the inventory of the HSM that is to be recovered.",
+        )
     return {
         "taken_at": doc.get("taken_at", ""),
         "keys": len(doc["keys"]),

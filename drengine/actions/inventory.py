@@ -58,7 +58,10 @@ async def take_inventory(
     hsm = await cloud.hsms.find(hsm_name)
     if hsm is None or hsm.activation_status != "Active":
         state = "does not exist in this subscription" if hsm is None else hsm.activation_status
-        raise InputError(f"taking the inventory of {hsm_name}: it is {state}")
+        raise InputError(
+            f"taking the inventory of {hsm_name}: it is {state}",
+            hint="An inventory is taken of a living HSM. Check the name and the subscription.",
+        )
     data = cloud.hsm(hsm.uri)
     keys, roles, sql, backups = await asyncio.gather(
         data.keys(),

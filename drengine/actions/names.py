@@ -25,7 +25,10 @@ def key_parts(kid: str) -> tuple[str, str]:
     """
     parts = urlsplit(kid).path.strip("/").split("/")
     if len(parts) != 3 or parts[0] != "keys":  # noqa: PLR2004 - keys/NAME/VERSION
-        raise InputError(f"{kid!r} is not a versioned key identifier (…/keys/NAME/VERSION)")
+        raise InputError(
+            f"{kid!r} is not a versioned key identifier",
+            hint="https://HSM.managedhsm.azure.net/keys/NAME/VERSION",
+        )
     return parts[1], parts[2]
 
 

@@ -185,10 +185,12 @@ def _key_findings(rows: list[dict[str, Any]], taken: str) -> tuple[Finding, ...]
         findings.append(block("K06", text, advice))
     if different := [row for row in rows if row["status"] == "different"]:
         text = f"{len(different)} key versions have another public key: {named(different)}"
-        findings.append(block("K06", text, "This is not the backup of that HSM. Stop here."))
+        advice = "It is another HSM's backup: plan again with the right one."
+        findings.append(block("K06", text, advice))
     if failed := [row for row in rows if row["canary"] == "failed"]:
         text = f"{len(failed)} canaries failed: {named(failed)}: {failed[0]['why']}"
-        findings.append(block("canaries", text, "A key that does not open is not recovered."))
+        advice = "They are not recovered: resume to try again, or plan with another backup."
+        findings.append(block("canaries", text, advice))
     unprovable = [row for row in rows if row["canary"] in ("unprovable", "none")]
     if unprovable:
         text = f"{len(unprovable)} key versions cannot be proved by use: {named(unprovable)}"

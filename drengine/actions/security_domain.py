@@ -40,7 +40,8 @@ class ExchangeKey(BaseAction):
         if hsm.activation_status == "Active":
             raise GuardError(
                 f"{hsm.name} is active already: it has a security domain and takes no other",
-                hint="Was the domain uploaded by hand? Then use `drengine resolve`.",
+                hint="Find out who gave it one. This run cannot use it:"
+                f" drengine rollback {ctx.root} --reason TEXT, then plan again.",
             )
         key = await ctx.cloud.hsm(hsm.uri).transfer_key()
         sha256 = ctx.objects.put_object(key.certificate_der)
@@ -49,6 +50,8 @@ class ExchangeKey(BaseAction):
     async def verify(self, ctx: StepContext) -> Verified:
         """Read the key once more: does this service show the same one?"""
         kept = ctx.outputs[ctx.step]
+        if "uri" not in kept:  # a person marked the step as done
+            return Verified((block("exchange-key-stable", "this run has not read the key"),))
         key = await ctx.cloud.hsm(str(kept["uri"])).transfer_key()
         if key.x5t_256 == kept["x5t_256"]:
             found = ok("exchange-key-stable", f"exchange key {key.x5t_256} read twice, equal")
@@ -87,7 +90,8 @@ class UploadDomain(BaseAction):
             if ctx.sends == 0:
                 return Undecidable(
                     f"{hsm.name} is active, but this run has uploaded nothing",
-                    "Somebody activated it. Nothing was sent; find out who, and with which domain.",
+                    "Find out who activated it, and with which domain. With the right one:"
+                    f" drengine mark-done {ctx.run} {ctx.step} --evidence FILE",
                 )
             return Present({}, "the HSM is active and this run sent the domain")
         pending = await data.upload_status() if ctx.sends else None

@@ -66,7 +66,10 @@ async def roles_now(ctx: StepContext, group: Mapping[str, Any]) -> dict[str, str
         for fog in await ctx.cloud.sql.failover_groups([as_instance(member)]):
             if fog.name.lower() == name:
                 return {PRIMARY: fog.primary, SECONDARY: fog.secondary}
-    raise GuardError(f"failover group {name} was there when the plan was made and is gone now")
+    raise GuardError(
+        f"failover group {name} was there when the plan was made and is gone now",
+        hint=f"Create it again as the inventory has it, then: drengine resume {ctx.root}",
+    )
 
 
 async def instance_of(ctx: StepContext) -> str | None:
@@ -84,8 +87,10 @@ class ReadRoles(BaseAction):
 
     async def verify(self, ctx: StepContext) -> Verified:
         """Say what was read."""
-        seen = ctx.outputs[ctx.step]
-        return Verified((ok("G01", f"primary is {_short(seen['primary'])}"),))
+        primary = ctx.outputs[ctx.step].get("primary")
+        if primary is None:  # a person marked the step as done
+            return Verified((block("G01", "this run has not read the roles"),))
+        return Verified((ok("G01", f"primary is {_short(primary)}"),))
 
     def manual(self, ctx: StepContext) -> str:
         """Return the az command."""
@@ -147,7 +152,7 @@ class LinkKeys(BaseAction):
             if new is not None and new.thumbprint.upper() != old.thumbprint.upper()
         ]
         if wrong:
-            advice = "The key on the target is another key. Do not switch the protector."
+            advice = "The key on the target is another one: plan again with the right backup."
             return Verified((block("K06", "; ".join(wrong), advice),))
         linked = [new for _, _, new in pairs if new is not None]
         text = f"{_short(instance)}: {len(linked)} of {len(pairs)} keys linked, thumbprints equal"

@@ -42,6 +42,7 @@ from drengine.model.cloud import (
     RoleAssignment,
     TransferKey,
 )
+from drengine.model.findings import all_hold
 from drengine.model.ids import RunId
 from drengine.model.plan import CloudIdentity
 from drengine.model.runbook import RunClass
@@ -282,7 +283,7 @@ def test_a_restore_that_this_run_did_not_send_is_never_adopted(keys):
 def test_an_active_hsm_to_which_this_run_uploaded_nothing_is_for_a_person():
     found = look("securitydomain.upload", World(ACTIVE), intent_at_ms=None, sends=0)
     assert isinstance(found, Undecidable)
-    assert "Somebody activated it" in found.advice
+    assert "Find out who activated it" in found.advice
 
 
 def test_a_restore_that_took_our_role_away_cannot_be_told():
@@ -327,3 +328,10 @@ def test_a_refused_restore_says_when_the_targets_backup_is_old_enough(folders, h
         asyncio.run(KIT.actions["hsm.restore"].start(context(world, now_ms=now_ms)))
     assert hint in refused.value.hint
     assert bool(hint) == bool(refused.value.hint)
+
+
+@pytest.mark.parametrize("action", ["securitydomain.exchange_key", "sql.roles"])
+def test_a_read_that_a_person_marked_as_done_was_not_made(action):
+    """What only the step itself can read out is missing then; that is no error of the engine."""
+    seen = asyncio.run(KIT.actions[action].verify(context(World(), outputs={"step": {}})))
+    assert not all_hold(seen.findings)
