@@ -73,7 +73,8 @@ class JournalCopy:
             raise StoreFailed(
                 f"copying the journal of {run} to {self._folder}: {error.strerror}; nothing was"
                 " sent after it",
-                hint="Make room or mount the place again, then: drengine resume",
+                hint="Make room or mount the place again, then:"
+                f" drengine resume {root_of(run)} --copy-to {self._folder}",
             ) from error
 
     def _documents(self, run: RunId, place: Path) -> set[str]:
