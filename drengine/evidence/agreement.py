@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from drengine.evidence.words import cut
 from drengine.model.canonical import canonical, digest, sha256_hex
 from drengine.model.ids import child_id, run_id_of
 from drengine.model.plan import Plan, PlanPart
@@ -136,5 +137,4 @@ def _form(value: Any) -> object:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
+    return cut(repr(value), _LONG)

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from drengine.evidence.words import clock, duration, utc
+from drengine.evidence.words import clock, cut, duration, utc
 from drengine.model.facts import EvidenceFacts, GateFacts, RunFacts, Share, StepFacts, Stretch
 
 WIDTH: Final = 880
 LABELS: Final = 262
 ROW: Final = 23
 TOP: Final = 58
-_RIGHT: Final = 64
+RIGHT: Final = 64
 _LETTER: Final = 5.6  # how wide a letter of a note is at most, on average
 _MAX_LABEL: Final = 40
 _MANY_CHILDREN: Final = 8
@@ -98,14 +98,21 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
+class Scale:
+    """The stretch of time that a drawing shows, between its labels and its notes."""
+
     from_ms: int
     to_ms: int
 
     def x(self, at_ms: int) -> float:
+        """Return where a moment stands."""
         span = max(self.to_ms - self.from_ms, 1)
-        width = WIDTH - LABELS - _RIGHT
+        width = WIDTH - LABELS - RIGHT
         return round(LABELS + (at_ms - self.from_ms) / span * width, 1)
+
+    def inside(self, at_ms: int) -> float:
+        """Return where a moment stands, or the edge that is nearer to it."""
+        return min(max(self.x(at_ms), LABELS), WIDTH - RIGHT)
 
 
 def chart_of(facts: EvidenceFacts) -> Chart:
@@ -117,13 +124,13 @@ def chart_of(facts: EvidenceFacts) -> Chart:
     return Chart(height, tuple(rows), _ticks(scale), _lines(facts, scale))
 
 
-def _scale_of(facts: EvidenceFacts) -> _Scale:
+def _scale_of(facts: EvidenceFacts) -> Scale:
     begin = min(facts.created.at_ms, facts.rto.from_ms or facts.created.at_ms)
     end = max(facts.last.at_ms, begin + _MINUTE)
     target = _target_ms(facts)
     if target is not None and target <= begin + (end - begin) * _TARGET_SHOWN:
         end = max(end, target)
-    return _Scale(begin, end)
+    return Scale(begin, end)
 
 
 def _target_ms(facts: EvidenceFacts) -> int | None:
@@ -132,7 +139,7 @@ def _target_ms(facts: EvidenceFacts) -> int | None:
 
 
 def _add_run(
-    facts: EvidenceFacts, run: RunFacts, scale: _Scale, rows: list[Row], depth: int
+    facts: EvidenceFacts, run: RunFacts, scale: Scale, rows: list[Row], depth: int
 ) -> None:
     for step in run.steps:
         rows.append(_step_row(facts, run, step, scale, len(rows), depth))
@@ -150,7 +157,7 @@ def _is_child(child: RunFacts, run: RunFacts, step: StepFacts) -> bool:
 
 
 def _step_row(
-    facts: EvidenceFacts, run: RunFacts, step: StepFacts, scale: _Scale, place: int, depth: int
+    facts: EvidenceFacts, run: RunFacts, step: StepFacts, scale: Scale, place: int, depth: int
 ) -> Row:
     gates = [g for g in facts.gates if (g.run, g.step) == (run.run, step.id)]
     marks = [mark for gate in gates for mark in _gate_marks(gate, scale)]
@@ -168,13 +175,13 @@ def _step_row(
     return _placed(replace(row, bars=(*planned, *row.bars)))
 
 
-def _planned(from_ms: int, expected_ms: int, scale: _Scale) -> Bar:
+def _planned(from_ms: int, expected_ms: int, scale: Scale) -> Bar:
     x = scale.x(from_ms)
     width = max(min(scale.x(from_ms + expected_ms), WIDTH - 1) - x, _NARROWEST)
     return Bar(x, round(width, 2), "planned", f"planned {duration(expected_ms)}")
 
 
-def _run_row(run: RunFacts, scale: _Scale, place: int, depth: int) -> Row:
+def _run_row(run: RunFacts, scale: Scale, place: int, depth: int) -> Row:
     end = run.finished or run.last
     whole = (Stretch(Share.CHILDREN, run.created.at_ms, end.at_ms),)
     note = duration(end.at_ms - run.created.at_ms)
@@ -189,7 +196,7 @@ def _row(
     stretches: Sequence[Stretch],
     marks: Iterable[Mark],
     note: str,
-    scale: _Scale,
+    scale: Scale,
     place: int,
     depth: int,
 ) -> Row:
@@ -197,7 +204,7 @@ def _row(
     room = _MAX_LABEL - 2 * depth
     row = Row(
         y=TOP + ROW * place,
-        label=label if len(label) <= room else f"{label[: room - 1]}…",
+        label=cut(label, room),
         title=f"{label}: {status}",
         depth=depth,
         kind=kind,
@@ -220,7 +227,7 @@ def _placed(row: Row) -> Row:
     return replace(row, note_x=round(min(begins, default=WIDTH) - 5, 1), note_anchor="end")
 
 
-def _bar(stretch: Stretch, scale: _Scale) -> Bar:
+def _bar(stretch: Stretch, scale: Scale) -> Bar:
     x = scale.x(stretch.from_ms)
     spent = duration(stretch.to_ms - stretch.from_ms)
     title = f"{stretch.share}: {spent}, {utc(stretch.from_ms)} to {utc(stretch.to_ms)}"
@@ -228,7 +235,7 @@ def _bar(stretch: Stretch, scale: _Scale) -> Bar:
     return Bar(x, width, stretch.share.name.lower(), title)
 
 
-def _gate_marks(gate: GateFacts, scale: _Scale) -> list[Mark]:
+def _gate_marks(gate: GateFacts, scale: Scale) -> list[Mark]:
     asked = Mark(scale.x(gate.requested.at_ms), "asked", f"asked {utc(gate.requested.at_ms)}")
     if gate.decided is None:
         return [asked]
@@ -236,7 +243,7 @@ def _gate_marks(gate: GateFacts, scale: _Scale) -> list[Mark]:
     return [asked, Mark(scale.x(at), gate.outcome, f"{gate.outcome} {utc(at)}")]
 
 
-def _ticks(scale: _Scale) -> tuple[Tick, ...]:
+def _ticks(scale: Scale) -> tuple[Tick, ...]:
     span = scale.to_ms - scale.from_ms
     step = next((s for s in _STEPS if span / s <= _MAX_TICKS), _STEPS[-1] * (span // _STEPS[-1]))
     first = -(-scale.from_ms // step) * step
@@ -249,7 +256,7 @@ def _ticks(scale: _Scale) -> tuple[Tick, ...]:
     return tuple(ticks)
 
 
-def _lines(facts: EvidenceFacts, scale: _Scale) -> tuple[Line, ...]:
+def _lines(facts: EvidenceFacts, scale: Scale) -> tuple[Line, ...]:
     lines = []
     rto = facts.rto
     if rto.from_ms is not None and rto.from_ms < facts.created.at_ms:

@@ -1,7 +1,7 @@
 """Three more drawings as geometry: burn-down, key continuity, database states over time.
 
-Pure. As in `chart`: this says where things stand, templates say how they look, and nothing
-is told by colour alone.
+Pure. As in `chart`, whose frame and scale they share: this says where things stand, templates
+say how they look, and nothing is told by colour alone.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from drengine.evidence.words import clock, duration
+from drengine.evidence.chart import LABELS, RIGHT, WIDTH, Scale
+from drengine.evidence.words import clock, cut, duration
 from drengine.model.facts import DatabaseLook, EvidenceFacts, KeyFacts
 
-WIDTH: Final = 880
-LEFT: Final = 262
-RIGHT: Final = 64
 HEIGHT: Final = 230
 _TOP: Final = 34
 _FLOOR: Final = HEIGHT - 30
@@ -83,26 +81,16 @@ class Rows:
     left_out: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    from_ms: int
-    to_ms: int
-
-    def x(self, ms: int) -> float:
-        share = (ms - self.from_ms) / max(self.to_ms - self.from_ms, 1)
-        return round(LEFT + (WIDTH - RIGHT - LEFT) * min(max(share, 0), 1), 1)
-
-
 def _start(facts: EvidenceFacts) -> int:
     return facts.created.at_ms if facts.rto.from_ms is None else facts.rto.from_ms
 
 
-def _span(facts: EvidenceFacts) -> _Span:
+def _span(facts: EvidenceFacts) -> Scale:
     start, end = _start(facts), facts.last.at_ms
     target = facts.rto.target_ms
     if target is not None and start + target <= start + (end - start) * _FAR:
         end = max(end, start + target)
-    return _Span(start, end)
+    return Scale(start, end)
 
 
 def burn_down(facts: EvidenceFacts) -> BurnDown:
@@ -116,22 +104,22 @@ def burn_down(facts: EvidenceFacts) -> BurnDown:
     def y(left: int) -> float:
         return round(_FLOOR - (_FLOOR - _TOP) * left / max(total, 1), 1)
 
-    path = [f"M{span.x(span.from_ms)} {y(total)}"]
+    path = [f"M{span.inside(span.from_ms)} {y(total)}"]
     for done, ms in enumerate(ends, 1):
-        path.append(f"H{span.x(ms)} V{y(total - done)}")
-    path.append(f"H{span.x(facts.last.at_ms)}")
+        path.append(f"H{span.inside(ms)} V{y(total - done)}")
+    path.append(f"H{span.inside(facts.last.at_ms)}")
     window = autoheal_ms(facts)
     return BurnDown(
         path=" ".join(path),
-        left=LEFT,
+        left=LABELS,
         right=WIDTH - RIGHT,
         floor=_FLOOR,
         top=_TOP,
         most=total,
-        window=0.0 if window is None else span.x(span.from_ms + window) - LEFT,
+        window=0.0 if window is None else span.inside(span.from_ms + window) - LABELS,
         uprights=tuple(_uprights(facts, span, window)),
         times=tuple(
-            Upright(span.x(ms), "time", clock(ms))
+            Upright(span.inside(ms), "time", clock(ms))
             for n in range(5)
             for ms in (span.from_ms + (span.to_ms - span.from_ms) * n // 4,)
         ),
@@ -144,16 +132,18 @@ def autoheal_ms(facts: EvidenceFacts) -> int | None:
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
-def _uprights(facts: EvidenceFacts, span: _Span, window: int | None) -> Iterable[Upright]:
+def _uprights(facts: EvidenceFacts, span: Scale, window: int | None) -> Iterable[Upright]:
     target = facts.rto.target_ms
     if target is not None and span.from_ms + target <= span.to_ms:
-        yield Upright(span.x(span.from_ms + target), "target", f"RTO target {duration(target)}")
+        yield Upright(
+            span.inside(span.from_ms + target), "target", f"RTO target {duration(target)}"
+        )
     if window is not None and span.from_ms + window <= span.to_ms:
         words = f"auto-heal window ends, {duration(window)}"
-        yield Upright(span.x(span.from_ms + window), "heal", words)
+        yield Upright(span.inside(span.from_ms + window), "heal", words)
     if facts.rto.to_ms is not None:
         words = f"service back, {duration(facts.rto.actual_ms)}"
-        yield Upright(span.x(facts.rto.to_ms), "back", words)
+        yield Upright(span.inside(facts.rto.to_ms), "back", words)
 
 
 _GOOD: Final = "Online"
@@ -169,14 +159,14 @@ def database_rows(facts: EvidenceFacts) -> Rows:
     for number, (name, looks) in enumerate(sorted(seen.items())[:_MOST_ROWS]):
         strokes = []
         for look, after in zip(looks, [*looks[1:], None], strict=True):
-            begin = span.x(span.from_ms if look.at is None else look.at.at_ms)
+            begin = span.inside(span.from_ms if look.at is None else look.at.at_ms)
             stop = after.at.at_ms if after is not None and after.at else facts.last.at_ms
             kind = "good" if look.status == _GOOD else "bad"
-            width = max(round(span.x(stop) - begin, 1), 1.5)
+            width = max(round(span.inside(stop) - begin, 1), 1.5)
             strokes.append(Stroke(begin, width, kind, look.status))
         last = looks[-1].status
         kind = "good" if last == _GOOD else "bad"
-        label = _fitted(f"{name[0]} / {name[1]}")
+        label = cut(f"{name[0]} / {name[1]}", _LABEL)
         rows.append(StateRow(number * _ROW + 8.0, label, tuple(strokes), last, kind))
     return Rows(len(rows) * _ROW + 12.0, tuple(rows), max(len(seen) - _MOST_ROWS, 0))
 
@@ -186,8 +176,8 @@ def key_rows(facts: EvidenceFacts) -> Rows:
     rows = []
     for number, key in enumerate(facts.keys[:_MOST_ROWS]):
         kind, verdict = _compared(key)
-        label = _fitted(f"{key.name} / {key.version[:12]}")
-        link = Stroke(LEFT + 120, 190, kind, verdict)
+        label = cut(f"{key.name} / {key.version[:12]}", _LABEL)
+        link = Stroke(LABELS + 120, 190, kind, verdict)
         rows.append(StateRow(number * _ROW + 28.0, label, (link,), key.canary, kind))
     return Rows(len(rows) * _ROW + 32.0, tuple(rows), max(len(facts.keys) - _MOST_ROWS, 0))
 
@@ -198,7 +188,3 @@ def _compared(key: KeyFacts) -> tuple[str, str]:
     if key.public_key_equal is None:
         return "open", "no public part to compare"
     return ("good", "same public key") if key.public_key_equal else ("bad", "another public key")
-
-
-def _fitted(text: str) -> str:
-    return text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…"

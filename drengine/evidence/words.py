@@ -53,6 +53,11 @@ def short(digest: str) -> str:
     return digest if len(digest) <= _SHOWN_DIGITS else f"{digest[:_SHOWN_DIGITS]}…"
 
 
+def cut(text: str, most: int) -> str:
+    """Return `text` if it has at most so many characters, else its beginning and a mark."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def visible(text: str) -> str:
     """Return `text` with every character that hides or reorders others written out."""
     return INVISIBLE.sub(lambda found: f"⟦U+{ord(found[0]):04X}⟧", text)
