@@ -12,6 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+import orjson
+
 Json: TypeAlias = (
     "bool | int | str | list[Json] | tuple[Json, ...] | dict[str, Json] | Mapping[str, Json] | None"
 )
@@ -20,6 +22,9 @@ JsonObject: TypeAlias = Mapping[str, Any]
 
 MAX_DEPTH = 40
 SCALARS = frozenset({type(None), bool, int, str})
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
 
 
 def plain(value: object, depth: int = 0) -> Json:
@@ -50,9 +55,13 @@ def canonical(value: object) -> bytes:
     Raises:
         ValueError: see `plain`.
     """
-    return json.dumps(
-        plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode("utf-8", "strict")
+    checked = plain(value)
+    try:
+        return orjson.dumps(checked, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        # It stops at whole numbers beyond 64 bits, which have a form, and at text that is
+        # no Unicode, which has none.
+        return _ENCODER.encode(checked).encode("utf-8", "strict")
 
 
 def digest(value: object) -> str:
