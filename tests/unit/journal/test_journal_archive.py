@@ -10,39 +10,22 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from exported import bring, members
 
 from drengine.errors import InputFileError, JournalDamaged, LimitExceeded
-from drengine.journal import archive, exchange
+from drengine.journal import archive
 from drengine.journal.memory import MemoryStore
 from drengine.model.canonical import canonical
 from drengine.model.ids import RunId
 
 RUN = RunId("r-0123456789ab")
 CHILD = RunId("r-0123456789ab/mi-1")
-AT_MS = 1_795_345_200_000
 
 
 @pytest.fixture
 def store():
     """One kind of store is enough for what happens before a store is asked."""
     return MemoryStore()
-
-
-def bring(store, path):
-    return exchange.import_run(
-        store,
-        path,
-        actor="operator:ada",
-        at_ms=AT_MS,
-        mono_ms=1,
-        owner="host b",
-        take_over="its host burned",
-    )
-
-
-def members(path: Path) -> dict[str, bytes]:
-    with tarfile.open(path, "r:") as tar:
-        return {member.name: tar.extractfile(member).read() for member in tar.getmembers()}
 
 
 def build(path: Path, files: dict[str, bytes] | list[tuple[tarfile.TarInfo, bytes]], **options):

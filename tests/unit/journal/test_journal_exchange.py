@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from exported import IMPORTED_MS, bring, members
 
 from drengine.errors import (
     Fenced,
@@ -27,24 +28,6 @@ from drengine.model.records import RecordType, Signal
 RUN = RunId("r-0123456789ab")
 OTHER = RunId("r-ba9876543210")
 CHILD = RunId("r-0123456789ab/mi-1")
-AT_MS = 1_795_345_200_000
-
-
-def bring(store, path):
-    return exchange.import_run(
-        store,
-        path,
-        actor="operator:ada",
-        at_ms=AT_MS,
-        mono_ms=1,
-        owner="host b",
-        take_over="its host burned",
-    )
-
-
-def members(path: Path) -> dict[str, bytes]:
-    with tarfile.open(path, "r:") as tar:
-        return {member.name: tar.extractfile(member).read() for member in tar.getmembers()}
 
 
 def untouched(store) -> bool:
@@ -158,7 +141,11 @@ def test_an_imported_run_is_the_same_and_records_the_take_over(origin, form, req
     lines = list(there.lines(RUN))
     assert lines[:-1] == list(origin.lines(RUN))
     last = list(there.read(RUN))[-1]
-    assert (last.type, last.actor, last.at_ms) == (RecordType.RUN_IMPORTED, "operator:ada", AT_MS)
+    assert (last.type, last.actor, last.at_ms) == (
+        RecordType.RUN_IMPORTED,
+        "operator:ada",
+        IMPORTED_MS,
+    )
     assert last.body == {
         "owner": "host b",
         "token": 1,
@@ -182,7 +169,7 @@ def test_an_imported_run_is_the_same_and_records_the_take_over(origin, form, req
 def test_a_run_whose_host_could_go_on_is_not_taken_without_a_reason(tar):
     there = MemoryStore()
     with pytest.raises(HandedOver, match="did not hand it over") as refusal:
-        exchange.import_run(there, tar, actor="operator:ada", at_ms=AT_MS, mono_ms=1)
+        exchange.import_run(there, tar, actor="operator:ada", at_ms=IMPORTED_MS, mono_ms=1)
     assert refusal.value.exit_code == 7
     assert "--take-over" in refusal.value.hint
     assert untouched(there)
@@ -194,7 +181,9 @@ def test_a_run_that_was_handed_over_needs_no_reason(origin, tmp_path, writer):
     chain.release()
     exchange.export_run(origin, RUN, tmp_path / "given.tar")
     there = MemoryStore()
-    exchange.import_run(there, tmp_path / "given.tar", actor="operator:ada", at_ms=AT_MS, mono_ms=1)
+    exchange.import_run(
+        there, tmp_path / "given.tar", actor="operator:ada", at_ms=IMPORTED_MS, mono_ms=1
+    )
     last = list(there.read(RUN))[-1]
     assert last.type is RecordType.RUN_IMPORTED
     assert "reason" not in last.body
