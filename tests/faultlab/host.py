@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -14,9 +15,10 @@ from drengine.cli.family import Family, Follower
 from drengine.engine.fold import fold
 from drengine.journal.sqlite import SqliteStore
 from drengine.lab import commands
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, run_id_of
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunStatus, StepStatus
+from drengine.runbook.plan_file import read_plan
 from faultlab.people import People
 from faultlab.stage import AUTH, Stage
 from faultlab.trial import Fault, Trial
@@ -40,7 +42,7 @@ class Host:
         stage.copy(self.lab, settings)
         self.home = self.lab / "drengine"
         self.environment = self.trial._open(self.lab)
-        self.run = stage.run
+        self.run, self.plan = stage.run, stage.plan
         self.count = 0
         self.skew_ms = 0
 
@@ -55,6 +57,18 @@ class Host:
             argv += AUTH
         name = f"engine-{self.count}"
         return self.trial._engine(name, argv, environment, point, self.skew_ms)
+
+    def plan_with_sas(self, folder: Path, sas: str) -> None:
+        """Plan the run anew, with a SAS by reference where the stage has an identity."""
+        inputs = json.loads((self.stage.folder / "inputs.json").read_text())
+        del inputs["storage_identity"]
+        inputs["storage_sas"] = "env:STORAGE_SAS"
+        file, self.plan = folder / "inputs-sas.json", folder / "plan-sas.json"
+        file.write_text(json.dumps(inputs))
+        self.environment["STORAGE_SAS"] = sas
+        arguments = ("--class", "drill", "--inputs", str(file), "--out", str(self.plan))
+        assert self.do("plan", "mhsm-full-recovery", *arguments) == 0, self.log()
+        self.run = run_id_of(read_plan(self.plan.read_bytes()).digest)
 
     def log(self, number: int = 0) -> str:
         """Return what an engine printed, the last one's by default."""
@@ -88,7 +102,7 @@ class Host:
         with SqliteStore(home or self.home) as store:
             people, follower = People(self.stage, store, self.folder), Follower(store, self.run)
             people.silent_on = silent_on
-            argv = ["resume", self.run] if store.exists(self.run) else ["run", str(self.stage.plan)]
+            argv = ["resume", self.run] if store.exists(self.run) else ["run", str(self.plan)]
             pid = self.begin(*argv, *([] if silent_on else ["--wait"]), point=point, home=home)
             while (code := self.zygote.poll(pid)) is None:
                 if follower.advance():

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import resource
 import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from urllib.parse import parse_qs, quote
 
 import pytest
 from faultlab.host import host_in, wait_for
-from faultlab.people import People
 from faultlab.stage import AUTH
 from faultlab.trial import Fault
 
-from drengine.cli.family import Follower
 from drengine.evidence.folder import write_evidence
 from drengine.journal.sqlite import SqliteStore
-from drengine.model.ids import run_id_of
-from drengine.runbook.plan_file import read_plan
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -74,28 +68,15 @@ def _hits(canaries: list[str], texts: dict[str, bytes]) -> list[str]:
     ]
 
 
-def _plan_with_sas(host, folder: Path) -> Path:
-    inputs = json.loads((host.stage.folder / "inputs.json").read_text())
-    del inputs["storage_identity"]
-    inputs["storage_sas"] = "env:STORAGE_SAS"
-    file, plan = folder / "inputs-sas.json", folder / "plan-sas.json"
-    file.write_text(json.dumps(inputs))
-    arguments = ("--class", "drill", "--inputs", str(file), "--out", str(plan))
-    assert host.do("plan", "mhsm-full-recovery", *arguments) == 0, host.log()
-    return plan
-
-
 def test_no_canary_is_found_after_a_faulted_run(quick_stage, zygote, tmp_path):
     fault = Fault(proxy=("garbage", "change", 4))
     folder = tmp_path / "host"
     with host_in(quick_stage, zygote, folder, fault) as host:
         sas = str(quick_stage.status["storage"]["sas"])
-        host.environment["STORAGE_SAS"] = sas
-        plan = _plan_with_sas(host, tmp_path)
-        host.run = run_id_of(read_plan(plan.read_bytes()).digest)
-        codes = [_drive(host, plan, "journal.after_sync:30:kill")]
+        host.plan_with_sas(tmp_path, sas)
+        codes = [host.finish(point="journal.after_sync:30:kill")]
         while codes[-1] not in (0, 10) and len(codes) < 8:
-            codes.append(_drive(host, plan, ""))
+            codes.append(host.finish())
             if codes[-1] == 12:
                 pytest.fail(host.log())
         assert codes[0] == -signal.SIGKILL
@@ -111,18 +92,6 @@ def test_no_canary_is_found_after_a_faulted_run(quick_stage, zygote, tmp_path):
         # The search finds what is there: the same secrets in the file that we leave out.
         assert _hits(canaries, {"bearers": (folder / "bearers").read_bytes()})
         assert _hits(canaries, texts) == []
-
-
-def _drive(host, plan: Path, point: str) -> int:
-
-    with SqliteStore(host.home) as store:
-        people, follower = People(host.stage, store, host.folder), Follower(store, host.run)
-        pid = host.begin("run", str(plan), "--wait", point=point)
-        while (code := host.zygote.poll(pid)) is None:
-            if follower.advance():
-                people.answer(follower.family)
-            time.sleep(0.012)
-    return code
 
 
 _ALONE = """

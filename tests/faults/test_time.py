@@ -21,8 +21,6 @@ from drengine.lab.clock import LabClock
 from drengine.lab.home import LabHome
 from drengine.lab.store import Store
 from drengine.model.canonical import digest
-from drengine.model.ids import run_id_of
-from drengine.runbook.plan_file import read_plan
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -79,28 +77,14 @@ def test_a_token_refused_in_the_middle_is_known_not_to_have_acted(
             assert host.effects().count(once) == 1
 
 
-def _with_sas(host, folder, sas: str):
-    """Plan with a SAS by reference; return plan and run."""
-    inputs = json.loads((host.stage.folder / "inputs.json").read_text())
-    del inputs["storage_identity"]
-    inputs["storage_sas"] = "env:STORAGE_SAS"
-    file, plan = folder / "inputs.json", folder / "plan.json"
-    file.write_text(json.dumps(inputs))
-    host.environment["STORAGE_SAS"] = sas
-    arguments = ("--class", "drill", "--inputs", str(file), "--out", str(plan))
-    assert host.do("plan", "mhsm-full-recovery", *arguments) == 0, host.log()
-    return plan, run_id_of(read_plan(plan.read_bytes()).digest)
-
-
 def test_a_sas_that_ends_in_the_middle_is_waited_for_and_a_new_one_goes_on(
     quick_stage, zygote, tmp_path
 ):
     with host_in(quick_stage, zygote, tmp_path / "host") as host:
-        plan, run = _with_sas(host, tmp_path, str(quick_stage.status["storage"]["sas"]))
-        host.run = run
+        host.plan_with_sas(tmp_path, str(quick_stage.status["storage"]["sas"]))
         with SqliteStore(host.home) as store:
-            people, follower = People(quick_stage, store, host.folder), Follower(store, run)
-            pid, jumped = host.begin("run", str(plan), "--wait"), False
+            people, follower = People(quick_stage, store, host.folder), Follower(store, host.run)
+            pid, jumped = host.begin("run", str(host.plan), "--wait"), False
             while (code := zygote.poll(pid)) is None:
                 if follower.advance():
                     root = follower.family.root
@@ -112,7 +96,7 @@ def test_a_sas_that_ends_in_the_middle_is_waited_for_and_a_new_one_goes_on(
         assert jumped, host.log()
         assert code == WAITING, host.log()
         assert "the SAS env:STORAGE_SAS expired at" in host.log()
-        assert f"Next: drengine resume {run}" in host.log()
+        assert f"Next: drengine resume {host.run}" in host.log()
         before = len(host.effects())
         assert host.finish() == WAITING, "the same SAS again changes nothing"
         assert "hsm.restore" not in host.effects()[before:]
@@ -141,11 +125,11 @@ def test_a_resume_without_the_secret_waits_before_it_talks_to_anybody(
     quick_stage, zygote, tmp_path
 ):
     with host_in(quick_stage, zygote, tmp_path / "host") as host:
-        plan, run = _with_sas(host, tmp_path, str(quick_stage.status["storage"]["sas"]))
-        assert host.do("run", str(plan)) == WAITING, host.log()
+        host.plan_with_sas(tmp_path, str(quick_stage.status["storage"]["sas"]))
+        assert host.do("run", str(host.plan)) == WAITING, host.log()
         before = len(commands.log(host.lab))
         del host.environment["STORAGE_SAS"]
-        assert host.do("resume", run) == WAITING
+        assert host.do("resume", host.run) == WAITING
         assert "the secret env:STORAGE_SAS is not set" in host.log()
         assert "export STORAGE_SAS=" in host.log()
         assert len(commands.log(host.lab)) == before
