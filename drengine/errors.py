@@ -22,7 +22,8 @@ DrError                      code, message, hint, exit_code
 ├─ JournalError              DR-J001  14
 │  ├─ JournalDamaged         DR-J002  14   names the record
 │  ├─ StoreFailed            DR-J003  14   a write or sync failed; in doubt
-│  └─ Fenced                 DR-J004   7   a newer lease holds the run
+│  ├─ Fenced                 DR-J004   7   a newer lease holds the run
+│  └─ HandedOver             DR-J005   7   another host has the run
 ├─ CeremonyError             DR-C001  15
 │  ├─ QuorumError            DR-C002  15
 │  ├─ ShareError             DR-C003  15

@@ -17,7 +17,7 @@ EXIT_CODES: Final[Mapping[str, str]] = {
     "can be resumed.",
     "5": "A person, a delivery or a secret is waited for, or the run is paused; a clean stop.",
     "6": "The plan is stale: it, or a file it names, changed since it was made.",
-    "7": "Another process holds the run, or another run holds the target.",
+    "7": "Another process or host holds the run, or another run holds the target.",
     "8": "Refused by a guard, a rule or a gate; nothing was sent.",
     "9": "Evidence or a journal does not verify.",
     "10": "The run finished, but an objective or a criterion was missed.",
@@ -71,6 +71,13 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
         (
             "Every look failed within the step's time. Nothing was sent. 'drengine resume' "
             "looks again."
+        ),
+    ),
+    "DR-S005": (
+        "What was undone is still there",
+        (
+            "The service took the request, and half an hour of looks still found it. 'drengine "
+            "resume' asks again; where something holds it, remove that first."
         ),
     ),
     "DR-W001": (

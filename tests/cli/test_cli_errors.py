@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from drengine import engine
 from drengine.cli import main as entry
 from drengine.cli.explanations import CODES, EXIT_CODES
 from drengine.errors import DrError
@@ -223,3 +226,10 @@ def test_every_error_class_and_exit_code_is_explained(command):
         assert str(kind.exit_code) in EXIT_CODES, kind
         assert command("explain", kind.code).code == 0
     assert command("explain", "DR-Z999").code == 3
+
+
+def test_every_code_that_the_engine_records_is_explained():
+    sources = [path.read_text() for path in Path(engine.__file__).parent.glob("*.py")]
+    recorded = {code for text in sources for code in re.findall(r'"(DR-[A-Z]\d{3})"', text)}
+    assert "DR-S005" in recorded
+    assert recorded <= set(CODES)
