@@ -28,7 +28,6 @@ from drengine.model.plan import Plan
 from drengine.trust.dsse import parse_json
 
 SCHEMA: Final = "drengine/hsm-signature/v1"
-_ALGORITHMS: Final = ("ES256", "RS256", "PS256")
 _P256_BYTES: Final = 32
 
 
@@ -69,14 +68,14 @@ def question_of(bundle: Path, named: str) -> Question:
         manifest = (bundle / MANIFEST).read_bytes()
         before = (bundle / INVENTORY).read_bytes()
         plan = Plan.from_json(parse_json((bundle / BUNDLE.plan).read_bytes()))
-        keys = list(parse_json(before)["keys"])
+        keys = _keys_of(before)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputFileError(
             f"reading {bundle}: it is no sealed bundle with the inventory from before ({error})",
             hint="drengine evidence seal RUN; the plan must have had an inventory.",
         ) from None
     name, _, version = named.partition("/")
-    found = [key for key in keys if key["name"] == name and version in ("", key["version"])]
+    found = [key for (its, of), key in keys.items() if its == name and version in ("", of)]
     able = [(key, algorithm) for key in found for algorithm in _able(key)]
     if not able:
         held = "holds no such key" if not found else "does not let it sign by RSA or P-256"
@@ -87,6 +86,10 @@ def question_of(bundle: Path, named: str) -> Question:
     key, algorithm = max(able, key=lambda pair: pair[0].get("created") or 0)
     target = str(plan.root.inputs.get("target_hsm"))
     return Question(plan, target, key, algorithm, sha256_hex(manifest), sha256_hex(before))
+
+
+def _keys_of(inventory: bytes) -> dict[tuple[str, str], Mapping[str, Any]]:
+    return {(key["name"], key["version"]): key for key in parse_json(inventory)["keys"]}
 
 
 def _able(key: Mapping[str, Any]) -> tuple[str, ...]:
@@ -131,8 +134,7 @@ def signature_problem(data: bytes, plan: Plan, inventory: bytes, manifest: str) 
     try:
         doc = parse_line(data)
         signature = base64.b64decode(doc["signature"], validate=True)
-        keys = {(key["name"], key["version"]): key for key in parse_json(inventory)["keys"]}
-        key = keys.get((doc["key"], doc["version"]))
+        key = _keys_of(inventory).get((doc["key"], doc["version"]))
         place = f"{doc['hsm']}/{doc['key']}/{doc['version']}"
         expected = {
             "schema": SCHEMA,

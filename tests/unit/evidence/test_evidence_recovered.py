@@ -181,3 +181,10 @@ def test_where_policy_forbids_signing_it_says_so_and_leaves_the_bundle(mine, mon
     assert "Managed HSM Crypto User" in caught.value.hint
     assert "verifies without" in caught.value.hint
     assert not (mine.path / HSM_SIGNATURE).exists()
+
+
+@pytest.mark.parametrize("inventory", [b"{}", b"[]", b'{"keys": [{"name": "doc"}]}', b"\xff"])
+def test_an_inventory_that_is_none_is_named_and_nothing_is_asked(mine, inventory):
+    (mine.path / INVENTORY).write_bytes(inventory)
+    with pytest.raises(InputFileError, match="no sealed bundle with the inventory from before"):
+        question_of(mine.path, "doc")
