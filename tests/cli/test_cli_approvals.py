@@ -67,7 +67,7 @@ def by(keys, name):
     return ("--as", name, "--key", keys / f"{name}.key", "--passphrase", "env:PASS")
 
 
-def refused(place, *words):
+def assert_refused(place, *words):
     record = place.absorb()
     assert record.type is R.NOTE, record.body
     assert all(word in record.body["why"] for word in words), record.body["why"]
@@ -118,18 +118,18 @@ def test_who_started_the_run_and_who_lacks_the_role_do_not_count(keys, command, 
     trust(command, keys, "dora", keys / "dora.pub.pem", [OFFICER], *account)
     place = open_gate()
     command("approve", "@latest", "agree", *by(keys, "dora"), *AWAY)
-    refused(place, "started the run")
+    assert_refused(place, "started the run")
     asked = command("approve", "@latest", "agree", *by(keys, "carl"), "--role", "janitor")
     assert (asked.code, f"asks for {OFFICER}" in asked.err) == (8, True)
     command("approve", "@latest", "agree", *by(keys, "carl"), *AWAY)
-    refused(place, "does not hold the role")
+    assert_refused(place, "does not hold the role")
 
 
 def test_a_name_that_is_not_the_keys_own_does_not_count(keys, command, open_gate):
     place = open_gate()
     mixed = ("--as", "bruno", *by(keys, "ada")[2:])
     command("approve", "@latest", "agree", *mixed, *AWAY)
-    refused(place, "ada")
+    assert_refused(place, "ada")
 
 
 def test_a_refusal_stops_the_gate_and_stays_signed(keys, command, open_gate):
@@ -149,7 +149,7 @@ def test_an_approval_is_withdrawn_until_it_is_used(keys, command, open_gate):
     told = ("--reason", "second thoughts")
     other = command("approval", "withdraw", "@latest", "agree", *by(keys, "bruno"), *told)
     assert other.code == 0
-    refused(place, "did not approve")
+    assert_refused(place, "did not approve")
     assert command("approval", "withdraw", "@latest", "agree", *by(keys, "ada"), *told).code == 0
     assert place.absorb().type is R.GATE_VOIDED
 
@@ -158,7 +158,7 @@ def test_an_approval_that_came_too_late_has_expired(keys, command, open_gate):
     place = open_gate()
     command("approve", "@latest", "agree", *by(keys, "ada"), *AWAY, "--valid", "5m")
     place.clock.now += 6 * 60_000
-    refused(place, "expired at")
+    assert_refused(place, "expired at")
 
 
 def test_a_revoked_key_does_not_count(keys, command, open_gate):
@@ -167,7 +167,7 @@ def test_a_revoked_key_does_not_count(keys, command, open_gate):
     trust(command, keys, "erik", keys / "erik.pub.pem", [OFFICER], *since)
     place = open_gate()
     command("approve", "@latest", "agree", *by(keys, "erik"), *AWAY)
-    refused(place, "was revoked at")
+    assert_refused(place, "was revoked at")
 
 
 def test_breaking_the_glass_counts_where_the_runbook_allows_it(keys, command, open_gate):
@@ -299,7 +299,7 @@ def test_a_request_that_shows_something_else_is_not_signed(keys, away, old, new)
 def test_a_request_for_another_run_or_record_does_not_count(keys, command, away, old, new, word):
     place, signed, _ = away(*by(keys, "ada"), *AWAY, change=lambda text: re.sub(old, new, text))
     assert command("approval", "import", signed).code == 0
-    refused(place, word)
+    assert_refused(place, word)
 
 
 def test_elsewhere_too_a_decision_must_fit_the_gate(keys, away):
@@ -353,7 +353,7 @@ def test_a_security_keys_touch_decides_and_nothing_less(keys, command, away, tou
         record = place.absorb()
         assert (record.type, record.actor) == (R.GATE_APPROVED, "approver:tom")
     else:
-        refused(place, "does not verify")
+        assert_refused(place, "does not verify")
 
 
 @pytest.fixture
@@ -392,7 +392,7 @@ def test_another_card_of_the_same_authority_does_not_decide(cards, command, away
     ).document["keyid"]
     signed.write_text(json.dumps(doc))
     command("approval", "import", signed)
-    refused(place, "does not verify")
+    assert_refused(place, "does not verify")
 
 
 def test_a_certificate_without_its_key_signs_nothing(cards, away):

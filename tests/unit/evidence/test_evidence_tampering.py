@@ -318,7 +318,7 @@ def a_byte_order_mark(forger):
 def test_24b_a_number_that_two_readers_read_differently(forger, number):
     forger.edit(f"journals/{forger.run}.jsonl", b'"attempt":1', b'"attempt":' + number)
     forger.resum()
-    refused(forger, "number|canonical|value|Infinity|NaN", alone=True)
+    assert_refused(forger, "number|canonical|value|Infinity|NaN", alone=True)
 
 
 @case("27", "the clock was set back")
@@ -393,7 +393,7 @@ def a_second_signature_on_the_attestation(forger):
     forger.put("attestation.dsse.json", doc)
 
 
-def refused(forger, words, *, alone):
+def assert_refused(forger, words, *, alone):
     report = verify_bundle(forger.path, read_trust(forger.cast.trust))
     told = "\n".join(str(problem) for problem in report.problems)
     assert re.search(words, told), told or "nothing was found"
@@ -405,7 +405,7 @@ def refused(forger, words, *, alone):
 def test_tampering_is_caught_by_both(forger, name):
     function, words, alone = CASES[name]
     function(forger)
-    refused(forger, words, alone=alone)
+    assert_refused(forger, words, alone=alone)
 
 
 def test_what_an_insider_changes_after_the_last_approval_lies_in_the_span_that_is_told(forger):

@@ -80,7 +80,7 @@ def problems(folder):
     return [str(problem) for problem in report.problems]
 
 
-def caught(folder, *words):
+def assert_caught(folder, *words):
     found = problems(folder)
     for word in words:
         assert any(word in problem for problem in found), (word, found)
@@ -123,46 +123,46 @@ def test_an_edited_value_in_one_line_is_caught(folder, journal, also_sums):
     )
     if also_sums:
         reseal(folder)
-        caught(folder, "prev is")
+        assert_caught(folder, "prev is")
     else:
-        caught(folder, "has the digest", "prev is")
+        assert_caught(folder, "has the digest", "prev is")
 
 
 def test_a_dropped_failure_in_a_new_chain_is_caught(folder, journal):
     docs = documents(journal)
     rechain(journal, [d for d in docs if d["type"] != "answer.refused"])
-    caught(folder, "no row of the lifecycle")
+    assert_caught(folder, "no row of the lifecycle")
 
 
 def test_a_dropped_record_that_moves_nothing_is_caught_by_the_facts(folder, journal):
     rechain(journal, [d for d in documents(journal) if d["type"] != "note"])
-    caught(folder, "facts.json: differs", "report.html: a number differs", "not the page")
+    assert_caught(folder, "facts.json: differs", "report.html: a number differs", "not the page")
 
 
 def test_a_cut_tail_is_caught_by_facts_and_report(folder, journal):
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
     reseal(folder)
-    caught(folder, "verdict: says 'recovered', found 'not finished'", "not the page")
+    assert_caught(folder, "verdict: says 'recovered', found 'not finished'", "not the page")
 
 
 def test_a_cut_tail_of_a_child_is_caught_by_its_parent(folder):
     child = next((folder / "journals").glob("*fog-weu*"))
     child.write_bytes(b"".join(child.read_bytes().splitlines(keepends=True)[:-1]))
     reseal(folder)
-    caught(folder, "its end is lost")
+    assert_caught(folder, "its end is lost")
 
 
 def test_a_replaced_report_is_caught(folder):
     (folder / "report.html").write_text("<h1>All was well</h1>")
     reseal(folder)
-    caught(folder, "report.html: does not hold its numbers")
+    assert_caught(folder, "report.html: does not hold its numbers")
 
 
 def test_a_word_changed_in_the_report_is_caught_though_its_numbers_are_right(folder):
     page = (folder / "report.html").read_text()
     (folder / "report.html").write_text(page.replace("simulated</span>", "in person</span>", 1))
     reseal(folder)
-    assert caught(folder, "is not the page that these journals give") == [
+    assert assert_caught(folder, "is not the page that these journals give") == [
         "report.html: is not the page that these journals give"
     ]
 
@@ -179,7 +179,9 @@ def test_a_number_changed_in_facts_and_report_is_caught(folder):
         page.replace(f'actual-ms="{actual}"', f'actual-ms="{int(actual) - 3_600_000}"')
     )
     reseal(folder)
-    caught(folder, "rto.actual_ms: says", "a number differs from the journals: rto-actual-ms")
+    assert_caught(
+        folder, "rto.actual_ms: says", "a number differs from the journals: rto-actual-ms"
+    )
 
 
 # 6, 7, 18, 19: approvals
@@ -191,7 +193,7 @@ def test_one_approver_under_one_name_twice_does_not_make_two(folder, journal):
         if doc["type"] == "gate.approved" and doc["actor"].endswith("bob"):
             doc["actor"] = "simulated:approver:alice"
     rechain(journal, docs)
-    caught(folder, "facts.json: differs")
+    assert_caught(folder, "facts.json: differs")
     assert verify_folder(folder).facts.verdict is Verdict.NOT_RECOVERED
 
 
@@ -203,7 +205,7 @@ def test_a_removed_approval_is_caught(folder, journal):
         if doc["type"] == "gate.approved" and doc["body"]["step"] == "approve-restore"
     )
     rechain(journal, docs[:last] + docs[last + 1 :])
-    caught(folder, "facts.json: differs", "decides on a request that is not before it")
+    assert_caught(folder, "facts.json: differs", "decides on a request that is not before it")
     assert verify_folder(folder).facts.verdict is Verdict.NOT_RECOVERED
 
 
@@ -212,7 +214,7 @@ def test_an_approval_of_another_request_is_caught(folder, journal):
     doc = next(d for d in docs if d["type"] == "gate.approved")
     doc["body"]["digest"] = "0" * 64
     rechain(journal, docs)
-    caught(folder, "decides on other facts than were shown")
+    assert_caught(folder, "decides on other facts than were shown")
 
 
 def test_facts_of_a_gate_changed_after_the_approval_are_caught(folder, journal):
@@ -220,7 +222,7 @@ def test_facts_of_a_gate_changed_after_the_approval_are_caught(folder, journal):
     doc = next(d for d in docs if d["type"] == "gate.requested")
     doc["body"]["facts"]["target"]["name"] = "another-hsm"
     rechain(journal, docs)
-    caught(folder, "the digest of what the gate shows is not its own")
+    assert_caught(folder, "the digest of what the gate shows is not its own")
 
 
 # 8, 21: the plan
@@ -230,7 +232,9 @@ def test_a_plan_swapped_after_the_run_is_caught(folder, tell):
     other = tell.make_plan(RunClass.INCIDENT)
     (folder / "plan.json").write_bytes(canonical(other.to_json()) + b"\n")
     reseal(folder)
-    caught(folder, "record 0 names plan", "the plan starts run", "the plan is for a incident")
+    assert_caught(
+        folder, "record 0 names plan", "the plan starts run", "the plan is for a incident"
+    )
 
 
 def test_a_plan_whose_digest_is_not_its_own_is_caught(folder):
@@ -238,7 +242,7 @@ def test_a_plan_whose_digest_is_not_its_own_is_caught(folder):
     doc["class"] = "incident"
     (folder / "plan.json").write_bytes(canonical(doc) + b"\n")
     reseal(folder)
-    caught(folder, "plan.json: reading the plan")
+    assert_caught(folder, "plan.json: reading the plan")
 
 
 @pytest.mark.parametrize("kind", ["incident", "tabletop"])
@@ -246,21 +250,23 @@ def test_a_drill_relabelled_is_caught(folder, journal, kind):
     docs = documents(journal)
     docs[0]["body"]["class"] = kind
     rechain(journal, docs)
-    caught(folder, "record 0 says", "facts.json: differs")
+    assert_caught(folder, "record 0 says", "facts.json: differs")
 
 
 def test_a_lab_passed_off_as_azure_is_caught(folder, journal):
     docs = documents(journal)
     docs[0]["body"]["cloud"]["lab"] = False
     rechain(journal, docs)
-    caught(folder, "names another cloud than the plan", "facts.json: differs")
+    assert_caught(folder, "names another cloud than the plan", "facts.json: differs")
 
 
 def test_inputs_changed_in_record_0_are_caught(folder, journal):
     docs = documents(journal)
     docs[0]["body"]["inputs"]["target_hsm"] = "elsewhere"
     rechain(journal, docs)
-    caught(folder, "the digest of the inputs is not theirs", "has other inputs than the plan")
+    assert_caught(
+        folder, "the digest of the inputs is not theirs", "has other inputs than the plan"
+    )
 
 
 # 9, 14, 22, 23: names and files
@@ -268,7 +274,7 @@ def test_inputs_changed_in_record_0_are_caught(folder, journal):
 
 def test_an_unlisted_file_is_caught(folder):
     (folder / "approval.txt").write_text("granted")
-    caught(folder, "approval.txt: is not named in SHA256SUMS")
+    assert_caught(folder, "approval.txt: is not named in SHA256SUMS")
 
 
 @pytest.mark.parametrize(
@@ -276,12 +282,12 @@ def test_an_unlisted_file_is_caught(folder):
 )
 def test_a_missing_file_is_caught(folder, name):
     (folder / name).unlink()
-    caught(folder, f"{name}: is missing")
+    assert_caught(folder, f"{name}: is missing")
 
 
 def test_a_missing_folder_of_journals_is_caught(folder):
     (folder / "journals").rename(folder.parent / "elsewhere")
-    caught(folder, "journals: is missing")
+    assert_caught(folder, "journals: is missing")
 
 
 @pytest.mark.parametrize("name", ["report.html", "journals"])
@@ -289,7 +295,7 @@ def test_a_symbolic_link_is_not_followed(folder, name):
     target = folder.parent / "elsewhere"
     (folder / name).rename(target)
     (folder / name).symlink_to(target)
-    caught(folder, f"{name}: is a symbolic link")
+    assert_caught(folder, f"{name}: is a symbolic link")
 
 
 def test_a_linked_journal_is_not_opened(folder, journal):
@@ -303,35 +309,35 @@ def test_a_linked_journal_is_not_opened(folder, journal):
 
 def test_a_pipe_does_not_hang_the_verification(folder):
     os.mkfifo(folder / "journals" / "r-1.jsonl")
-    caught(folder, "is not a plain file")
+    assert_caught(folder, "is not a plain file")
 
 
 def test_a_file_too_large_to_read_is_named_and_not_read(folder, monkeypatch):
     monkeypatch.setattr(verify_module, "MAX_FILE_BYTES", 1000)
-    caught(folder, "at most 1,000 are read")
+    assert_caught(folder, "at most 1,000 are read")
 
 
 def test_a_document_too_large_to_hold_is_named_and_not_held(folder, monkeypatch):
     monkeypatch.setattr(verify_module, "MAX_SUMS_BYTES", 10)
-    caught(folder, "SHA256SUMS: is larger than 10 bytes")
+    assert_caught(folder, "SHA256SUMS: is larger than 10 bytes")
 
 
 @pytest.mark.parametrize("name", ["näme.txt", "a b.txt", ".hidden", "back\\slash"])
 def test_a_name_that_evidence_never_uses_is_caught(folder, name):
     (folder / name).write_text("x")
-    caught(folder, "is not a name that evidence uses")
+    assert_caught(folder, "is not a name that evidence uses")
 
 
 def test_sums_with_dos_lines_are_refused(folder):
     sums = folder / "SHA256SUMS"
     sums.write_bytes(sums.read_bytes().replace(b"\n", b"\r\n"))
-    caught(folder, "SHA256SUMS: line 1")
+    assert_caught(folder, "SHA256SUMS: line 1")
 
 
 def test_sums_that_reach_outside_are_refused(folder):
     sums = folder / "SHA256SUMS"
     sums.write_bytes(b"0" * 64 + b"  ../secret\n" + sums.read_bytes())
-    caught(folder, "SHA256SUMS: line 1")
+    assert_caught(folder, "SHA256SUMS: line 1")
 
 
 # 11, 12, 15, 24: the bytes of a chain
@@ -342,7 +348,7 @@ def test_two_records_in_another_order_are_caught(folder, journal):
     place = next(i for i, d in enumerate(docs) if d["type"] == "guards.held")
     docs[place], docs[place + 1] = docs[place + 1], docs[place]
     rechain(journal, docs)
-    caught(folder, "no row of the lifecycle")
+    assert_caught(folder, "no row of the lifecycle")
 
 
 def test_a_key_that_stands_twice_is_caught(folder, journal):
@@ -350,27 +356,27 @@ def test_a_key_that_stands_twice_is_caught(folder, journal):
         journal.read_bytes().replace(b'{"actor":"engine"', b'{"actor":"nobody","actor":"engine"', 1)
     )
     reseal(folder)
-    caught(folder, "stands twice")
+    assert_caught(folder, "stands twice")
 
 
 @pytest.mark.parametrize("damage", [b"\xef\xbb\xbf", b" ", b"\n"])
 def test_a_line_in_another_form_is_caught(folder, journal, damage):
     journal.write_bytes(damage + journal.read_bytes())
     reseal(folder)
-    caught(folder, "record 0")
+    assert_caught(folder, "record 0")
 
 
 def test_a_float_in_a_record_is_caught(folder, journal):
     data = journal.read_bytes()
     journal.write_bytes(data.replace(b'"attempt":1', b'"attempt":1.0', 1))
     reseal(folder)
-    caught(folder, "number that a record cannot hold")
+    assert_caught(folder, "number that a record cannot hold")
 
 
 def test_a_torn_last_line_is_caught(folder, journal):
     journal.write_bytes(journal.read_bytes()[:-9])
     reseal(folder)
-    caught(folder, "torn")
+    assert_caught(folder, "torn")
 
 
 def test_records_of_another_run_are_caught(folder, journal, tell):
@@ -378,19 +384,19 @@ def test_records_of_another_run_are_caught(folder, journal, tell):
     other = tell.recover(tell.Story(store, tell.make_plan(target_hsm="other")))
     journal.write_bytes(b"".join(store.lines(other.run)))
     reseal(folder)
-    caught(folder, "it belongs to run")
+    assert_caught(folder, "it belongs to run")
 
 
 def test_a_journal_under_another_name_is_caught(folder, journal):
     journal.rename(journal.with_name("r-000000000000.jsonl"))
     reseal(folder)
-    caught(folder, "it belongs to run")
+    assert_caught(folder, "it belongs to run")
 
 
 def test_a_removed_child_is_caught(folder):
     next((folder / "journals").glob("*fog-neu*")).unlink()
     reseal(folder)
-    caught(folder, "its journal is missing", "facts.json: differs")
+    assert_caught(folder, "its journal is missing", "facts.json: differs")
 
 
 def test_a_record_whose_body_makes_no_sense_is_a_problem_and_no_crash(folder, journal):
@@ -424,7 +430,7 @@ def test_a_child_that_names_itself_as_its_parent_is_a_problem_and_no_crash(folde
     docs = documents(child)
     docs[0]["body"]["parent"] = docs[0]["run"]
     rechain(child, docs)
-    caught(folder, "record 0 places it under")
+    assert_caught(folder, "record 0 places it under")
 
 
 # 28, 29: numbers and proofs
@@ -437,7 +443,7 @@ def test_a_proof_that_was_emptied_is_caught(folder, journal):
     )
     del doc["body"]["evidence"]
     rechain(journal, docs)
-    caught(folder, "facts.json: differs")
+    assert_caught(folder, "facts.json: differs")
     assert verify_folder(folder).facts.verdict is Verdict.NOT_RECOVERED
 
 
@@ -447,14 +453,14 @@ def test_a_proof_that_was_emptied_is_caught(folder, journal):
 def test_facts_that_are_none_are_caught(folder, content):
     (folder / "facts.json").write_bytes(content)
     reseal(folder)
-    caught(folder, "facts.json")
+    assert_caught(folder, "facts.json")
 
 
 def test_facts_in_another_layout_are_caught(folder):
     doc = json.loads((folder / "facts.json").read_text())
     (folder / "facts.json").write_text(json.dumps(doc))
     reseal(folder)
-    caught(folder, "not laid out as drengine writes it")
+    assert_caught(folder, "not laid out as drengine writes it")
 
 
 def test_a_report_of_another_version_is_compared_by_its_numbers_and_this_is_said(folder):
@@ -478,7 +484,7 @@ def test_every_problem_is_listed_not_only_the_first(folder, journal):
     journal.write_bytes(journal.read_bytes().replace(b"preflight", b"prefligth"))
     (folder / "report.html").unlink()
     (folder / "more").write_text("x")
-    caught(folder, "prev is", "report.html: is missing", "more: is not named")
+    assert_caught(folder, "prev is", "report.html: is missing", "more: is not named")
 
 
 def test_a_whole_rewrite_is_not_seen_and_the_notes_say_so(folder, journal):

@@ -10,7 +10,7 @@ from drengine.model.runbook import RunClass
 HOUR = 3_600_000
 
 
-def refused(record, *words):
+def assert_refused(record, *words):
     assert record.type is R.NOTE, record.body
     for word in words:
         assert word in record.body["why"], record.body["why"]
@@ -31,18 +31,18 @@ def test_a_signed_approval_is_recorded_with_its_envelope(place):
 
 def test_an_unsigned_decision_does_not_count(place):
     said, _ = place.say(place.people[0])
-    refused(place.send(place.people[0], said, None), "DSSE envelope")
+    assert_refused(place.send(place.people[0], said, None), "DSSE envelope")
 
 
 def test_a_key_that_nobody_enrolled_does_not_count(place, make_person):
-    refused(place.decide(make_person("mallory", "security-officer")), "not in the register")
+    assert_refused(place.decide(make_person("mallory", "security-officer")), "not in the register")
 
 
 def test_another_ones_signature_under_a_known_key_id_does_not_verify(place, make_person):
     ada = place.people[0]
     said, envelope = place.say(ada, signer=make_person("mallory").signer)
     envelope["signatures"][0]["keyid"] = ada.key.keyid
-    refused(place.send(ada, said, envelope), "does not verify")
+    assert_refused(place.send(ada, said, envelope), "does not verify")
 
 
 def test_one_person_counts_once(place):
@@ -55,9 +55,11 @@ def test_one_person_counts_once(place):
 def test_a_person_cannot_sign_under_another_name(place):
     ada = place.people[0]
     said, envelope = place.say(ada, by="bruno")
-    refused(place.send(ada, said, envelope, actor="approver:bruno"), "names 'bruno'", "ada's")
+    assert_refused(
+        place.send(ada, said, envelope, actor="approver:bruno"), "names 'bruno'", "ada's"
+    )
     said, envelope = place.say(ada, nonce="e" * 32)
-    refused(place.send(ada, said, envelope, actor="approver:bruno"), "approver:ada")
+    assert_refused(place.send(ada, said, envelope, actor="approver:bruno"), "approver:ada")
 
 
 @pytest.mark.parametrize(
@@ -71,11 +73,11 @@ def test_a_person_cannot_sign_under_another_name(place):
     ],
 )
 def test_an_approval_counts_for_the_request_it_was_given_for_only(place, change, word):
-    refused(place.decide(place.people[0], asked=place.asked(**change)), word)
+    assert_refused(place.decide(place.people[0], asked=place.asked(**change)), word)
 
 
 def test_an_approval_of_another_record_is_refused(place):
-    refused(place.decide(place.people[0], asked=place.asked(seq=0)), "another request")
+    assert_refused(place.decide(place.people[0], asked=place.asked(seq=0)), "another request")
 
 
 def test_who_started_the_run_cannot_approve_it(make_place, make_person):
@@ -84,25 +86,25 @@ def test_who_started_the_run_cannot_approve_it(make_place, make_person):
         make_person("ada", "security-officer", accounts=("ines",)),
     )
     for person in place.people:
-        refused(place.decide(person), "started the run")
+        assert_refused(place.decide(person), "started the run")
     assert place.decide(place.people[0], "reject").type is R.GATE_REJECTED
 
 
 def test_a_role_that_the_person_does_not_hold_is_refused(make_place, make_person):
     place = make_place(make_person("carl", "janitor"))
-    refused(place.decide(place.people[0]), "does not hold the role")
-    refused(place.decide(place.people[0], role="janitor"), "asks for security-officer")
+    assert_refused(place.decide(place.people[0]), "does not hold the role")
+    assert_refused(place.decide(place.people[0], role="janitor"), "asks for security-officer")
 
 
 def test_an_expired_approval_is_refused(place):
     said, envelope = place.say(place.people[0])
     place.clock.now += HOUR + 1
-    refused(place.send(place.people[0], said, envelope), "expired at")
+    assert_refused(place.send(place.people[0], said, envelope), "expired at")
 
 
 def test_an_approval_from_the_future_is_refused(place):
     issued = place.clock.now + HOUR
-    refused(place.decide(place.people[0], issued_ms=issued, expires_ms=issued + 1), "dated")
+    assert_refused(place.decide(place.people[0], issued_ms=issued, expires_ms=issued + 1), "dated")
 
 
 def test_a_nonce_counts_once_whatever_carries_it(place):
@@ -111,12 +113,12 @@ def test_a_nonce_counts_once_whatever_carries_it(place):
     assert place.send(ada, said, envelope).type is R.GATE_APPROVED
     seq = place.chain.state.head.seq
     assert place.send(ada, said, envelope).seq == seq
-    refused(place.send(ada, said, envelope, id_="another"), "nonce")
+    assert_refused(place.send(ada, said, envelope, id_="another"), "nonce")
 
 
 def test_a_played_person_counts_in_a_drill_in_a_lab_only(make_place, make_person):
     played = make_person("ada", "security-officer", simulated=True)
-    refused(make_place(played).decide(played), "played by drills")
+    assert_refused(make_place(played).decide(played), "played by drills")
     drill = make_place(played, run_class=RunClass.DRILL)
     assert drill.decide(played).actor == "simulated:approver:ada"
 
@@ -140,7 +142,7 @@ def test_an_approval_can_be_withdrawn_before_it_is_used(place):
 def test_nobody_withdraws_for_another(place):
     ada, bruno = place.people
     place.decide(ada)
-    refused(place.decide(bruno, "withdraw", role=""), "did not approve")
+    assert_refused(place.decide(bruno, "withdraw", role=""), "did not approve")
 
 
 def test_an_approval_in_use_cannot_be_withdrawn(place):
@@ -150,7 +152,7 @@ def test_an_approval_in_use_cannot_be_withdrawn(place):
     place.chain.append(R.STEP_BEGUN, {"step": "look", "attempt": 1, "generation": 0})
     place.chain.append(R.GUARDS_HELD, {"step": "look", "findings": []})
     place.chain.append(R.INTENT, {"step": "look"})
-    refused(place.decide(place.people[0], "withdraw", role=""), "too late: look")
+    assert_refused(place.decide(place.people[0], "withdraw", role=""), "too late: look")
 
 
 def test_break_glass_counts_where_the_runbook_allows_it(make_place, make_person):
@@ -162,6 +164,6 @@ def test_break_glass_counts_where_the_runbook_allows_it(make_place, make_person)
 
 
 def test_break_glass_without_leave_or_reason_is_refused(place, make_place, make_person):
-    refused(place.decide(place.people[0], break_glass=True), "does not allow it")
+    assert_refused(place.decide(place.people[0], break_glass=True), "does not allow it")
     loose = make_place(make_person("carl", "janitor"), break_glass=True)
-    refused(loose.decide(loose.people[0], break_glass=True, reason=" "), "needs a reason")
+    assert_refused(loose.decide(loose.people[0], break_glass=True, reason=" "), "needs a reason")
