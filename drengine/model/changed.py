@@ -1,8 +1,8 @@
 """Changing frozen values for the fold: `dataclasses.replace`, four times as fast, or in place.
 
 The fold changes two values a record, so this is what resuming a long run and simulating many
-runs are made of. Only for slotted dataclasses without `__post_init__`: fields are copied,
-nothing is run.
+runs are made of. Only for slotted dataclasses of two fields or more without
+`__post_init__`: fields are copied, nothing is run.
 """
 
 from __future__ import annotations
