@@ -8,6 +8,7 @@ time is no longer the key's does nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from drengine.lab.hsm import keystore, state
@@ -40,16 +41,29 @@ def period_seconds(text: str) -> int:
 
 
 def check(policy: dict[str, Any]) -> None:
-    """Check the durations of a policy.
+    """Check the durations of a policy; one that is due at once would rotate for ever.
 
     Raises:
         LabFault: 400 BadParameter.
     """
-    expiry = (policy.get("attributes") or {}).get("expiryTime")
+    lasts = (policy.get("attributes") or {}).get("expiryTime")
     triggers = [one.get("trigger") or {} for one in policy.get("lifetimeActions") or ()]
-    for text in (expiry, *(part for one in triggers for part in one.values())):
+    for text in (lasts, *(part for one in triggers for part in one.values())):
         if text is not None:
             period_seconds(str(text))
+    for trigger in _rotations(policy):
+        after, before = trigger.get("timeAfterCreate"), trigger.get("timeBeforeExpiry")
+        if after and not period_seconds(after):
+            raise LabFault(400, "BadParameter", "timeAfterCreate must be longer than no day.")
+        if not after and before and lasts and period_seconds(before) >= period_seconds(lasts):
+            raise LabFault(400, "BadParameter", "timeBeforeExpiry must be less than expiryTime.")
+
+
+def _rotations(policy: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the triggers of the actions that rotate."""
+    for one in policy.get("lifetimeActions") or ():
+        if str((one.get("action") or {}).get("type")).lower() == "rotate":
+            yield one.get("trigger") or {}
 
 
 def expiry(document: dict[str, Any], now_ms: int) -> dict[str, int]:
@@ -62,10 +76,7 @@ def expiry(document: dict[str, Any], now_ms: int) -> dict[str, int]:
 def _due_seconds(document: dict[str, Any]) -> int | None:
     attributes = document["versions"][-1]["attributes"]
     found = []
-    for one in (document.get("rotation_policy") or {}).get("lifetimeActions") or ():
-        trigger = one.get("trigger") or {}
-        if str((one.get("action") or {}).get("type")).lower() != "rotate":
-            continue
+    for trigger in _rotations(document.get("rotation_policy") or {}):
         if trigger.get("timeAfterCreate"):
             found.append(attributes["created"] + period_seconds(trigger["timeAfterCreate"]))
         elif trigger.get("timeBeforeExpiry") and attributes.get("exp"):
