@@ -187,9 +187,9 @@ def misfit(name: str, value: object) -> str:
         shown = ", ".join(map(repr, choices))
         return "" if fits else f"expected one of {shown}, found {value!r}."
     if wanted in {float, int} or wanted == int | None:
-        least = value is None if wanted == int | None else False
+        absent = value is None and wanted == int | None
         number = isinstance(value, int) or (wanted is float and isinstance(value, float))
-        fits = least or (number and not isinstance(value, bool) and _is_length(value))
+        fits = absent or (number and not isinstance(value, bool) and _is_length(value))
         return "" if fits else f"expected a number, zero or more, found {value!r}."
     expected = {bool: "true or false", str: "text"}[wanted]
     return "" if isinstance(value, wanted) else f"expected {expected}, found {value!r}."
