@@ -171,3 +171,5 @@ def test_a_refusal_that_may_be_about_the_backups_age_says_when_to_resume(tmp_pat
     assert re.search(
         r"30 minutes .* after 2\d\d\d-\S+Z, drengine resume r-", done.stdout + done.stderr
     )
+    assert "  the run is stopped\n  restore: " in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("Next ")

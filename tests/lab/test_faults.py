@@ -126,7 +126,6 @@ def test_a_poll_asks_for_a_fresh_token_once(lab: Any) -> None:
 
 
 def test_a_backup_that_was_accepted_answers_conflict(lab: Any) -> None:
-    before = commands.effects(lab.home, lab.last_seq())
     mark = lab.last_seq()
     commands.add_fault(lab.home, name="backup-409-accepted")
     status, _, body = backup(lab)
@@ -135,7 +134,6 @@ def test_a_backup_that_was_accepted_answers_conflict(lab: Any) -> None:
     while not any(one.startswith("hsm.backup.done") for one in commands.effects(lab.home, mark)):
         assert time.monotonic() < until
         time.sleep(0.02)
-    assert before == {}
 
 
 def test_operations_are_stuck_fail_and_vanish(lab: Any) -> None:
