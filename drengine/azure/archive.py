@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _CONFLICT: Final = 409
 _LOCKED: Final = "Locked"
+_UNPROTECTED: Final = (
+    "The container needs version-level immutability, and this principal the right to set it."
+    " Then give the same command again."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +139,27 @@ class BlobArchive:
         self, container: ContainerClient, blob: str, data: bytes, retention: Retention
     ) -> tuple[datetime, bool]:
         if await self._content(container, blob) != data:
-            raise GuardError(f"archiving {blob}: what was read back is not what was written")
+            raise GuardError(
+                f"archiving {blob}: what was read back is not what was written",
+                hint="Give the same command with another prefix, and keep this blob for a look.",
+            )
         client = container.get_blob_client(blob)
         properties = await self._pipeline.read(f"looking at {blob}", client.get_blob_properties)
         expires, mode = _policy_of(properties)
         if expires is None or expires.timestamp() < retention.until_ms // 1000:
-            raise GuardError(f"archiving {blob}: the service names no policy that lasts so long")
+            raise GuardError(
+                f"archiving {blob}: the service names no policy that lasts so long",
+                hint=_UNPROTECTED,
+            )
         if retention.locked and mode != _LOCKED:
             raise GuardError(
-                f"archiving {blob}: the service does not say that its policy is locked"
+                f"archiving {blob}: the service does not say that its policy is locked",
+                hint=_UNPROTECTED,
             )
         if retention.legal_hold and not properties.has_legal_hold:
-            raise GuardError(f"archiving {blob}: the service names no legal hold")
+            raise GuardError(
+                f"archiving {blob}: the service names no legal hold", hint=_UNPROTECTED
+            )
         return expires, bool(properties.has_legal_hold)
 
     def _client(self) -> ContainerClient:

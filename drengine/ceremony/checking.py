@@ -8,7 +8,7 @@ Not here: whether a share opens, and whether it is right: only a quorum can tell
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drengine.ceremony.request import require_valid, same_person
 from drengine.ceremony.sealing import check_binding
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from drengine.ceremony.contribution import Attestation, Contribution
     from drengine.ceremony.request import CeremonyRequest
+
+_ANOTHER: Final = "Another custodian contributes, or a new ceremony is opened with other roles."
 
 
 def check_contribution(
@@ -87,9 +89,13 @@ def check_person(request: CeremonyRequest, name: str, x5t_256: str) -> None:
             hint="Give the enrolled name with --name, or correct the register and open anew.",
         )
     if same_person(name) == same_person(request.combiner):
-        raise CeremonyError(f"{name!r} is the combiner of this ceremony; nobody is both")
+        raise CeremonyError(
+            f"{name!r} is the combiner of this ceremony; nobody is both", hint=_ANOTHER
+        )
     if same_person(name) in map(same_person, request.witnesses):
-        raise CeremonyError(f"{name!r} is a witness of this ceremony; nobody is both")
+        raise CeremonyError(
+            f"{name!r} is a witness of this ceremony; nobody is both", hint=_ANOTHER
+        )
 
 
 def check_distinct(contributions: Sequence[Contribution]) -> None:

@@ -134,7 +134,10 @@ class Session:
         self._expire()
         act = str(message["do"])
         if self._closed:
-            raise CeremonyError(f"the ceremony is closed: {self._closed}")
+            raise CeremonyError(
+                f"the ceremony is closed: {self._closed}",
+                hint="Open a new one: drengine ceremony open",
+            )
         if act != "cancel" and len(self._transcript.entries) >= MAX_ENTRIES - _KEPT_FOR_CLOSE:
             raise CeremonyError("the transcript is full; cancel, and open a new ceremony")
         return acts[act](message)

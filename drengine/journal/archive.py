@@ -65,7 +65,9 @@ def open_archive(path: Path) -> Iterator[ArchiveFiles]:
     try:
         stream = path.open("rb")
     except OSError as error:
-        raise InputFileError(f"reading {path}: {error.strerror or error}") from error
+        raise InputFileError(
+            f"reading {path}: {error.strerror or error}", hint="Check the path."
+        ) from error
     with stream:
         yield TarFiles(path, stream)
 

@@ -64,7 +64,9 @@ def export_run(store: JournalStore, run: RunId, out: Path) -> Manifest:
             write = _write_tar if out.suffix == ".tar" else _write_folder
             write(_files_of(store, found, Path(spool)), out)
     except OSError as error:
-        raise InputFileError(f"exporting run {run} to {out}: {error}") from error
+        raise InputFileError(
+            f"exporting run {run} to {out}: {error}", hint="Make room, or choose another --out."
+        ) from error
     return found
 
 
@@ -82,10 +84,12 @@ def check_export(run: RunId, out: Path) -> None:
             hint=f"drengine journal export {root}",
         )
     if out.exists() or out.is_symlink():
-        raise InputFileError(f"exporting run {run}: {out} exists; nothing was written")
+        raise InputFileError(
+            f"exporting run {run}: {out} exists; nothing was written", hint="Choose another --out."
+        )
     if not os.access(out.parent, os.W_OK):
         why = os.strerror(errno.EACCES if out.parent.is_dir() else errno.ENOENT)
-        raise InputFileError(f"exporting run {run} to {out}: {why}")
+        raise InputFileError(f"exporting run {run} to {out}: {why}", hint="Choose another --out.")
 
 
 def import_run(
@@ -307,7 +311,10 @@ def _check_chains(path: Path, chains: Sequence[ArrivingChain]) -> None:
     )
     if problems:
         listed = "; ".join(str(problem) for problem in problems[:5])
-        raise JournalDamaged(f"importing {path}: {listed}; nothing was imported")
+        raise JournalDamaged(
+            f"importing {path}: {listed}; nothing was imported",
+            hint="Export it again where it comes from, and carry it by another way.",
+        )
 
 
 def _check_given(chain: ArrivingChain) -> None:

@@ -64,7 +64,10 @@ class SqliteStore:
             for folder in (locks, objects):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise JournalError(f"opening the journal store in {home}: {error}") from error
+            raise JournalError(
+                f"opening the journal store in {home}: {error}",
+                hint="Mend that, or name another folder with --home.",
+            ) from error
         self._database = Database(self.home, locks, connect)
         self._locks = LockFolder(locks)
         self._objects = ObjectFolder(objects)
@@ -290,7 +293,10 @@ class SqliteStore:
         try:
             return self._locks.take(run, owner)
         except OSError as error:
-            raise JournalError(f"locking run {run}: {error}; nothing was changed") from error
+            raise JournalError(
+                f"locking run {run}: {error}; nothing was changed",
+                hint=f"Mend that, then: drengine resume {root_of(run)}",
+            ) from error
 
     def _check_lease(self, db: sqlite3.Connection, lease: Lease) -> None:
         newest = tables.newest_token(db, lease.run)

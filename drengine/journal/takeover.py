@@ -43,4 +43,7 @@ def end_owner(
             if not still_held():
                 return how
             time.sleep(_LOOK_SECONDS)
-    raise Locked(f"taking the run from {owner}: it does not end; nothing was changed")
+    raise Locked(
+        f"taking the run from {owner}: it does not end; nothing was changed",
+        hint="A process that waits for a disk cannot be killed: see to the disk, then again.",
+    )
