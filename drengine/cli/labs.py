@@ -93,7 +93,11 @@ def up_command(
 
 
 def settings_of(pairs: tuple[str, ...]) -> dict[str, Any] | None:
-    """Return the lab's settings that NAME=VALUE arguments give, None without any."""
+    """Return the lab's settings that NAME=VALUE arguments give, None without any.
+
+    Raises:
+        InputError: there is no such setting, or it cannot have that value.
+    """
     import json  # noqa: PLC0415 - only where settings are given
 
     from drengine.lab.settings import misfit  # noqa: PLC0415 - as above
@@ -107,6 +111,8 @@ def settings_of(pairs: tuple[str, ...]) -> dict[str, Any] | None:
         if misfit(name, value):  # `null` is a word where the setting takes words
             with suppress(ValueError):
                 found[name] = json.loads(value)
+        if wrong := misfit(name, found[name]):
+            raise InputError(f"--set {pair}: {wrong}", hint="docs/lab.md lists the settings.")
     return found or None
 
 

@@ -52,3 +52,21 @@ def test_a_program_gets_the_reasons_too(command: Any, end_with: Any) -> None:
 def test_a_drill_that_recovered_needs_no_next_step(command: Any, end_with: Any) -> None:
     end_with(0)
     assert "Next " not in command("drill").out
+
+
+@pytest.mark.parametrize(
+    ("pair", "advice"),
+    [
+        ("create_hsn=1", "there is no such setting; did you mean create_hsm?"),
+        ("create_hsm=soon", "expected a number, zero or more, found 'soon'."),
+        ("upload_on_active=410", "expected one of 409, 400, found 410."),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_a_lab_is_built(
+    command: Any, end_with: Any, pair: str, advice: str
+) -> None:
+    end_with(0)
+    ended = command("drill", "--set", pair)
+    assert (ended.code, ended.out) == (3, "")
+    assert f"--set {pair}: {advice}" in ended.err
+    assert "docs/lab.md" in ended.err
