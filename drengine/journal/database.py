@@ -120,5 +120,5 @@ def _cannot_open(path: Path, error: Exception) -> JournalError:
         )
     return JournalError(
         f"opening the journal store {path}: {error}; nothing was changed",
-        hint="choose another folder with --home",
+        hint="choose another folder with DRENGINE_HOME",
     )

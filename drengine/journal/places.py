@@ -91,11 +91,11 @@ def _refuse_network(home: Path, real: Path) -> None:
             home,
             f"lies on a network file system ({fstype}), where neither locks nor commits can be "
             "relied on",
-            "choose a local folder with --home",
+            "choose a local folder with DRENGINE_HOME",
         )
 
 
 def _unusable(
-    home: Path, reason: str, hint: str = "choose another folder with --home"
+    home: Path, reason: str, hint: str = "choose another folder with DRENGINE_HOME"
 ) -> JournalError:
     return JournalError(f"opening the journal store in {home}: the folder {reason}", hint=hint)

@@ -156,5 +156,5 @@ def _number(db: sqlite3.Connection, pragma: str) -> int:
 def _unfit(home: Path, reason: str) -> JournalError:
     return JournalError(
         f"opening the journal store {home / FILE_NAME}: {reason}; nothing was changed",
-        hint="choose another folder with --home",
+        hint="choose another folder with DRENGINE_HOME",
     )

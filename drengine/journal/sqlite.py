@@ -66,7 +66,7 @@ class SqliteStore:
         except OSError as error:
             raise JournalError(
                 f"opening the journal store in {home}: {error}",
-                hint="Mend that, or name another folder with --home.",
+                hint="Mend that, or name another folder with DRENGINE_HOME.",
             ) from error
         self._database = Database(self.home, locks, connect)
         self._locks = LockFolder(locks)

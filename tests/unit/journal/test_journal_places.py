@@ -99,7 +99,7 @@ def test_a_home_on_a_network_file_system_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(places, "MOUNTS", mounts)
     with pytest.raises(JournalError, match=r"lies on a network file system \(nfs4\)") as error:
         places.prepare_home(tmp_path / "home")
-    assert "--home" in error.value.hint
+    assert "DRENGINE_HOME" in error.value.hint
 
 
 def test_a_home_behind_a_link_is_judged_by_where_it_really_is(tmp_path, monkeypatch):

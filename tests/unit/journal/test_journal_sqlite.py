@@ -144,7 +144,7 @@ def test_a_home_that_is_a_file_is_refused_with_a_reason(tmp_path):
     path.write_text("")
     with pytest.raises(JournalError, match=r"opening the journal store in .*File exists") as error:
         SqliteStore(path)
-    assert "--home" in error.value.hint
+    assert "DRENGINE_HOME" in error.value.hint
 
 
 def test_a_home_below_a_file_is_refused_with_a_reason(tmp_path):
