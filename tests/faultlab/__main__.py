@@ -46,6 +46,11 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
     "enforce_roles": (True, False),
     "reevaluate_needed_after_protector": (True, False),
     "effect_visible_after_ms": (0, 8_000),
+    "protector_put_when_inaccessible": ("accept", "CMKOperationNotAllowed"),
+    "late_heal_drops": ("nothing", "group-and-tags", "group-tags-and-history"),
+    "fog_forced_with_inaccessible": ("accept", "refuse"),
+    "writes_when_primary_lost": ("accept", "refuse"),
+    "quota_counts_deleted": (False, True),
 }
 
 
