@@ -145,6 +145,6 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
 
 
 def _now() -> str:
-    from drengine.trust.times import utc_text  # noqa: PLC0415 - on this path only
+    from drengine.model.times import utc_text  # noqa: PLC0415 - on this path only
 
     return utc_text(open_clock().now_ms())

@@ -26,9 +26,9 @@ from drengine.cli.signing import (
     signed_decision,
     signer_of,
     signer_options,
-    valid_ms,
 )
 from drengine.cli.stores import find_run, open_store, run_argument, user_name
+from drengine.cli.times import option_ms
 from drengine.errors import InputError, InputFileError, JournalError
 from drengine.journal.port import JournalStore
 from drengine.journal.sqlite import SqliteStore
@@ -42,6 +42,7 @@ from drengine.trust.register import Register
 
 DOCUMENT: Final = "approvers"
 _MOST: Final = 8 << 20
+_WITHDRAWN_MS: Final = 8 * 3_600_000
 _AROUND: Final = ("digest", "exchanges")  # of a request record, not covered by its digest
 _out = click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="The file to write; new."
@@ -125,7 +126,7 @@ def sign_command(
         role=role,
         reason=reason,
         now_ms=_now(at),
-        valid_ms=valid_ms(valid),
+        valid_ms=option_ms("--valid", valid),
         break_glass=break_glass,
     )
     _, envelope = signed_decision(asked, wish, signer)
@@ -137,7 +138,7 @@ def sign_command(
 
 
 def _now(at: str | None) -> int:
-    from drengine.trust.times import utc_ms  # noqa: PLC0415 - on this path only
+    from drengine.model.times import utc_ms  # noqa: PLC0415 - on this path only
 
     if at is None:
         return open_clock().now_ms()
@@ -260,7 +261,7 @@ def withdraw_command(
         body: dict[str, Any] = {"step": step, "reason": reason, "role": ""}
         nonce = ""
         if signer is not None:
-            wish = Wish("withdraw", by, "", reason, open_clock().now_ms(), valid_ms("8h"))
+            wish = Wish("withdraw", by, "", reason, open_clock().now_ms(), _WITHDRAWN_MS)
             nonce, body["envelope"] = signed_decision(asked, wish, signer)
         send(store, found, "withdraw", f"approver:{by}", body, nonce)
         follow = _next(store, found)

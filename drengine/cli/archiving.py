@@ -10,7 +10,7 @@ from typing import Any, Final
 from drengine.azure.archive import Archived, BlobArchive, Retention
 from drengine.azure.auth import AuthKind, open_session
 from drengine.cli.places import lab_folder, open_clock
-from drengine.cli.signing import valid_ms
+from drengine.cli.times import option_ms
 from drengine.errors import AzureError, DrError, GuardError, InputError, NotAuthorized
 from drengine.evidence.bundle import MANIFEST, is_outside
 from drengine.evidence.sums import SUMS, read_sums
@@ -36,7 +36,7 @@ def archive(
             f"{address!r} is not an address of blobs", hint="azblob://ACCOUNT/CONTAINER[/PREFIX]"
         )
     files = _whole(bundle)
-    retention = Retention(open_clock().now_ms() + valid_ms(retain), lock, legal_hold)
+    retention = Retention(open_clock().now_ms() + option_ms("--retain", retain), lock, legal_hold)
     stem = (match["prefix"] or "").rstrip("/")
     prefix = f"{stem}/{bundle.resolve().name}/" if stem else f"{bundle.resolve().name}/"
     place = (match["account"], match["container"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from drengine.cli.times import utc_ms
 from drengine.engine.fold import apply, begin
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject
@@ -16,6 +15,7 @@ from drengine.model.ids import RunId
 from drengine.model.records import Record
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunState
+from drengine.model.times import instant_ms
 
 _REQUESTS = (R.GATE_REQUESTED, R.DELIVERY_REQUESTED)
 
@@ -60,7 +60,7 @@ class Family:
     def started_ms(self) -> int:
         """Return when the objective's clock began: at the incident where the inputs name one."""
         named = self.root.genesis["inputs"].get("incident_at")
-        found = utc_ms(named)
+        found = instant_ms(named)
         return self.root.created_ms if found is None else found
 
 

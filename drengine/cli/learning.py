@@ -10,6 +10,7 @@ import click
 from drengine.cli import output
 from drengine.cli.places import open_clock
 from drengine.cli.stores import find_run, open_store, run_argument
+from drengine.cli.times import option_ms
 from drengine.errors import DrError
 
 if TYPE_CHECKING:
@@ -42,12 +43,11 @@ def _all_facts(store: SqliteStore) -> list[EvidenceFacts]:
 @output.output_option
 def coverage_command(*, every: str, overdue: bool, output_format: str) -> int:
     """Say which controls and scenarios the runs of this home support, and what is overdue."""
-    from drengine.cli.signing import valid_ms  # noqa: PLC0415 - on this path only
     from drengine.evidence.compare import coverage_of, scenarios_of  # noqa: PLC0415 - as above
 
     with open_store() as store:
         runs = _all_facts(store)
-    now, every_ms = open_clock().now_ms(), valid_ms(every)
+    now, every_ms = open_clock().now_ms(), option_ms("--every", every)
     rows = [row for row in coverage_of(runs) if not overdue or row.is_overdue(now, every_ms)]
     if output_format == "json":
         listed = [

@@ -31,7 +31,6 @@ from drengine.cli.signing import (
     signed_decision,
     signer_of,
     signer_options,
-    valid_ms,
 )
 from drengine.cli.stores import (
     find_run,
@@ -41,6 +40,7 @@ from drengine.cli.stores import (
     run_or_latest,
     user_name,
 )
+from drengine.cli.times import option_ms
 from drengine.engine.chain import refuse_if_handed_over
 from drengine.engine.ending import cancel
 from drengine.engine.fold import fold
@@ -329,7 +329,7 @@ def approve_command(
     started with a register of approvers counts no other.
     """
     person = Person(name or user_name(), role, simulated)
-    manner = Manner(signer_of(**keys), valid_ms(valid), break_glass)
+    manner = Manner(signer_of(**keys), option_ms("--valid", valid), break_glass)
     return _decision("approve", run, step, person, reason, output_format, manner, sure=sure)
 
 

@@ -20,7 +20,6 @@ from drengine.cli.secrets import SecretResolver
 from drengine.cli.session import keep_file
 from drengine.cli.signin import signed_in
 from drengine.cli.stores import open_store
-from drengine.cli.times import utc_text
 from drengine.cli.writing import read_bounded, write_private
 from drengine.engine.genesis import targets_of
 from drengine.engine.judging import foreseen
@@ -31,6 +30,7 @@ from drengine.model.findings import Findings
 from drengine.model.ids import RunId
 from drengine.model.plan import Plan
 from drengine.model.runbook import Runbook, RunClass
+from drengine.model.times import utc_text
 from drengine.runbook.planner import make_plan
 from drengine.runbook.yaml import parse_yaml
 

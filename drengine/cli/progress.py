@@ -15,12 +15,12 @@ from drengine.cli import output
 from drengine.cli.board import next_commands, screen
 from drengine.cli.family import Family
 from drengine.cli.places import open_clock
-from drengine.cli.times import utc_ms
 from drengine.clock import Clock
 from drengine.model.plan import Plan
 from drengine.model.records import Record
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunState, RunStatus
+from drengine.model.times import instant_ms
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -176,7 +176,7 @@ def progress_for(plan: Plan, family: Family | None, *, quiet: bool) -> Iterator[
         return
     if output.is_plain(sys.stdout):
         named = plan.root.inputs.get("incident_at")
-        yield Lines(family.started_ms() if family else utc_ms(named))
+        yield Lines(family.started_ms() if family else instant_ms(named))
         return
     with live_board(family or Family(plan.run_id), open_clock()) as live:
         yield live

@@ -88,20 +88,6 @@ def require_signer(state: RunState, signer: Signer | None) -> None:
         )
 
 
-def valid_ms(text: str) -> int:
-    """Return the milliseconds that a duration such as `8h` means.
-
-    Raises:
-        InputError: it is not a duration.
-    """
-    from drengine.runbook.durations import parse_duration  # noqa: PLC0415 - on this path only
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise InputError(f"--valid {text!r}: {error}") from None
-
-
 def signer_of(
     key: Path | None,
     passphrase: str | None,

@@ -14,9 +14,9 @@ from drengine.ceremony.domain import MAX_DOMAIN_BYTES, parse_security_domain
 from drengine.cli import output
 from drengine.cli.places import open_clock
 from drengine.cli.signin import signed_in
-from drengine.cli.times import utc_text
 from drengine.cli.writing import read_bounded, write_private
 from drengine.model.canonical import sha256_hex
+from drengine.model.times import utc_text
 
 
 def take(

@@ -1,23 +1,19 @@
-"""UTC texts and epoch milliseconds."""
+"""Durations as options give them."""
 
 from __future__ import annotations
 
-import calendar
-import time
+from drengine.errors import InputError
 
 
-def utc_text(ms: int) -> str:
-    """Return epoch milliseconds as UTC text with `Z`."""
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(ms / 1000))}.{ms % 1000:03}Z"
+def option_ms(option: str, text: str) -> int:
+    """Return the milliseconds that an option's duration, such as `8h`, means.
 
+    Raises:
+        InputError: it is not a duration.
+    """
+    from drengine.runbook.durations import parse_duration  # noqa: PLC0415 - on this path only
 
-def utc_ms(value: object) -> int | None:
-    """Return the epoch milliseconds of a UTC text, None where it is not one."""
-    if not isinstance(value, str):
-        return None
-    seconds, _, rest = value.removesuffix("Z").partition(".")
     try:
-        at = calendar.timegm(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S"))
-    except ValueError:
-        return None
-    return at * 1000 + int((rest + "000")[:3])
+        return parse_duration(text)
+    except ValueError as error:
+        raise InputError(f"{option} {text!r}: {error}") from None

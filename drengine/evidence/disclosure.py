@@ -15,8 +15,7 @@ from drengine.errors import InputError, VerificationError
 from drengine.evidence.bundle import ATTESTATION
 from drengine.evidence.folder import write_files
 from drengine.evidence.merkle import Proofs, leaf_hash, root_from
-from drengine.journal.codec import parse_canonical, parse_line
-from drengine.model.canonical import canonical
+from drengine.model.canonical import canonical, parse_canonical, parse_line
 from drengine.trust.dsse import parse_json, read_envelope
 from drengine.trust.judging import verify_with
 from drengine.trust.register import Trust

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 from drengine.evidence.controls import Support, supports_of
 from drengine.evidence.words import visible
 from drengine.model.facts import Criterion, EvidenceFacts, Holds
-from drengine.trust.times import utc_text
+from drengine.model.times import utc_text
 
 OSCAL_VERSION: Final = "1.1.3"
 _NAMESPACE: Final = "urn:drengine:oscal"

@@ -22,8 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from drengine.errors import InputError, InputFileError
 from drengine.evidence.bundle import BUNDLE, INVENTORY, MANIFEST
-from drengine.journal.codec import parse_line
-from drengine.model.canonical import canonical, sha256_hex
+from drengine.model.canonical import canonical, parse_line, sha256_hex
 from drengine.model.plan import Plan
 from drengine.trust.dsse import parse_json
 

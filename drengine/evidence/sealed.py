@@ -40,9 +40,8 @@ from drengine.evidence.stamps import check_stamp
 from drengine.evidence.sums import SUMS
 from drengine.evidence.verify import FolderCheck, Watch
 from drengine.evidence.watching import BundleWatch
-from drengine.journal.codec import parse_canonical, parse_line
 from drengine.journal.verify import Problem
-from drengine.model.canonical import sha256_hex
+from drengine.model.canonical import parse_canonical, parse_line, sha256_hex
 from drengine.model.facts import EvidenceFacts
 from drengine.trust.dsse import Envelope, parse_json, read_envelope
 from drengine.trust.judging import verify_with

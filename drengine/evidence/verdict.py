@@ -14,9 +14,7 @@ Pure. The rules:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
 from typing import Final
 
 from drengine.evidence.proofs import (
@@ -43,34 +41,18 @@ from drengine.model.facts import (
 )
 from drengine.model.plan import Plan
 from drengine.model.run import RunStatus, StepStatus
+from drengine.model.times import instant_ms
 
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - all arithmetic here is UTC without a zone
 _RECOVERING_NOTHING: Final = frozenset(
     {"securitydomain.download", "securitydomain.exchange_key", "hsm.backup", "hsm.restore_check"}
 )
 """A list of what is known: an action that it does not name is taken for part of a recovery."""
-_UTC: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)", re.ASCII
-)
-
-
-def utc_ms(value: object) -> int | None:
-    """Return the epoch milliseconds of a UTC text, None where it is not one."""
-    found = _UTC.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        return None
-    try:
-        whole = datetime.fromisoformat(f"{found[1]}T{found[2]}")
-    except ValueError:
-        return None
-    fraction = int((found[3] or "0")[:3].ljust(3, "0"))
-    return (whole - _EPOCH) // timedelta(milliseconds=1) + fraction
 
 
 def recovery_time(root: Trace, traces: Sequence[Trace]) -> ObjectiveFacts:
     """Return the RTO as it was reached."""
     genesis, facts = root.state.genesis, root.facts()
-    incident = utc_ms(mapping(genesis.get("inputs")).get("incident_at"))
+    incident = instant_ms(mapping(genesis.get("inputs")).get("incident_at"))
     start = facts.created.at_ms if incident is None else incident
     to_what, end = _service_back(root, traces)
     actual = None if end is None else end.at_ms - start
@@ -107,9 +89,9 @@ def _service_back(root: Trace, traces: Sequence[Trace]) -> tuple[str, Moment | N
 def data_age(root: Trace, plan: Plan) -> ObjectiveFacts:
     """Return the RPO as it was reached."""
     genesis, created = root.state.genesis, root.facts().created
-    incident = utc_ms(mapping(genesis.get("inputs")).get("incident_at"))
+    incident = instant_ms(mapping(genesis.get("inputs")).get("incident_at"))
     end = created.at_ms if incident is None else incident
-    taken = utc_ms(mapping(plan.root.discovery.get("backup")).get("taken_at"))
+    taken = instant_ms(mapping(plan.root.discovery.get("backup")).get("taken_at"))
     actual = None if taken is None else end - taken
     target = _target(root, "rpo_ms")
     return ObjectiveFacts(

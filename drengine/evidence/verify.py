@@ -31,8 +31,8 @@ from drengine.evidence.numbers import numbers_of, read_numbers
 from drengine.evidence.render import render_html
 from drengine.evidence.sums import MAX_SUMS_BYTES, SUMS, is_safe_name, read_sums
 from drengine.journal import verify as journal_verify
-from drengine.journal.codec import parse_canonical
 from drengine.journal.verify import Problem
+from drengine.model.canonical import parse_canonical
 from drengine.model.facts import FACTS_SCHEMA, EvidenceFacts
 from drengine.model.ids import RunId
 from drengine.model.plan import Plan

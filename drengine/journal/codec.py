@@ -21,16 +21,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any, BinaryIO, Final, NoReturn
 
-import orjson
-
 from drengine.errors import JournalDamaged, JournalError
-from drengine.model.canonical import MAX_DEPTH, SCALARS, canonical, sha256_hex
+from drengine.model.canonical import canonical, parse_canonical, sha256_hex
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType
+from drengine.model.times import utc_ms, utc_text
 
 MAX_LINE_BYTES: Final = 1 << 20
 """The longest line, newline included; larger things are objects beside the journal."""
@@ -40,61 +37,13 @@ MAX_RUN_ID: Final = 200
 
 _KEYS: Final = frozenset({"actor", "at", "body", "mono", "prev", "run", "seq", "type"})
 _KEYS_WITH_WALL: Final = _KEYS | {"wall"}
-# Some versions of Python read 24:00 as the next day's midnight: one time, one text.
-_MINUTE: Final = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:", re.ASCII)
-_SECONDS: Final = {f"{second:02}.": second * 1000 for second in range(60)}
-_THOUSANDTHS: Final = {f"{ms:03}Z": ms for ms in range(1000)}
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9._-]+)*")
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - all arithmetic here is UTC without a zone
-_MILLISECOND: Final = timedelta(milliseconds=1)
-_MAX_MS: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 _MAX_MONO: Final = (1 << 63) - 1
 ENDINGS: Final = frozenset(
     {RecordType.RUN_FINISHED, RecordType.RUN_CANCELLED, RecordType.RUN_ROLLED_BACK}
 )
 _TYPES: Final[Mapping[str, RecordType]] = {str(kind): kind for kind in RecordType}
-
-
-def time_text(ms: int) -> str:
-    """Return epoch milliseconds as `2026-11-22T10:00:00.123Z`.
-
-    Raises:
-        ValueError: before 1970 or after 9999.
-    """
-    if type(ms) is not int or not 0 <= ms <= _MAX_MS:
-        raise ValueError(f"{ms!r} is not a time in epoch milliseconds from 1970 to 9999")
-    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds") + "Z"
-
-
-def time_ms(text: object) -> int:
-    """Return the epoch milliseconds of such a text.
-
-    Raises:
-        ValueError: when `text` is not exactly in that form.
-    """
-    if not isinstance(text, str):
-        raise ValueError(f"{_short(text)} is not a time like 2026-11-22T10:00:00.123Z")
-    try:
-        return _minute_ms(text[:17]) + _SECONDS[text[17:20]] + _THOUSANDTHS[text[20:]]
-    except KeyError:
-        raise ValueError(f"{_short(text)} is not a time like 2026-11-22T10:00:00.123Z") from None
-
-
-@lru_cache(maxsize=256)
-def _minute_ms(text: str) -> int:
-    """Return when a minute begins; a long run has thousands of records with few minutes.
-
-    Raises:
-        KeyError: it is not in the form of `2026-11-22T10:00:`.
-        ValueError: there is no such minute, or it is before 1970.
-    """
-    if not _MINUTE.fullmatch(text):
-        raise KeyError(text)
-    ms = (datetime.fromisoformat(text[:-1]) - _EPOCH) // _MILLISECOND
-    if ms < 0:
-        raise ValueError(f"{text!r} is before 1970")
-    return ms
 
 
 def check_run_id(run: str) -> RunId:
@@ -126,9 +75,9 @@ def encode(draft: Draft, run: RunId, seq: int, prev: str) -> tuple[bytes, Record
         "type": str(draft.type),
     }
     try:
-        doc["at"] = time_text(draft.at_ms)
+        doc["at"] = utc_text(draft.at_ms)
         if draft.wall_ms is not None:
-            doc["wall"] = time_text(draft.wall_ms)
+            doc["wall"] = utc_text(draft.wall_ms)
         line = canonical(doc) + b"\n"
         # Read back at once: what cannot be read again must not get into a chain, and the
         # fold sees the same values, in the same order, now and after a restart.
@@ -222,64 +171,6 @@ def split_lines(stream: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def parse_canonical(data: bytes) -> dict[str, Any]:
-    """Return the JSON object whose canonical bytes are exactly `data`.
-
-    Raises:
-        ValueError: says why it is not one.
-    """
-    if (quick := _parse_quickly(data)) is not None:
-        return quick
-    try:
-        # `decode` would look for white space around it, which has no place here: see J2.
-        doc, _ = _DECODER.raw_decode(data.decode("utf-8"))
-        again = _canonical_again(doc, data)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-    if again != data:
-        raise ValueError(_why_not_canonical(data))
-    if not isinstance(doc, dict):
-        raise ValueError("is not a JSON object")
-    return doc
-
-
-def _parse_quickly(data: bytes) -> dict[str, Any] | None:
-    """Return what `parse_canonical` returns, or None where it has to look for itself.
-
-    A library in native code reads and writes again; what comes out the same is canonical,
-    but for floats, which canonical JSON has not, and for the depth, which it does not limit.
-    """
-    try:
-        doc = orjson.loads(data)
-        same = orjson.dumps(doc, option=orjson.OPT_SORT_KEYS) == data
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-        return None
-    return doc if same and type(doc) is dict and _are_plain(doc.values(), MAX_DEPTH - 1) else None
-
-
-def _are_plain(values: Iterable[Any], depth: int) -> bool:
-    """Whether what was just read holds no float, and nothing deeper than `depth` levels."""
-    for value in values:
-        kind = type(value)
-        if kind not in SCALARS:
-            if kind is float or not depth:
-                return False
-            if not _are_plain(value if kind is list else value.values(), depth - 1):
-                return False
-    return True
-
-
-def parse_line(data: bytes) -> dict[str, Any]:
-    """Return the JSON object of a file that is one canonical line, its newline included.
-
-    Raises:
-        ValueError: says why it is not one.
-    """
-    if not data.endswith(b"\n"):
-        raise ValueError("does not end with a newline")
-    return parse_canonical(data[:-1])
-
-
 def _read(line: bytes, seq: int, prev: str, run: RunId) -> Record:
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"its line is longer than {MAX_LINE_BYTES} bytes")
@@ -294,9 +185,9 @@ def _read(line: bytes, seq: int, prev: str, run: RunId) -> Record:
         type=_type_at(doc["type"], seq),
         actor=doc["actor"],
         body=doc["body"],
-        at_ms=time_ms(doc["at"]),
+        at_ms=utc_ms(doc["at"]),
         mono_ms=doc["mono"],
-        wall_ms=time_ms(doc["wall"]) if "wall" in doc else None,
+        wall_ms=utc_ms(doc["wall"]) if "wall" in doc else None,
         prev=prev,
         sha256=sha256_hex(line),
     )
@@ -337,7 +228,7 @@ def _type_at(name: object, seq: int) -> RecordType:
 
 def _named_run(line: bytes) -> RunId:
     try:
-        return check_run_id(str(_DECODER.decode(line.decode("utf-8"))["run"]))
+        return check_run_id(str(json.loads(line.decode("utf-8"))["run"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         damaged("?", 0, "does not name its run", error)
 
@@ -347,44 +238,6 @@ def _torn(size: int, seq: int) -> str:
     return f"the last line is torn: it ends after {size} bytes without a newline ({whole})"
 
 
-def _canonical_again(doc: Any, data: bytes) -> bytes:
-    """Return `canonical(doc)` of a value that the decoder has just made from `data`.
-
-    The decoder makes no type that `plain` would refuse, so all that is left to check is
-    the depth, and only where there are brackets enough for it.
-    """
-    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
-        return canonical(doc)
-    return _ENCODER.encode(doc).encode("utf-8", "strict")
-
-
-def _why_not_canonical(data: bytes) -> str:
-    try:
-        json.loads(data, object_pairs_hook=_once)
-    except ValueError as error:
-        return str(error)
-    return "is not in canonical form"
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in out:
-            raise ValueError(f"key {_short(key)} stands twice")
-        out[key] = value
-    return out
-
-
-def _no_float(text: str) -> NoReturn:
-    raise ValueError(f"{text[:20]} is a number that a record cannot hold")
-
-
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"  # noqa: PLR2004 - one line of a message
-
-
-_ENCODER: Final = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-)
-_DECODER: Final = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float)

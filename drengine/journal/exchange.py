@@ -38,7 +38,7 @@ from drengine.journal.files import sync_folder, whole_file
 from drengine.journal.liveness import this_process
 from drengine.journal.manifest import DocumentEntry, JournalEntry, Manifest, digests_in
 from drengine.journal.port import ArrivingChain, JournalStore, RunRow
-from drengine.model.canonical import Json, JsonObject, canonical, sha256_hex
+from drengine.model.canonical import Json, JsonObject, canonical, parse_canonical, sha256_hex
 from drengine.model.ids import RunId, root_of
 from drengine.model.records import Draft, Head, RecordType
 
@@ -360,7 +360,7 @@ def _document(path: Path, files: ArchiveFiles, entry: DocumentEntry) -> JsonObje
     if sha256_hex(content) != entry.sha256:
         raise _not_an_export(path, f"{entry.file} is not what its manifest says")
     try:
-        return codec.parse_canonical(content)
+        return parse_canonical(content)
     except ValueError as error:
         raise _not_an_export(path, f"{entry.file} {error}") from error
 

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from drengine.journal import codec
 from drengine.journal.chain import DOCUMENT_NAME
-from drengine.model.canonical import Json, canonical
+from drengine.model.canonical import Json, canonical, parse_canonical
 from drengine.model.ids import RunId, run_file_name
 from drengine.model.records import Head
+from drengine.model.times import utc_ms, utc_text
 
 FILE_NAME: Final = "manifest.json"
 SCHEMA: Final = "drengine/journal-export/v1"
@@ -113,7 +114,7 @@ def parse(content: bytes) -> Manifest:
     """
     if not content.endswith(b"\n"):
         raise ValueError("the manifest does not end with a newline")
-    doc = codec.parse_canonical(content[:-1])
+    doc = parse_canonical(content[:-1])
     try:
         found = Manifest(
             tuple(_journal(entry) for entry in doc["journals"]),
@@ -166,7 +167,7 @@ def _journal(entry: Mapping[str, Any]) -> JournalEntry:
         codec.check_run_id(_text(entry["run"])),
         _text(entry["title"]),
         _text(entry["class"]),
-        codec.time_ms(codec.time_text(entry["created_at_ms"])),
+        utc_ms(utc_text(entry["created_at_ms"])),
         head,
     )
 

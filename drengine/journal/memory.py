@@ -22,7 +22,7 @@ from drengine.journal.chain import (
 )
 from drengine.journal.liveness import Owner
 from drengine.journal.port import ArrivingChain, RunRow
-from drengine.model.canonical import JsonObject, canonical, sha256_hex
+from drengine.model.canonical import JsonObject, canonical, parse_canonical, sha256_hex
 from drengine.model.ids import RunId, root_of
 from drengine.model.records import Draft, Head, Lease, Record, Signal
 
@@ -171,7 +171,7 @@ class MemoryStore:
 
     def put_signal(self, signal: Signal) -> None:
         """Put a signal into the inbox; the same id again changes nothing."""
-        body = codec.parse_canonical(canonical(signal.body))
+        body = parse_canonical(canonical(signal.body))
         self._run(root_of(signal.run))
         inbox = self.disk.signals.setdefault(signal.run, {})
         inbox.setdefault(signal.id, replace(signal, body=body))
@@ -236,7 +236,7 @@ class MemoryStore:
         if (run, name) not in self.disk.documents:
             raise refusals.no_document(run, name, "is not here")
         try:
-            return codec.parse_canonical(self.disk.documents[(run, name)])
+            return parse_canonical(self.disk.documents[(run, name)])
         except ValueError as error:
             raise refusals.no_document(run, name, str(error)) from error
 

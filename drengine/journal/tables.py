@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from drengine.journal import codec, refusals
 from drengine.journal.port import RunRow
-from drengine.model.canonical import JsonObject, canonical, sha256_hex
+from drengine.model.canonical import JsonObject, canonical, parse_canonical, sha256_hex
 from drengine.model.ids import RunId, root_of
 from drengine.model.records import Head, Record, Signal
 
@@ -165,7 +165,7 @@ def signals_of(db: sqlite3.Connection, run: RunId) -> list[Signal]:
 
 def _signal_body(run: RunId, id_: str, body: bytes) -> dict[str, Any]:
     try:
-        return codec.parse_canonical(body)
+        return parse_canonical(body)
     except ValueError as error:
         raise refusals.bad_signal(run, id_, str(error)) from error
 
@@ -226,7 +226,7 @@ def document(db: sqlite3.Connection, run: RunId, name: str) -> dict[str, Any]:
     content, sha256 = rows[0]
     if sha256_hex(content) != sha256:
         raise refusals.no_document(run, name, "is not what was written")
-    return codec.parse_canonical(content)
+    return parse_canonical(content)
 
 
 def document_names(db: sqlite3.Connection, run: RunId) -> list[str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn, TypeAlias
 
 import orjson
 
@@ -72,3 +72,85 @@ def digest(value: object) -> str:
 def sha256_hex(data: bytes) -> str:
     """Return the SHA-256 of `data` as 64 lower-case hex digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def parse_canonical(data: bytes) -> dict[str, Any]:
+    """Return the JSON object whose canonical bytes are exactly `data`.
+
+    Raises:
+        ValueError: says why it is not one.
+    """
+    if (quick := _parse_quickly(data)) is not None:
+        return quick
+    try:
+        # `decode` would look for white space around it, which has no place here.
+        doc, _ = _DECODER.raw_decode(data.decode("utf-8"))
+        again = canonical(doc)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if again != data:
+        raise ValueError(_why_not_canonical(data))
+    if not isinstance(doc, dict):
+        raise ValueError("is not a JSON object")
+    return doc
+
+
+def _parse_quickly(data: bytes) -> dict[str, Any] | None:
+    """Return what `parse_canonical` returns, or None where it has to look for itself.
+
+    A library in native code reads and writes again; what comes out the same is canonical,
+    but for floats, which canonical JSON has not, and for the depth, which it does not limit.
+    """
+    try:
+        doc = orjson.loads(data)
+        same = orjson.dumps(doc, option=orjson.OPT_SORT_KEYS) == data
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+    return doc if same and type(doc) is dict and _are_plain(doc.values(), MAX_DEPTH - 1) else None
+
+
+def _are_plain(values: Iterable[Any], depth: int) -> bool:
+    """Whether what was just read holds no float, and nothing deeper than `depth` levels."""
+    for value in values:
+        kind = type(value)
+        if kind not in SCALARS:
+            if kind is float or not depth:
+                return False
+            if not _are_plain(value if kind is list else value.values(), depth - 1):
+                return False
+    return True
+
+
+def parse_line(data: bytes) -> dict[str, Any]:
+    """Return the JSON object of a file that is one canonical line, its newline included.
+
+    Raises:
+        ValueError: says why it is not one.
+    """
+    if not data.endswith(b"\n"):
+        raise ValueError("does not end with a newline")
+    return parse_canonical(data[:-1])
+
+
+def _why_not_canonical(data: bytes) -> str:
+    try:
+        json.loads(data, object_pairs_hook=_once)
+    except ValueError as error:
+        return str(error)
+    return "is not in canonical form"
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in out:
+            raise ValueError(f"key {key[:60]!r} stands twice")
+        out[key] = value
+    return out
+
+
+def _no_float(text: str) -> NoReturn:
+    raise ValueError(f"{text[:20]} is a number that canonical JSON has no form for")
+
+
+_DECODER = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float)

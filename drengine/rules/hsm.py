@@ -6,11 +6,11 @@ Ids follow the catalogue of the design notes (K, H, I) where it has one; others 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from drengine.model.canonical import JsonObject
 from drengine.model.findings import Finding, Findings, block, ok, warn
+from drengine.model.times import instant_ms
 from drengine.rules.contract import Rule, RuleContext
 
 ADMINISTRATOR: Final = "a290e904-7015-4bba-90c8-60543313cdb4"
@@ -219,20 +219,16 @@ def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
 def recovery_point(facts: JsonObject, ctx: RuleContext) -> Findings:
     """RPO: how much is lost between the backup and the incident."""
     taken = facts["backup-folder"]["taken_at_ms"]
-    incident = ctx.inputs.get("incident_at")
-    if not isinstance(taken, int) or not incident:
+    incident = instant_ms(ctx.inputs.get("incident_at"))
+    if not isinstance(taken, int) or incident is None:
         return (warn("RPO", "the backup's age cannot be told"),)
-    age_ms = max(_utc_ms(str(incident)) - taken, 0)
+    age_ms = max(incident - taken, 0)
     limit = ctx.inputs.get("rpo_ms")
     text = f"the backup is {_age(age_ms)} older than the incident"
     if isinstance(limit, int) and age_ms > limit:
         advice = "What was made or changed since is lost."
         return (warn("RPO", f"{text}, the objective is {_age(limit)}", advice),)
     return (ok("RPO", text),)
-
-
-def _utc_ms(text: str) -> int:
-    return int(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def _age(ms: int) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Final
 
 from drengine.model.canonical import JsonObject
 from drengine.model.findings import Finding, Findings, block, ok, warn
+from drengine.model.times import instant_ms
 from drengine.rules.contract import Rule, RuleContext
 
 _READY: Final = ("ready", "succeeded")
@@ -88,9 +88,9 @@ def auto_heal(facts: JsonObject, ctx: RuleContext) -> Findings:
     ]
     if not sick:
         return (ok("T02", "no database is inaccessible"),)
-    if not isinstance(window, int) or not incident:
+    began = instant_ms(incident)
+    if not isinstance(window, int) or began is None:
         return (warn("T02", f"{len(sick)} databases are inaccessible"),)
-    began = int(datetime.fromisoformat(str(incident)).timestamp() * 1000)
     left = began + window - ctx.now_ms
     if left > 0:
         text = (

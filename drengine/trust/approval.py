@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from drengine.model.canonical import Json, JsonObject, canonical
+from drengine.model.times import utc_ms, utc_text
 from drengine.trust.dsse import IN_TOTO, STATEMENT, Envelope, parse_json, read_envelope
 from drengine.trust.people import Approver
-from drengine.trust.times import utc_ms, utc_text
 
 APPROVAL: Final = "urn:drengine:approval:v1"
 REQUEST_SCHEMA: Final = "drengine/approval-request/v1"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from drengine.errors import InputError, InputFileError
+from drengine.model.times import utc_ms
 from drengine.trust.dsse import parse_json
 from drengine.trust.files import read_bounded
 from drengine.trust.register import NAME, SCHEMA, SEALER_FILE, TRUST_FILE, TSA_FILE, read_trust
-from drengine.trust.times import utc_ms
 
 _SUFFIX: Final = {"p256": "pem", "ssh": "pub", "cms": "crt"}
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from drengine.errors import DrError
 from drengine.model.canonical import JsonObject
+from drengine.model.times import utc_text
 from drengine.trust.approval import Approval, Asked, Judged, Terms, read_approval
 from drengine.trust.dsse import Envelope
 from drengine.trust.keys import is_signed_by
 from drengine.trust.outside import cms_verifies, ssh_verifies
 from drengine.trust.people import Approver, TrustedKey
 from drengine.trust.register import Register
-from drengine.trust.times import utc_text
 
 SKEW_MS = 5 * 60_000
 """How far ahead an approver's clock may be."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from drengine.model.canonical import Json
-from drengine.trust.times import utc_text
+from drengine.model.times import utc_text
 
 
 @dataclass(frozen=True, slots=True)

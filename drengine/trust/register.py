@@ -22,11 +22,11 @@ from typing import Any, Final
 
 from drengine.errors import InputFileError
 from drengine.model.canonical import Json, digest, sha256_hex
+from drengine.model.times import utc_ms
 from drengine.trust.dsse import parse_json
 from drengine.trust.files import read_bounded
 from drengine.trust.keys import keyid_of
 from drengine.trust.people import Approver, TrustedKey
-from drengine.trust.times import utc_ms
 
 SCHEMA: Final = "drengine/trust/v1"
 REGISTER_SCHEMA: Final = "drengine/approvers/v1"

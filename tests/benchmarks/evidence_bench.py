@@ -132,10 +132,10 @@ def _store_of(bundle: Path) -> MemoryStore:
 
 
 def _draft(doc: Mapping[str, Any]) -> Draft:
-    from drengine.journal.codec import time_ms
+    from drengine.model.times import utc_ms
 
-    wall = time_ms(doc["wall"]) if "wall" in doc else None
-    kind, at = R(doc["type"]), time_ms(doc["at"])
+    wall = utc_ms(doc["wall"]) if "wall" in doc else None
+    kind, at = R(doc["type"]), utc_ms(doc["at"])
     return Draft(kind, doc["actor"], doc["body"], at, doc["mono"], wall)
 
 

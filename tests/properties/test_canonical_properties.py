@@ -6,10 +6,10 @@ import json
 from enum import StrEnum
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from drengine.model.canonical import canonical
+from drengine.model.canonical import _parse_quickly, canonical, parse_canonical
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 VALUES = st.recursive(
@@ -49,3 +49,55 @@ def test_a_named_constant_is_its_text():
 def test_what_has_no_form_is_refused(value):
     with pytest.raises(ValueError, match=r"surrogates|canonical form|not a string"):
         canonical(value)
+
+
+@given(VALUES)
+@example({"a": [[[[[[]]]]]] * 9})
+def test_what_is_written_is_read_again(value):
+    data = canonical({"value": value})
+    assert parse_canonical(data) == {"value": value}
+
+
+LOOKING_LIKE_NUMBERS = st.sampled_from(
+    ["1.5", "1e5", "-0", "-0.0", "1E400", "NaN", "18446744073709551616", "0", "-1", "01", "1.0"]
+)
+
+
+@given(
+    st.one_of(
+        VALUES.map(lambda value: canonical({"value": value})),
+        LOOKING_LIKE_NUMBERS.map(lambda text: f'{{"value":[{text}]}}'.encode()),
+        LOOKING_LIKE_NUMBERS.map(lambda text: f'{{"a":"x","value":{text}}}'.encode()),
+        st.sampled_from(
+            [
+                b'{"a":1,"a":1}',
+                b'{"b":1,"a":1}',
+                b'{"a":"\\u00e9"}',
+                b'{"a":"\\/"}',
+                b'{"a":"\\ud800"}',
+                b'{"a":"\\b\\f\\n\\r\\t\\u0001\x7f"}',
+                b'{"a": 1}',
+                b"[1]",
+                b'{"\xf0\x9f\x98\x80":1,"\xef\xbf\xbd":2}',
+                b'{"\xef\xbf\xbd":2,"\xf0\x9f\x98\x80":1}',
+            ]
+        ),
+    ),
+    st.binary(max_size=2),
+    st.integers(0, 40),
+)
+def test_the_quick_way_takes_nothing_that_the_slow_way_would_refuse(data, noise, place):
+    for text in (data, data[:place] + noise + data[place:]):
+        quick = _parse_quickly(text)
+        if quick is not None:
+            assert canonical(quick) == text
+
+
+@given(st.integers(0, 60))
+def test_depth_is_refused_where_the_canonical_form_refuses_it(depth):
+    data = b'{"a":' * depth + b"{}" + b"}" * depth
+    if depth <= 40:
+        assert canonical(parse_canonical(data)) == data
+    else:
+        with pytest.raises(ValueError, match="deeper"):
+            parse_canonical(data)

@@ -6,12 +6,11 @@ import hashlib
 import random
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drengine.errors import JournalDamaged
 from drengine.journal import codec
-from drengine.model.canonical import canonical
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Draft, Head, RecordType
 
@@ -49,58 +48,6 @@ def test_what_is_encoded_is_decoded_again(draft, seq):
         draft.mono_ms,
         draft.wall_ms,
     )
-
-
-@given(values)
-@example({"a": [[[[[[]]]]]] * 9})
-def test_the_quick_way_back_to_bytes_gives_the_canonical_bytes(value):
-    data = canonical({"value": value})
-    assert codec.parse_canonical(data) == {"value": value}
-
-
-looking_like_numbers = st.sampled_from(
-    ["1.5", "1e5", "-0", "-0.0", "1E400", "NaN", "18446744073709551616", "0", "-1", "01", "1.0"]
-)
-
-
-@given(
-    st.one_of(
-        values.map(lambda value: canonical({"value": value})),
-        looking_like_numbers.map(lambda text: f'{{"value":[{text}]}}'.encode()),
-        looking_like_numbers.map(lambda text: f'{{"a":"x","value":{text}}}'.encode()),
-        st.sampled_from(
-            [
-                b'{"a":1,"a":1}',
-                b'{"b":1,"a":1}',
-                b'{"a":"\\u00e9"}',
-                b'{"a":"\\/"}',
-                b'{"a":"\\ud800"}',
-                b'{"a":"\\b\\f\\n\\r\\t\\u0001\x7f"}',
-                b'{"a": 1}',
-                b"[1]",
-                b'{"\xf0\x9f\x98\x80":1,"\xef\xbf\xbd":2}',
-                b'{"\xef\xbf\xbd":2,"\xf0\x9f\x98\x80":1}',
-            ]
-        ),
-    ),
-    st.binary(max_size=2),
-    st.integers(0, 40),
-)
-def test_the_quick_way_takes_nothing_that_the_slow_way_would_refuse(data, noise, place):
-    for text in (data, data[:place] + noise + data[place:]):
-        quick = codec._parse_quickly(text)
-        if quick is not None:
-            assert canonical(quick) == text
-
-
-@given(st.integers(0, 60))
-def test_depth_is_refused_where_the_canonical_form_refuses_it(depth):
-    data = b'{"a":' * depth + b"{}" + b"}" * depth
-    if depth <= 40:
-        assert canonical(codec.parse_canonical(data)) == data
-    else:
-        with pytest.raises(ValueError, match="deeper"):
-            codec.parse_canonical(data)
 
 
 @given(st.binary(max_size=200))

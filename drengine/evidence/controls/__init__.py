@@ -8,7 +8,6 @@ standard's text. The words are "supported by this run" or what is missing, never
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any, Final
 
 from drengine.errors import InternalError
 from drengine.evidence.predicates import PREDICATES
-from drengine.model.canonical import sha256_hex
 from drengine.model.facts import EvidenceFacts
 from drengine.runbook.yaml import parse_yaml
 
@@ -103,8 +101,3 @@ def supports_of(facts: EvidenceFacts) -> tuple[Support, ...]:
         level = whole if not missing else (PARTLY if because else MISSING)
         out.append(Support(control, level, because, missing))
     return tuple(out)
-
-
-def controls_lock() -> Mapping[str, str]:
-    """Return file name -> SHA-256 of the control files that were used."""
-    return {file.name: sha256_hex(file.read_bytes()) for file in sorted(_FOLDER.glob("*.yaml"))}

@@ -370,7 +370,7 @@ def test_a_float_in_a_record_is_caught(folder, journal):
     data = journal.read_bytes()
     journal.write_bytes(data.replace(b'"attempt":1', b'"attempt":1.0', 1))
     reseal(folder)
-    assert_caught(folder, "number that a record cannot hold")
+    assert_caught(folder, "number that canonical JSON has no form for")
 
 
 def test_a_torn_last_line_is_caught(folder, journal):

@@ -91,42 +91,6 @@ def test_the_record_is_what_a_reader_of_the_line_gets():
     assert record.body["b"] == [1, 2]
 
 
-@pytest.mark.parametrize("ms", [0, 1, AT_MS, 253_402_300_799_999])
-def test_times_go_to_text_and_back(ms):
-    assert codec.time_ms(codec.time_text(ms)) == ms
-
-
-@pytest.mark.parametrize("ms", [-1, 253_402_300_800_000, True, 1.0, "1", None])
-def test_a_time_outside_the_years_that_can_be_written_is_refused(ms):
-    with pytest.raises(ValueError, match="epoch milliseconds"):
-        codec.time_text(ms)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "2026-11-22T10:00:00.123+00:00",
-        "2026-11-22T10:00:00.123z",
-        "2026-11-22 10:00:00.123Z",
-        "2026-11-22T10:00:00Z",
-        "2026-11-22T10:00:00.123456Z",
-        "2026-02-29T10:00:00.123Z",
-        "2026-11-22T24:00:00.000Z",
-        "2026-11-22T10:00:60.000Z",
-        "1969-12-31T23:59:59.999Z",
-        "0000-01-01T00:00:00.000Z",
-        "\uff12026-11-22T10:00:00.123Z",
-        "2026-11-22T10:00:00.123Z\n",
-        "",
-        None,
-        1_795_341_600_123,
-    ],
-)
-def test_a_time_in_any_other_form_is_refused(text):
-    with pytest.raises(ValueError, match=r"is not a time|before 1970|must be in|out of range"):
-        codec.time_ms(text)
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -152,8 +116,8 @@ def test_a_time_in_any_other_form_is_refused(text):
         ({"actor": 1}, "actor is not a text"),
         ({"actor": ...}, "keys missing or unknown: ['actor']"),
         ({"mood": "good"}, "keys missing or unknown: ['mood']"),
-        ({"body": {"x": 1.5}}, "1.5 is a number that a record cannot hold"),
-        ({"body": {"x": float("nan")}}, "NaN is a number that a record cannot hold"),
+        ({"body": {"x": 1.5}}, "1.5 is a number that canonical JSON has no form for"),
+        ({"body": {"x": float("nan")}}, "NaN is a number that canonical JSON has no form for"),
         ({"body": {"x": "\ud800"}}, "can't decode"),
         ({"body": {"x": "y" * (1 << 20)}}, "longer than 1048576 bytes"),
         ({"body": json.loads('{"a":' * 60 + "1" + "}" * 60)}, "deeper than 40 levels"),
