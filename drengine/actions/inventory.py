@@ -57,9 +57,10 @@ async def take_inventory(
     """
     hsm = await cloud.hsms.find(hsm_name)
     if hsm is None or hsm.activation_status != "Active":
-        state = "does not exist in this subscription" if hsm is None else hsm.activation_status
+        state = "does not exist in this subscription"
+        state = state if hsm is None else f"is {hsm.activation_status}, expected Active"
         raise InputError(
-            f"taking the inventory of {hsm_name}: it is {state}",
+            f"taking the inventory of {hsm_name}: it {state}",
             hint="An inventory is taken of a living HSM. Check the name and the subscription.",
         )
     data = cloud.hsm(hsm.uri)

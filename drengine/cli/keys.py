@@ -79,6 +79,11 @@ def show_command(*, path: Path, output_format: str) -> int:
 
 
 def _identify(path: Path, text: str) -> tuple[str, str]:
+    if "PRIVATE KEY" in text:
+        raise InputError(
+            f"{path} is a private key; it was not entered anywhere",
+            hint=f"Give its public half: {path.with_suffix('.pub.pem')}, or {path}.pub (SSH).",
+        )
     from drengine.trust.register import key_id  # noqa: PLC0415 - with a key only
 
     kind = "cms" if "BEGIN CERTIFICATE" in text else "p256" if "BEGIN PUBLIC" in text else "ssh"
@@ -122,4 +127,7 @@ def trust_command(
         output.emit("drengine/trusted/v1", {**facts, "sealer": sealer, "roles": list(roles)})
         return 0
     output.say(f"✓ {folder}: {name} {'seals with' if sealer else 'approves with'} {keyid}")
+    if not sealer:
+        said = ", ".join(roles) or "none: gates that ask for a role do not count it"
+        output.say(f"  Roles   {said}")
     return 0

@@ -252,7 +252,10 @@ def _decision(
 def _confirm(kind: str) -> None:
     answer = click.prompt(f"To {kind}, type {kind}", default="", show_default=False, err=True)
     if answer.strip() != kind:
-        raise InputError("nothing was sent")
+        raise InputError(
+            f"'{output.shorten(answer, 20)}' was typed, not '{kind}'; nothing was sent",
+            hint=f"To {kind}, run it again and type {kind}; --yes does not ask.",
+        )
 
 
 def _show_request(family: Family, run: RunId, step: str) -> None:

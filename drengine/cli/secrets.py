@@ -80,7 +80,7 @@ def _advice(ref: SecretRef) -> str:
         case "fd":
             return f"open it in the shell: '{ref.name}<FILE' behind the command"
         case _:
-            return "run the command on a terminal"
+            return "run the command on a terminal, or name another place: env:NAME, file:PATH, fd:N"
 
 
 def _read_file(ref: SecretRef) -> str:
@@ -125,7 +125,10 @@ def _decoded(content: bytes, ref: SecretRef) -> str:
 
 def _ask(ref: SecretRef) -> str:
     if not sys.stdin.isatty():
-        raise Waiting(f"the secret {ref} must be typed", hint=_advice(ref))
+        asked = ref.name or "a secret"
+        raise Waiting(
+            f"'{asked}' must be typed, and there is no terminal here", hint=_advice(ref)
+        )
     answer: str = click.prompt(ref.name or "Secret", hide_input=True, err=True)
     return answer
 

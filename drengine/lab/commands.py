@@ -259,7 +259,10 @@ def exec_(home: Path, argv: Sequence[str]) -> int:
     try:
         return subprocess.run(list(argv), env=env(home), check=False).returncode  # noqa: S603 - the user's own command
     except FileNotFoundError:
-        raise InputError(f"running {argv[0]!r} in the lab: there is no such command.") from None
+        raise InputError(
+            f"running {argv[0]!r} in the lab: there is no such command on the PATH",
+            hint="Install it, or name it with its path; the PATH in the lab is that of this shell.",
+        ) from None
 
 
 def log(home: Path, after: int = 0) -> list[dict[str, Any]]:

@@ -74,6 +74,20 @@ def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def parse_strict(text: str) -> Any:
+    """Return the JSON value of `text`, in whatever form: no key twice, no float, no NaN.
+
+    Raises:
+        ValueError: says what is wrong, and where.
+    """
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def parse_canonical(data: bytes) -> dict[str, Any]:
     """Return the JSON object whose canonical bytes are exactly `data`.
 
@@ -82,14 +96,9 @@ def parse_canonical(data: bytes) -> dict[str, Any]:
     """
     if (quick := _parse_quickly(data)) is not None:
         return quick
-    try:
-        # `decode` would look for white space around it, which has no place here.
-        doc, _ = _DECODER.raw_decode(data.decode("utf-8"))
-        again = canonical(doc)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-    if again != data:
-        raise ValueError(_why_not_canonical(data))
+    doc = parse_strict(data.decode("utf-8"))
+    if canonical(doc) != data:
+        raise ValueError("is not in canonical form")
     if not isinstance(doc, dict):
         raise ValueError("is not a JSON object")
     return doc
@@ -132,25 +141,19 @@ def parse_line(data: bytes) -> dict[str, Any]:
     return parse_canonical(data[:-1])
 
 
-def _why_not_canonical(data: bytes) -> str:
-    try:
-        json.loads(data, object_pairs_hook=_once)
-    except ValueError as error:
-        return str(error)
-    return "is not in canonical form"
-
-
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in out:
-            raise ValueError(f"key {key[:60]!r} stands twice")
-        out[key] = value
-    return out
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"key {twice[:60]!r} stands twice")
+    return found
 
 
 def _no_float(text: str) -> NoReturn:
     raise ValueError(f"{text[:20]} is a number that canonical JSON has no form for")
 
 
-_DECODER = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_once, parse_float=_no_float, parse_constant=_no_float
+)

@@ -9,14 +9,13 @@ A file is not opened here: text for a `file` input is a path and is left to `inp
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from drengine.model.canonical import Json, plain
+from drengine.model.canonical import Json, parse_strict, plain
 from drengine.model.ids import HSM_NAME, LAB_HSM_NAME
 from drengine.model.runbook import InputSpec, InputType
 from drengine.model.secret import SECRET_SCHEMES, SecretRef
@@ -286,29 +285,7 @@ def read_json(text: str, limit: int = MAX_JSON) -> Any:
     """
     if len(text) > limit:
         raise ValueError(f"{len(text):,} characters are more than {limit:,}")
-    try:
-        return json.loads(
-            text,
-            parse_float=_no_fraction,
-            parse_constant=_no_fraction,
-            object_pairs_hook=_without_repeats,
-        )
-    except json.JSONDecodeError as error:
-        message = f"{error.msg} at line {error.lineno}, column {error.colno}"
-        raise ValueError(message) from None
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
-
-
-def _no_fraction(text: str) -> Json:
-    raise ValueError(f"{shown(text)} is not a whole number")
-
-
-def _without_repeats(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return found
+    return parse_strict(text)
 
 
 _READERS: Final[Mapping[InputType, Callable[[Json], Json]]] = {

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from drengine.model.canonical import Json
+from drengine.model.canonical import Json, parse_strict
 
 IN_TOTO: Final = "application/vnd.in-toto+json"
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
@@ -108,23 +107,4 @@ def parse_json(data: bytes) -> Any:
     """
     if len(data) > MAX_ENVELOPE_BYTES:
         raise ValueError(f"is larger than {MAX_ENVELOPE_BYTES} bytes")
-    try:
-        return json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_once,
-            parse_float=_no_float,
-            parse_constant=_no_float,
-        )
-    except RecursionError:
-        raise ValueError("is nested too deep") from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out = dict(pairs)
-    if len(out) != len(pairs):
-        raise ValueError("has a key twice")
-    return out
-
-
-def _no_float(text: str) -> NoReturn:
-    raise ValueError(f"holds the number {text[:20]}; only whole numbers are used")
+    return parse_strict(data.decode("utf-8"))

@@ -14,7 +14,16 @@ from drengine.errors import InputError, InputFileError
 from drengine.model.times import utc_ms
 from drengine.trust.dsse import parse_json
 from drengine.trust.files import read_bounded
-from drengine.trust.register import NAME, SCHEMA, SEALER_FILE, TRUST_FILE, TSA_FILE, read_trust
+from drengine.trust.register import (
+    NAME,
+    SCHEMA,
+    SEALER_FILE,
+    TRUST_FILE,
+    TSA_FILE,
+    key_id,
+    read_member,
+    read_trust,
+)
 
 _SUFFIX: Final = {"p256": "pem", "ssh": "pub", "cms": "crt"}
 
@@ -36,20 +45,32 @@ class Entry:
 def enrol(folder: Path, *entries: Entry) -> None:
     """Enter keys into a trust folder; a person who is there already gets another key.
 
+    A key that is the person's already is not entered twice: roles, accounts and the time
+    of a revocation are added to what stands there.
+
     Raises:
         InputError: a name or time cannot be used.
-        InputFileError: the folder cannot be read or written.
+        InputFileError: the folder cannot be read or written, or the key is another person's;
+            the list is as it was.
     """
+    place = folder / TRUST_FILE
     doc: dict[str, Any] = {"schema": SCHEMA, "people": [], "sealers": []}
-    if (folder / TRUST_FILE).exists():
+    before = ""
+    if place.exists():
         read_trust(folder)
-        doc = parse_json(read_bounded(folder / TRUST_FILE, "the trust folder's list"))
+        before = read_bounded(place, "the trust folder's list").decode()
+        doc = parse_json(before.encode())
     for entry in entries:
         if not NAME.fullmatch(entry.name):
             raise InputError(f"{entry.name[:60]!r} is not a name of letters, digits, . _ @ and -")
         _enter(folder, doc, entry)
-    _write(folder / TRUST_FILE, f"{json.dumps(doc, indent=2, sort_keys=True)}\n")
-    read_trust(folder)
+    _write(place, f"{json.dumps(doc, indent=2, sort_keys=True)}\n")
+    try:
+        read_trust(folder)
+    except InputFileError:
+        # A list that nobody can read would lock everybody out of the next command.
+        _write(place, before) if before else place.unlink()
+        raise
 
 
 def add_tsa(folder: Path, pem: str) -> None:
@@ -79,11 +100,27 @@ def _enter(folder: Path, doc: dict[str, Any], entry: Entry) -> None:
         listed.append(key)
     else:
         person = _person(doc, entry)
+        if standing := _standing(folder, person, entry):
+            standing.update({name: key[name] for name in key if name == "revoked"})
+            return
         number = len(person["keys"])
         end = f"-{number + 1}" if number else ""
         key["file"] = f"approvers/{entry.name}{end}.{_SUFFIX[entry.kind]}"
         person["keys"].append(key)
     _write(folder / str(key["file"]), entry.public)
+
+
+def _standing(folder: Path, person: dict[str, Any], entry: Entry) -> dict[str, Any] | None:
+    """Return the person's own entry of this very key, None where it is new."""
+    for key in person["keys"]:
+        known = read_member(folder, str(key["file"])).decode("ascii", "replace")
+        same = key["kind"] == entry.kind and key_id(entry.kind, known) == key_id(
+            entry.kind, entry.public
+        )
+        if same:
+            found: dict[str, Any] = key
+            return found
+    return None
 
 
 def _person(doc: dict[str, Any], entry: Entry) -> dict[str, Any]:

@@ -23,7 +23,9 @@ def read_bounded(path: Path, what: str, most: int = MAX_BYTES) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise InputFileError(f"reading {what} {path}: {error.strerror}") from None
+        raise InputFileError(
+            f"reading {what} {path}: {error.strerror}", hint="Check the path and its permissions."
+        ) from None
     with os.fdopen(descriptor, "rb") as stream:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise InputFileError(f"reading {what} {path}: it is not a plain file")
