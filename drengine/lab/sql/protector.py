@@ -221,9 +221,13 @@ def _apply(
 
 
 def rotate(lab: Lab, key: str, name: str) -> Refusal | None:
-    """Switch an instance to a linked key by itself; return why it stays, None when it went."""
+    """Switch an instance to a linked key by itself; return why it stays.
+
+    None when it went, and when a client changed the protector meanwhile: the client's wish stands.
+    """
     payload = {"instance": key, "name": name, "type": state.VAULT_KEY, "auto_rotation": True}
     with lab.store.transaction() as tx:
+        was = state.instance(tx, key)["protector"]
         switch = _read_switch(lab, tx, payload)
     if not isinstance(switch, _Switch):
         return switch
@@ -232,6 +236,9 @@ def rotate(lab: Lab, key: str, name: str) -> Refusal | None:
     except KeyRefused as refused:
         return refused.refusal
     with lab.store.transaction() as tx:
+        now = state.instance(tx, key)
+        if now.get("busy") or now["protector"] != was:
+            return None
         doc = _apply(lab, tx, payload, switch, rewrapped)
         tx.log_effect("sql.protector.rotated", doc["name"], {"key": name})
     return None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from drengine.lab.hsm import rotation
 from drengine.lab.sql import cycle
+from drengine.lab.sql import protector as protectors
 
 HSM = "contoso--hsm.managedhsm.azure.net"
 DAY = 86_400
@@ -190,6 +193,30 @@ def test_the_primary_of_a_group_follows_after_its_secondary_only(world: Any) -> 
     world.advance(2 * DAY)
     assert (protector(world, "sqlmi-b"), protector(world, "sqlmi-a")) == (new, new)
     assert world.canary("sqlmi-a", "orders")[0] == 200
+
+
+def test_a_protector_that_a_client_changes_meanwhile_is_left_to_the_client(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = protector(world, "sqlmi-c")
+    follows(world, "sqlmi-c")
+    real = protectors._rewrap
+
+    def rewrap(lab: Any, switch: Any) -> Any:
+        monkeypatch.undo()
+        path = f"{world.instance('sqlmi-c')}/encryptionProtector/current"
+        name = world.arm("GET", path)[1]["properties"]["serverKeyName"]
+        wanted = {"serverKeyName": name, "serverKeyType": "AzureKeyVault"}
+        assert world.arm("PUT", path, {"properties": wanted})[0] == 202
+        return real(lab, switch)
+
+    monkeypatch.setattr(protectors, "_rewrap", rewrap)
+    rotate(world)
+    world.advance(2 * DAY)
+    with world.lab.store.transaction() as tx:
+        assert "sql.protector.rotated" not in tx.count_effects()
+    assert protector(world, "sqlmi-c") == old
+    assert world.canary("sqlmi-c", "hr")[0] == 200
 
 
 def test_a_late_heal_may_cost_the_history_of_backups(world: Any) -> None:
