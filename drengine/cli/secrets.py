@@ -126,9 +126,7 @@ def _decoded(content: bytes, ref: SecretRef) -> str:
 def _ask(ref: SecretRef) -> str:
     if not sys.stdin.isatty():
         asked = ref.name or "a secret"
-        raise Waiting(
-            f"'{asked}' must be typed, and there is no terminal here", hint=_advice(ref)
-        )
+        raise Waiting(f"'{asked}' must be typed, and there is no terminal here", hint=_advice(ref))
     answer: str = click.prompt(ref.name or "Secret", hide_input=True, err=True)
     return answer
 
