@@ -17,7 +17,7 @@ import click
 
 from drengine.cli import output
 from drengine.cli.family import read_family
-from drengine.cli.people import request_lines, require_fitting, send, waiting_step
+from drengine.cli.people import follow_up, request_lines, require_fitting, send, waiting_step
 from drengine.cli.places import open_clock
 from drengine.cli.signing import (
     DEFAULT_VALID,
@@ -209,8 +209,7 @@ def import_command(*, file: Path, output_format: str) -> int:
 
 
 def _next(store: SqliteStore, run: RunId) -> str:
-    root = RunId(run.partition("/")[0])
-    return f"drengine {'status' if store.living_owner(root) else 'resume'} {root}"
+    return follow_up(read_family(store, RunId(run.partition("/")[0])))
 
 
 def _actor(store: JournalStore, run: RunId, envelope: Envelope, said: Approval) -> str:

@@ -75,7 +75,18 @@ def render(family: Family, now_ms: int, width: int) -> list[str]:
 
 def ending(family: Family) -> list[str]:
     """Return what stands below the board: why steps are stuck, in full, and what comes next."""
-    return [*_stuck(family), *(f"Next: {text}" for text in next_commands(family))]
+    told = (*_stuck(family), *uncounted_lines(family))
+    return [*told, *(f"Next: {text}" for text in next_commands(family))]
+
+
+def uncounted_lines(family: Family) -> list[str]:
+    """Return why decisions and deliveries did not count, for the steps that still wait."""
+    return [
+        # On one line: text from outside must not look like a line of ours.
+        styled(f"⚠ {step}: {shorten(why, 400)}", fg="yellow")
+        for (run, step), why in family.uncounted.items()
+        if (found := family.states[run].steps.get(step)) and found.status.is_waiting
+    ]
 
 
 def screen(family: Family, now_ms: int, width: int) -> list[str]:
@@ -214,11 +225,12 @@ def next_commands(family: Family) -> list[str]:
     if status is RunStatus.PAUSED:
         found.append(f"drengine continue {run}")
     if family.owner is None:
-        found.append(_resume(family))
+        found.append(resume_command(family))
     return found or [f"drengine watch {run}"]
 
 
-def _resume(family: Family) -> str:
+def resume_command(family: Family) -> str:
+    """Return the command that goes on with a run."""
     steps = [step for state in family.states.values() for step in state.steps.values()]
     elsewhere = " --copy-to FOLDER" if family.root.run_class is RunClass.INCIDENT else ""
     then = ""
@@ -230,12 +242,16 @@ def _resume(family: Family) -> str:
 def _of_run(family: Family, run: RunId) -> Iterator[str]:
     for step in family.states[run].steps.values():
         if step.status is S.AWAITING_APPROVAL:
-            yield f"drengine approve {run} {step.id}{_as(step)}"
+            yield f"drengine approve {run} {step.id}{_as(step)}{_key(family)}"
         elif step.status is S.AWAITING_DELIVERY:
             yield f"drengine request {run} {step.id} --out FOLDER   (for the custodians)"
             yield f"drengine deliver {run} {step.id} FILE"
         elif step.status is S.UNKNOWN:
             yield f"drengine resolve {run} {step.id} --found | --absent --reason TEXT"
+
+
+def _key(family: Family) -> str:
+    return " --key FILE" if family.root.genesis.get("approvers") else ""
 
 
 def _as(step: StepState) -> str:

@@ -17,7 +17,7 @@ import click
 
 from drengine.cli import output
 from drengine.cli.family import Family, read_family
-from drengine.cli.people import Person, send, waiting_step
+from drengine.cli.people import Person, follow_up, send, waiting_step
 from drengine.cli.stores import find_run, open_store, run_argument, user_name
 from drengine.cli.writing import read_bounded, write_private
 from drengine.errors import CeremonyError, InputError, InputFileError
@@ -204,7 +204,6 @@ def hand_in(
     if ceremony:
         body["ceremony"] = ceremony
     signal = send(store, run, "deliver", person.actor("custodian"), body)
-    root = run.partition("/")[0]
     return {
         "run": str(run),
         "step": step,
@@ -212,5 +211,5 @@ def hand_in(
         "size": len(data),
         "signal": signal,
         "findings": [finding.message for finding in findings],
-        "next": f"drengine status {root}" if family.owner else f"drengine resume {root}",
+        "next": follow_up(family),
     }

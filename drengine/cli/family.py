@@ -18,6 +18,7 @@ from drengine.model.run import RunState
 from drengine.model.times import instant_ms
 
 _REQUESTS = (R.GATE_REQUESTED, R.DELIVERY_REQUESTED)
+_ANSWERED = (*_REQUESTS, R.GATE_APPROVED, R.GATE_REJECTED, R.DELIVERY_ACCEPTED)
 
 
 @dataclass(slots=True)
@@ -27,12 +28,14 @@ class Family:
     Attributes:
         states: the root first.
         requests: (run, step) -> what a gate or delivery last asked.
+        uncounted: (run, step) -> why what a person last said to it did not count.
         owner: the process that holds the root run, None where nobody does.
     """
 
     root_run: RunId
     states: dict[RunId, RunState] = field(default_factory=dict)
     requests: dict[tuple[RunId, str], JsonObject] = field(default_factory=dict)
+    uncounted: dict[tuple[RunId, str], str] = field(default_factory=dict)
     owner: str | None = None
 
     def take(self, state: RunState, record: Record) -> None:
@@ -40,6 +43,15 @@ class Family:
         self.states[record.run] = state
         if record.type in _REQUESTS:
             self.requests[record.run, str(record.body["step"])] = record.body
+        self._note_uncounted(record)
+
+    def _note_uncounted(self, record: Record) -> None:
+        if record.type is R.NOTE and "ignored" in record.body:
+            step = str(record.body.get("said", {}).get("step", ""))
+            told = f"{record.body['ignored']} of {record.actor} did not count"
+            self.uncounted[record.run, step] = f"{told}: {record.body.get('why', '')}"
+        elif record.type in _ANSWERED:
+            self.uncounted.pop((record.run, str(record.body["step"])), None)
 
     @property
     def root(self) -> RunState:

@@ -21,6 +21,7 @@ from typing import Any, Final
 import click
 
 from drengine.cli import output
+from drengine.cli.board import resume_command
 from drengine.cli.family import Family, read_family
 from drengine.cli.places import open_clock
 from drengine.cli.signing import (
@@ -237,16 +238,29 @@ def _decision(
     with open_store() as store:
         found = find_run(store, run)
         family = read_family(store, RunId(found.partition("/")[0]))
-        state = family.states[found]
-        waiting_step(state, step, S.AWAITING_APPROVAL)
+        _refuse_step_of_child(family, found, step, kind)
+        waiting_step(family.states[found], step, S.AWAITING_APPROVAL)
         if output_format == "text":
             _show_request(family, found, step)
             if sys.stdin.isatty() and not sure:
                 _confirm(kind)
         sent = decide(store, family, found, step, kind, person, reason, manner)
     actor = person.actor("approver")
-    _sent(kind, sent, found, step, actor, output_format, alive=family.owner is not None)
+    _sent(kind, sent, found, step, actor, output_format, family)
     return 0
+
+
+def _refuse_step_of_child(family: Family, run: RunId, step: str, kind: str) -> None:
+    """Refuse a gate that waits in a child run, with the command that names the child."""
+    if step in family.states[run].steps:
+        return
+    for other, state in family.states.items():
+        found = state.steps.get(step)
+        if found is not None and found.status is S.AWAITING_APPROVAL:
+            raise InputError(
+                f"run {run} has no step '{step}'; its child run {other} waits there",
+                hint=f"drengine {kind} {other} {step}, with the same options",
+            )
 
 
 def _confirm(kind: str) -> None:
@@ -282,12 +296,15 @@ def request_lines(request: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {symbol} {finding['rule']}: {finding['message']}"
 
 
+def follow_up(family: Family) -> str:
+    """Return what follows a word to a run: a look at it where it is driven, else its resume."""
+    return f"drengine status {family.root_run}" if family.owner else resume_command(family)
+
+
 def _sent(
-    kind: str, signal: str, run: RunId, step: str, actor: str, output_format: str, *, alive: bool
+    kind: str, signal: str, run: RunId, step: str, actor: str, output_format: str, family: Family
 ) -> None:
-    follow = f"drengine status {run.partition('/')[0]}"
-    if not alive:
-        follow = f"drengine resume {run.partition('/')[0]}"
+    follow = follow_up(family)
     if output_format == "json":
         facts = {"signal": signal, "kind": kind, "run": run, "step": step, "actor": actor}
         output.emit("drengine/signal/v1", {**facts, "next": follow})
@@ -398,7 +415,7 @@ def resolve_command(
         waiting_step(family.states[run_id], step, S.UNKNOWN)
         actor = f"operator:{name or user_name()}"
         sent = send(store, run_id, "resolve", actor, body)
-    _sent("resolve", sent, run_id, step, actor, "text", alive=family.owner is not None)
+    _sent("resolve", sent, run_id, step, actor, "text", family)
     return 0
 
 
@@ -421,7 +438,7 @@ def _to_run(kind: str, run: str, reason: str, output_format: str) -> int:
             raise InputError(f"run {run_id} is {state.status}; nothing was sent")
         actor = f"operator:{user_name()}"
         sent = send(store, run_id, kind, actor, {"reason": reason})
-    _sent(kind, sent, run_id, "", actor, output_format, alive=family.owner is not None)
+    _sent(kind, sent, run_id, "", actor, output_format, family)
     return 0
 
 

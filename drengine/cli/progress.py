@@ -140,6 +140,7 @@ class Live:
         self._family = family
         self._clock = clock
         self._stream = sys.stdout  # rich puts a stand-in there while it draws
+        self.is_over = False  # whoever drew says what comes next; the last frame does not
 
     def listen(self, state: RunState, record: Record) -> None:
         """Note the record; the screen redraws by itself."""
@@ -163,7 +164,8 @@ class Live:
             return ["…"]
         columns = shutil.get_terminal_size().columns
         lines = screen(self._family, self._clock.now_ms(), columns)
-        if self._family.root.status in (RunStatus.WAITING, RunStatus.PAUSED):
+        rests = self._family.root.status in (RunStatus.WAITING, RunStatus.PAUSED)
+        if rests and not self.is_over:
             lines += ["", *(f"Next: {text}" for text in next_commands(self._family))]
         return lines
 
@@ -190,4 +192,7 @@ def live_board(family: Family, clock: Clock) -> Iterator[Live]:
 
     live = Live(family, clock)
     with Screen(live, console=Console(), refresh_per_second=4, vertical_overflow="crop"):
-        yield live
+        try:
+            yield live
+        finally:
+            live.is_over = True

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from drengine import failpoints
 from drengine.azure.auth import AuthKind
 from drengine.cli import output
-from drengine.cli.board import next_commands
+from drengine.cli.board import next_commands, uncounted_lines
 from drengine.cli.elsewhere import check_place
 from drengine.cli.family import Family, read_family
 from drengine.cli.library import Library, catalogue
@@ -252,7 +253,7 @@ def _report(
 ) -> int:
     family = read_family(store, run)
     code, verdict = _verdict(store, family, outcome, interrupted)
-    commands = next_commands(family)
+    commands = [_with_place(text, manner.copy_to) for text in next_commands(family)]
     if manner.as_json:
         output.emit("drengine/run-ended/v1", _facts(family, outcome, code, verdict, commands))
         return code
@@ -263,9 +264,17 @@ def _report(
     output.say(f"{output.banner(str(state.run_class), lab=family.lab)}  {run}  {verdict or rest}")
     for reason in reasons:
         output.say(f"  {reason}")
+    for line in uncounted_lines(family):
+        output.say(line)
     for text in commands:
         output.say(f"Next: {text}")
     return code
+
+
+def _with_place(text: str, place: Path | None) -> str:
+    """Name the place that this process copied to, so that the command can be pasted."""
+    named = f"--copy-to {shlex.quote(str(place))}" if place else "--copy-to FOLDER"
+    return text.replace("--copy-to FOLDER", named)
 
 
 def _verdict(

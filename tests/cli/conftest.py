@@ -60,7 +60,16 @@ class Story:
 
     STEPS = ("declare", "create-hsm", "restore-blob", "restore", "late")
 
-    def __init__(self, home: Path, run: str, *, lab: bool, run_class: str, now_ms: int) -> None:
+    def __init__(
+        self,
+        home: Path,
+        run: str,
+        *,
+        lab: bool,
+        run_class: str,
+        now_ms: int,
+        steps: tuple[str, ...] = STEPS,
+    ) -> None:
         self.run, self.now_ms = RunId(run), now_ms
         self.store = SqliteStore(home)
         genesis = {
@@ -70,7 +79,7 @@ class Story:
             "initiator": "operator:somebody",
             "inputs": {"sd_file": {"path": "/sd.json", "sha256": "0" * 64, "size": 1}},
             "objectives": {"rto_ms": 4 * 3_600_000},
-            "steps": list(self.STEPS),
+            "steps": list(steps),
             "cloud": {"lab": lab},
         }
         self.store.create(self.run, "A recovery", run_class, self._draft(R.RUN_CREATED, genesis))
@@ -98,9 +107,11 @@ class Story:
 def story(home: Path) -> Iterator[Callable[..., Story]]:
     told: list[Story] = []
 
-    def begin(run="r-0123456789ab", *, lab=True, run_class="drill", ago_ms=60_000):
+    def begin(
+        run="r-0123456789ab", *, lab=True, run_class="drill", ago_ms=60_000, steps=Story.STEPS
+    ):
         now_ms = time.time_ns() // 1_000_000 - ago_ms
-        told.append(Story(home, run, lab=lab, run_class=run_class, now_ms=now_ms))
+        told.append(Story(home, run, lab=lab, run_class=run_class, now_ms=now_ms, steps=steps))
         return told[-1]
 
     yield begin

@@ -125,6 +125,32 @@ def test_who_started_the_run_and_who_lacks_the_role_do_not_count(keys, command, 
     assert_refused(place, "does not hold the role")
 
 
+def test_a_decision_that_did_not_count_is_told_with_its_reason_until_one_does(
+    keys, command, open_gate
+):
+    place = open_gate()
+    asked = command("status").out
+    assert f"agree --as NAME --role {OFFICER} --key FILE" in asked
+    assert "did not count" not in asked
+    command("approve", "@latest", "agree", *by(keys, "carl"), *AWAY)
+    place.absorb()
+    shown = command("status").out
+    assert "⚠ agree: approve of approver:carl did not count: carl does not hold" in shown
+    command("approve", "@latest", "agree", *by(keys, "ada"), *AWAY)
+    place.absorb()
+    assert "did not count" not in command("status").out
+
+
+def test_the_wrong_half_of_a_key_is_not_entered_and_a_role_is_shown(keys, command):
+    wrong = command("key", "trust", keys / "trust", "ada", "--public", keys / "ada.key")
+    assert (wrong.code, "private key" in wrong.err) == (3, True)
+    assert str(keys / "ada.pub.pem") in wrong.err
+    gone = command("key", "trust", keys / "trust", "ada", "--public", keys / "ada.pub")
+    assert (gone.code, "Next: " in gone.err) == (3, True)
+    told = ("--public", keys / "ada.pub.pem", "--role", "incident-comander")
+    assert "Roles   incident-comander" in command("key", "trust", keys / "trust", "ada", *told).out
+
+
 def test_a_name_that_is_not_the_keys_own_does_not_count(keys, command, open_gate):
     place = open_gate()
     mixed = ("--as", "bruno", *by(keys, "ada")[2:])

@@ -136,6 +136,27 @@ def test_the_wrong_role_is_refused_with_the_right_command(command, story):
     assert told.signals() == []
 
 
+def test_what_follows_an_incidents_answer_says_that_journals_are_copied(command, story):
+    story(run_class="incident").asks()
+    ended = command("approve", RUN, "declare", "--as", "ada")
+    assert f"Next: drengine resume {RUN} --copy-to FOLDER" in ended.out
+
+
+def test_a_gate_of_a_child_run_is_named_with_its_run(command, story):
+    told = story().tell(
+        (R.STEP_BEGUN, {"step": "late", "attempt": 1}),
+        (R.PROBE_ABSENT, {"step": "late"}),
+        (R.GUARDS_HELD, {"step": "late", "findings": []}),
+        (R.FANOUT_BEGUN, {"step": "late", "items": [{"name": "late"}]}),
+        (R.CHILD_STARTED, {"step": "late", "name": "late", "run": f"{RUN}/late", "item": {}}),
+    )
+    story(f"{RUN}/late", steps=("approve-repoint",)).asks("approve-repoint")
+    ended = command("approve", RUN, "approve-repoint")
+    assert ended.code == 3
+    assert f"Next: drengine approve {RUN}/late approve-repoint" in ended.err
+    assert told.signals() == []
+
+
 def test_a_step_that_does_not_wait_takes_no_answer(command, story):
     told = story().asks()
     ended = command("approve", RUN, "restore")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
+from dataclasses import replace
 
 import pytest
 from gated import Token
@@ -173,10 +174,32 @@ def test_a_trust_folder_says_who_is_who(tmp_path):
     assert again.digest == trust.register.digest
 
 
-def test_one_key_under_two_names_is_refused(tmp_path):
+def test_a_key_that_is_entered_again_only_gains_what_is_new(tmp_path):
+    one = entry("ada", roles=("incident-comander",))
+    enrol(tmp_path / "trust", one)
+    enrol(tmp_path / "trust", replace(one, roles=("incident-commander",)))
+    (ada,) = read_trust(tmp_path / "trust").register.people
+    assert ada.roles == ("incident-comander", "incident-commander")
+    assert [key.refuses(1_795_341_600_000) for key in ada.keys] == [""]
+    enrol(tmp_path / "trust", replace(one, revoked="2026-11-22T10:00:00.000Z"))
+    (ada,) = read_trust(tmp_path / "trust").register.people
+    assert ["revoked" in key.refuses(1_795_341_600_000) for key in ada.keys] == [True]
+
+
+def test_one_key_under_two_names_is_refused_and_leaves_no_list(tmp_path):
     one = entry("ada")
     with pytest.raises(InputFileError, match="two names"):
         enrol(tmp_path / "trust", one, Entry("bruno", "p256", one.public))
+    assert not (tmp_path / "trust" / "trust.json").exists()
+
+
+def test_an_entry_that_is_refused_leaves_the_list_as_it_was(tmp_path):
+    one = entry("ada", roles=("officer",))
+    enrol(tmp_path / "trust", one)
+    with pytest.raises(InputFileError, match="two names"):
+        enrol(tmp_path / "trust", Entry("bruno", "p256", one.public))
+    (ada,) = read_trust(tmp_path / "trust").register.people
+    assert (ada.name, ada.roles) == ("ada", ("officer",))
 
 
 @pytest.mark.parametrize("name", ["../engine.pem", "/etc/passwd", "a/../../b", "a\\b", ""])
