@@ -19,7 +19,9 @@ LABELS: Final = 262
 ROW: Final = 23
 TOP: Final = 58
 RIGHT: Final = 64
-_LETTER: Final = 5.6  # how wide a letter of a note is at most, on average
+_LETTER: Final = 6.3  # how wide a letter of a note is at most, on average
+_BOLD: Final = 7.0  # the same for the words of a vertical line
+_GAP: Final = 4
 _MAX_LABEL: Final = 40
 _MANY_CHILDREN: Final = 8
 _NARROWEST: Final = 1.4
@@ -85,6 +87,7 @@ class Line:
     kind: str
     text: str
     anchor: str
+    text_x: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,15 +260,33 @@ def _ticks(scale: Scale) -> tuple[Tick, ...]:
 
 
 def _lines(facts: EvidenceFacts, scale: Scale) -> tuple[Line, ...]:
+    rto, target = facts.rto, _target_ms(facts)
     lines = []
-    rto = facts.rto
     if rto.from_ms is not None and rto.from_ms < facts.created.at_ms:
-        lines.append(
-            Line(scale.x(rto.from_ms), "incident", f"incident {clock(rto.from_ms)}", "start")
-        )
+        x = scale.x(rto.from_ms)
+        lines.append(Line(x, "incident", f"incident {clock(rto.from_ms)}", "start", x + _GAP))
     if rto.to_ms is not None:
-        lines.append(Line(scale.x(rto.to_ms), "back", f"proved back {clock(rto.to_ms)}", "end"))
-    target = _target_ms(facts)
+        lines.append(_ending(scale.x(rto.to_ms), "back", f"proved back {clock(rto.to_ms)}"))
     if target is not None and scale.from_ms <= target <= scale.to_ms:
-        lines.append(Line(scale.x(target), "target", f"RTO target {clock(target)}", "end"))
-    return tuple(lines)
+        lines.append(_ending(scale.x(target), "target", f"RTO target {clock(target)}"))
+    return tuple(_apart(lines))
+
+
+def _ending(x: float, kind: str, text: str) -> Line:
+    return Line(x, kind, text, "end", x - _GAP)
+
+
+def _apart(lines: list[Line]) -> list[Line]:
+    """Return the lines; words that would stand in the last one's are moved before them."""
+    if not lines:
+        return []
+    last = lines[-1]
+    begin = last.text_x - len(last.text) * _BOLD
+
+    def moved(line: Line) -> Line:
+        before, after = line.text_x <= begin, line.text_x - len(line.text) * _BOLD >= last.text_x
+        if line.anchor != "end" or before or after:
+            return line
+        return replace(line, text_x=round(begin - _GAP, 1))
+
+    return [*map(moved, lines[:-1]), last]

@@ -138,12 +138,13 @@ def _uprights(facts: EvidenceFacts, span: Scale, window: int | None) -> Iterable
         yield Upright(
             span.inside(span.from_ms + target), "target", f"RTO target {duration(target)}"
         )
-    if window is not None and span.from_ms + window <= span.to_ms:
-        words = f"auto-heal window ends, {duration(window)}"
-        yield Upright(span.inside(span.from_ms + window), "heal", words)
+    # Every second one's words stand a line higher: the target's and these are often close.
     if facts.rto.to_ms is not None:
         words = f"service back, {duration(facts.rto.actual_ms)}"
         yield Upright(span.inside(facts.rto.to_ms), "back", words)
+    if window is not None and span.from_ms + window <= span.to_ms:
+        words = f"auto-heal window ends, {duration(window)}"
+        yield Upright(span.inside(span.from_ms + window), "heal", words)
 
 
 _GOOD: Final = "Online"

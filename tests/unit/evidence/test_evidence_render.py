@@ -5,6 +5,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from drengine.evidence.chart import _apart, _ending
 from drengine.evidence.collect import collect
 from drengine.evidence.numbers import numbers_of, read_numbers
 from drengine.evidence.render import render_html, timeline_svg
@@ -92,6 +93,28 @@ def test_class_and_lab_stand_on_the_page_in_words(tell, run_class, lab, word, ot
     assert other not in text.split("}")[-1]
     assert ("REAL AZURE" in Page(page).text.split("Criteria")[0].split("}")[-1]) is not lab
     assert (f'class="banner {run_class}"') in page
+
+
+def test_an_incident_in_a_lab_is_not_called_a_real_loss(tell):
+    store = MemoryStore()
+    story = tell.recover(tell.Story(store, tell.make_plan(RunClass.INCIDENT, lab=True)))
+    page = render_html(
+        collect(story.plan, {row.run: list(store.read(row.run)) for row in store.runs()})
+    )
+    assert "real loss" not in page
+    assert "The loss was a lab's." in Page(page).text
+
+
+@pytest.mark.parametrize("back", [600.0, 780.0, 806.0, 815.0])
+def test_the_words_of_close_lines_stand_apart(back):
+    words = (
+        _ending(back, "back", "proved back 21:43"),
+        _ending(806.0, "target", "RTO target 21:49"),
+    )
+    placed = _apart(list(words))
+    assert [line.x for line in placed] == [back, 806.0]
+    first, second = ((line.text_x - len(line.text) * 7.0, line.text_x) for line in placed)
+    assert first[1] <= second[0] or second[1] <= first[0]
 
 
 def test_no_deviation_is_said_plainly(tell, store, facts):
