@@ -44,7 +44,11 @@ def evidence() -> None:
     help="Have the recovered HSM sign the manifest with KEY, as `evidence hsm-sign` does.",
 )
 @auth_option
-@click.option("--pdf/--no-pdf", default=False, help="Also a PDF; needs drengine[pdf].")
+@click.option(
+    "--pdf/--no-pdf",
+    default=False,
+    help="Both pages as PDF too (half a minute); needs drengine[pdf].",
+)
 @output.output_option
 def seal_command(
     *,
@@ -77,7 +81,7 @@ def seal_command(
                 run=found,
                 out=out or Path(found),
                 signer=signer,
-                reports=lambda facts: reports_of(facts, pdf=pdf),
+                reports=lambda facts: reports_of(facts, pdf=("executive", "report") if pdf else ()),
                 previous=_named(previous),
                 actions=actions_document(store, found, home_folder()),
                 checkpoints=checkpoints_of(store, found),

@@ -270,7 +270,7 @@ class _Stage:
 
         with SqliteStore(self._home / "drengine") as store:
             signer = KeySigner(self._cast.sealing)
-            reports = partial(reports_of, pdf=self._can_make_pdf())
+            reports = partial(reports_of, pdf=("executive",) if self._can_make_pdf() else ())
             kept = kept_checkpoints(store, run)
             out = self._request.out / run
             folder = seal(store, SealRequest(run, out, signer, reports, checkpoints=kept))

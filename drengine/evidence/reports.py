@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from drengine.evidence.exports import junit_of, oscal_of
 from drengine.evidence.pdf import pdf_of
 from drengine.evidence.render import (
@@ -13,22 +15,21 @@ from drengine.evidence.render import (
 from drengine.model.facts import EvidenceFacts
 
 
-def reports_of(facts: EvidenceFacts, *, pdf: bool = False) -> dict[str, bytes]:
+def reports_of(facts: EvidenceFacts, *, pdf: Collection[str] = ()) -> dict[str, bytes]:
     """Return file name -> content of the reports.
+
+    Parameters:
+        pdf: which pages are printed too: `executive` takes a second, `report` some more.
 
     Raises:
         InputError: a PDF was asked for and cannot be made here.
     """
-    executive = render_executive(facts)
-    reports = {
-        "report.html": render_html(facts).encode(),
-        "executive.html": executive.encode(),
+    pages = {"report": render_html(facts), "executive": render_executive(facts)}
+    reports = {f"{name}.html": page.encode() for name, page in pages.items()}
+    reports |= {
         "report.md": render_markdown(facts).encode(),
         "timeline.svg": timeline_svg(facts).encode(),
         "oscal-ar.json": oscal_of(facts),
         "junit.xml": junit_of(facts),
     }
-    if pdf:
-        # The full report takes WeasyPrint minutes; a browser prints it well.
-        reports["executive.pdf"] = pdf_of(executive, facts.last.at_ms)
-    return reports
+    return reports | {f"{name}.pdf": pdf_of(pages[name], facts.last.at_ms) for name in pdf}

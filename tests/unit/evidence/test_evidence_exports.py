@@ -14,7 +14,7 @@ import pytest
 from drengine.errors import InputError
 from drengine.evidence.collect import collect
 from drengine.evidence.exports import junit_of, oscal_of
-from drengine.evidence.pdf import pdf_of, why_no_pdf
+from drengine.evidence.pdf import for_print, pdf_of, why_no_pdf
 from drengine.evidence.render import render_executive, render_html, render_markdown
 from drengine.evidence.reports import reports_of
 from drengine.journal.memory import MemoryStore
@@ -180,7 +180,7 @@ def test_without_weasyprint_a_pdf_is_refused_with_what_to_install(monkeypatch, t
     monkeypatch.setitem(sys.modules, "weasyprint", None)
     assert "a PDF cannot be made here" in why_no_pdf()
     with pytest.raises(InputError) as refused:
-        reports_of(tales["recovered"], pdf=True)
+        reports_of(tales["recovered"], pdf=("executive",))
     assert "Pango" in refused.value.hint
 
 
@@ -192,9 +192,9 @@ def printed(tmp_path):
     if not shutil.which("pdftotext"):
         pytest.skip("poppler-utils is not installed: a PDF is not read back")
 
-    def read(facts):
-        file = tmp_path / "executive.pdf"
-        file.write_bytes(pdf_of(render_executive(facts), facts.last.at_ms))
+    def read(facts, render=render_executive):
+        file = tmp_path / "page.pdf"
+        file.write_bytes(pdf_of(render(facts), facts.last.at_ms))
         return [
             subprocess.run([*tool, file, *end], capture_output=True, text=True, check=True).stdout
             for tool, end in (
@@ -216,7 +216,25 @@ def test_the_pdf_is_one_page_that_says_what_the_run_was_in_the_same_bytes(printe
     assert "Recovered (in a lab)" in text
     facts = tales["recovered"]
     again = pdf_of(render_executive(facts), facts.last.at_ms)
-    assert (tmp_path / "executive.pdf").read_bytes() == again
+    assert (tmp_path / "page.pdf").read_bytes() == again
+    assert 'pdfaid:part="3"' in meta or "<pdfaid:part>3<" in meta
+
+
+def test_every_drawing_takes_its_rules_and_colours_along_to_be_printed(tales):
+    page = for_print(render_html(tales["recovered"]))
+    drawings = page.count('<svg class="tl"')
+    assert drawings == page.count("<style>") - 1 > 4
+    assert page.count(" .work { fill: #2b6cb0; }") == drawings + 1
+    assert "var(--" not in page
+    assert "anywhere" not in page
+
+
+@quiet
+def test_the_full_report_is_printed_with_its_drawings(printed, tales):
+    said, text, meta = printed(tales["cut off"], render_html)
+    assert int(said.partition("Pages:")[2].split()[0]) > 3
+    for words in ("DRILL · LAB · SIMULATED AZURE", "Timeline", "Points of no return", "Controls"):
+        assert words in text
     assert 'pdfaid:part="3"' in meta or "<pdfaid:part>3<" in meta
 
 
