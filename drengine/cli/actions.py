@@ -29,7 +29,7 @@ def actions() -> None:
     """
 
 
-@actions.command("list")
+@actions.command("list", short_help="List the corrective actions of this home.")
 @click.option("--all", "everything", is_flag=True, help="Closed ones, too.")
 @output.output_option
 def list_command(*, everything: bool, output_format: str) -> int:

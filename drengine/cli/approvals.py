@@ -54,7 +54,7 @@ def approval() -> None:
     """Decide on a gate away from the run; withdraw an approval."""
 
 
-@approval.command("request")
+@approval.command("request", short_help="Write what a gate asks into a file.")
 @run_argument
 @click.argument("step")
 @_out
@@ -238,7 +238,7 @@ def _hand_over(
     return send(store, run, said.decision, actor, body, said.nonce)
 
 
-@approval.command("withdraw")
+@approval.command("withdraw", short_help="Take your approval back, unless it is used.")
 @run_argument
 @click.argument("step")
 @click.option("--reason", required=True, help="Why, for the journal and the report.")

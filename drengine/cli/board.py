@@ -85,7 +85,9 @@ def uncounted_lines(family: Family) -> list[str]:
         # On one line: text from outside must not look like a line of ours.
         styled(f"⚠ {step}: {shorten(why, 400)}", fg="yellow")
         for (run, step), why in family.uncounted.items()
-        if (found := family.states[run].steps.get(step)) and found.status.is_waiting
+        if not family.root.status.is_over
+        and (found := family.states[run].steps.get(step))
+        and found.status.is_waiting
     ]
 
 
@@ -213,14 +215,17 @@ def _whole_error(run: RunId, step: StepState, error: JsonObject) -> Iterator[str
 
 
 def next_commands(family: Family) -> list[str]:
-    """Return the commands that move the run on, the most urgent first."""
+    """Return the commands that move the run on, the most urgent first.
+
+    What is no part of a command stands behind `#`: the line can be pasted into a shell.
+    """
     status, run = family.root.status, family.root_run
     if status is RunStatus.FINISHED:
         return [f"drengine report {run} --out evidence-{run}"]
     if status in (RunStatus.CANCELLED, RunStatus.ROLLED_BACK):
-        return [f"drengine report {run} --out evidence-{run}   (a {status} run is not resumed)"]
+        return [f"drengine report {run} --out evidence-{run}   # a {status} run is not resumed"]
     if family.root.handed_to:
-        return [f"drengine take-over {run} --reason TEXT   (only if nobody took it there)"]
+        return [f"drengine take-over {run} --reason TEXT   # only if nobody took it there"]
     found = [text for each in family.states for text in _of_run(family, each)]
     if status is RunStatus.PAUSED:
         found.append(f"drengine continue {run}")
@@ -235,7 +240,7 @@ def resume_command(family: Family) -> str:
     elsewhere = " --copy-to FOLDER" if family.root.run_class is RunClass.INCIDENT else ""
     then = ""
     if any(step.status is S.REFUSED for step in steps):
-        then = "   (once it is mended; a wrong input takes: drengine cancel, and a new plan)"
+        then = "   # once it is mended; a wrong input takes: drengine cancel, and a new plan"
     return f"drengine resume {family.root_run}{elsewhere}{then}"
 
 
@@ -244,7 +249,7 @@ def _of_run(family: Family, run: RunId) -> Iterator[str]:
         if step.status is S.AWAITING_APPROVAL:
             yield f"drengine approve {run} {step.id}{_as(step)}{_key(family)}"
         elif step.status is S.AWAITING_DELIVERY:
-            yield f"drengine request {run} {step.id} --out FOLDER   (for the custodians)"
+            yield f"drengine request {run} {step.id} --out FOLDER   # for the custodians"
             yield f"drengine deliver {run} {step.id} FILE"
         elif step.status is S.UNKNOWN:
             yield f"drengine resolve {run} {step.id} --found | --absent --reason TEXT"

@@ -49,7 +49,7 @@ def _tell(kind: str, run: RunId, step: str, output_format: str) -> None:
         output.emit("drengine/signal/v1", {"run": run, "step": step, "kind": kind})
         return
     output.say(f"✓ {kind} of {run} {step} sent")
-    output.say(f"Next: drengine resume {root}   (unless it runs)")
+    output.say(f"Next: drengine resume {root}   # unless it runs")
 
 
 @click.command("skip")

@@ -138,9 +138,9 @@ def _next(result: DrillResult) -> str:
     """Return the command that looks closer at a drill that did not end well."""
     program = output.program()
     if result.lab is None:
-        return f"{program} drill --keep   (with the same options: the lab stays, to go on)"
+        return f"{program} drill --keep   # with the same options: the lab stays, to go on"
     inside = f"{program} lab exec --home {result.lab / 'lab'} --"
-    return f"{inside} {program} status {result.run}   (what it waits for, and how to go on)"
+    return f"{inside} {program} status {result.run}   # what it waits for, and how to go on"
 
 
 @contextmanager

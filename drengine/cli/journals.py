@@ -69,7 +69,7 @@ def export_command(*, run: str, out: Path, hand_over: bool, to: str, output_form
     return 0
 
 
-@journal.command("import")
+@journal.command("import", short_help="Take a run in from an export.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--take-over",
@@ -107,7 +107,7 @@ def import_command(*, file: Path, take_over: str, output_format: str) -> int:
     return 0
 
 
-@journal.command("verify")
+@journal.command("verify", short_help="Check every chain of a run or folder.")
 @click.argument("run_or_folder")
 @output.output_option
 def verify_command(*, run_or_folder: str, output_format: str) -> int:

@@ -57,7 +57,7 @@ def init_command(*, path: Path, passphrase: str | None, output_format: str) -> i
     return 0
 
 
-@key.command("show")
+@key.command("show", short_help="Show the public half of a key.")
 @click.argument("path", type=_file)
 @output.output_option
 def show_command(*, path: Path, output_format: str) -> int:
@@ -95,7 +95,7 @@ def _identify(path: Path, text: str) -> tuple[str, str]:
         ) from None
 
 
-@key.command("trust")
+@key.command("trust", short_help="Enter a key into a trust folder.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("name")
 @click.option("--public", type=_file, required=True, help="Public key, SSH key or certificate.")

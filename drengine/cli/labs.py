@@ -48,7 +48,7 @@ def lab() -> None:
     """
 
 
-@lab.command("up")
+@lab.command("up", short_help="Start the lab; again after a kill.")
 @_home
 @click.option("--speed", type=click.FloatRange(min=0.001), help="Virtual seconds per second.")
 @click.option("--fast", is_flag=True, help="Compressed time and short polls, for tests.")
@@ -126,7 +126,7 @@ def down_command(*, home: Path) -> int:
     return 0
 
 
-@lab.command("status")
+@lab.command("status", short_help="Show what is in the lab.")
 @_home
 @output.output_option
 def status_command(*, home: Path, output_format: str) -> int:
@@ -141,7 +141,7 @@ def status_command(*, home: Path, output_format: str) -> int:
     return 0
 
 
-@lab.command("env")
+@lab.command("env", short_help="Print the environment of a client of the lab.")
 @_home
 @output.output_option
 def env_command(*, home: Path, output_format: str) -> int:
@@ -160,7 +160,11 @@ def env_command(*, home: Path, output_format: str) -> int:
     return 0
 
 
-@lab.command("exec", context_settings={"ignore_unknown_options": True})
+@lab.command(
+    "exec",
+    context_settings={"ignore_unknown_options": True},
+    short_help="Run a command as a client of the lab.",
+)
 @_home
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_command(*, home: Path, command: tuple[str, ...]) -> int:
@@ -225,7 +229,7 @@ def clock_command(
     return 0
 
 
-@lab.command("disaster")
+@lab.command("disaster", short_help="Let a disaster happen.")
 @_home
 @click.argument("kind", default="hsm-purged")
 @click.option("--target", default="", help="A region, key or instance; each kind has a default.")

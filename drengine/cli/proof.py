@@ -11,7 +11,7 @@ import click
 
 from drengine.cli import output
 from drengine.cli.stores import find_run, open_store, run_or_latest
-from drengine.errors import UsageError, VerificationError
+from drengine.errors import InputFileError, UsageError, VerificationError
 from drengine.journal.verify import Problem
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ def verify_command(
     )
     from drengine.evidence.verify import verify_folder  # noqa: PLC0415 - as above
 
+    if not folder.exists():
+        raise InputFileError(
+            f"looking for the evidence folder {folder}: there is none; nothing was checked",
+            hint="Check the path: 'drengine evidence seal' and 'report' say what they wrote.",
+        )
     if not is_bundle(folder):
         report = verify_folder(folder)
         if trust is not None:

@@ -37,6 +37,8 @@ def take(
         name: len(doc[name])
         for name in ("keys", "canaries", "roles", "backups", "instances", "failover_groups")
     }
+    # Each side lists the group that both are in.
+    counts["failover_groups"] = len({each["name"] for each in doc["failover_groups"]})
     counts["databases"] = sum(len(each["databases"]) for each in doc["instances"])
     if output_format == "json":
         facts = {"file": str(out), "sha256": sha256_hex(content), "notes": notes}

@@ -111,6 +111,12 @@ def test_a_home_that_cannot_be_written_is_refused(command, monkeypatch):
     assert "/proc/drengine-home" in ended.err
 
 
+def test_evidence_that_is_not_there_is_not_called_false(command, tmp_path):
+    ended = command("verify", tmp_path / "evidenc", "--trust", tmp_path / "trust")
+    assert (ended.code, "there is none; nothing was checked" in ended.err) == (3, True)
+    assert "Do not rely" not in ended.out
+
+
 def test_an_unknown_run_is_refused_with_where_it_was_looked_for(command, home):
     ended = command("resume", "r-123")
     assert ended.code == 3

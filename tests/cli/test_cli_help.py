@@ -40,6 +40,13 @@ def test_the_listing_says_what_each_command_says(command):
         assert lazy.section in SECTIONS
 
 
+@pytest.mark.parametrize("group", ["lab", "key", "journal", "approval", "actions", "ceremony"])
+def test_no_line_of_a_groups_listing_is_cut_off(command, group):
+    listed = command(group, "--help").out.partition("Commands:")[2]
+    assert listed.strip()
+    assert "..." not in listed
+
+
 def test_a_mistyped_command_is_named_with_the_one_that_is_meant(command):
     ended = command("stauts")
     assert ended.code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 from contextlib import closing
 
 import pytest
@@ -155,6 +156,17 @@ def test_a_gate_of_a_child_run_is_named_with_its_run(command, story):
     assert ended.code == 3
     assert f"Next: drengine approve {RUN}/late approve-repoint" in ended.err
     assert told.signals() == []
+
+
+def test_every_next_command_is_one_that_a_shell_reads(command, story):
+    story(run_class="incident").asks(roles=["commander"]).tell((R.DELIVERY_REQUESTED, DELIVERY))
+    told = command("status", "-o", "json").document["next"]
+    assert any(each.endswith("# for the custodians") for each in told)
+    assert command("cancel", RUN, "--reason", "over").code == 0
+    told += command("status", "-o", "json").document["next"]
+    assert len(told) == 5
+    for line in told:
+        subprocess.run(["bash", "-n", "-c", line], check=True)
 
 
 def test_a_step_that_does_not_wait_takes_no_answer(command, story):
