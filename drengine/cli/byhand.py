@@ -154,6 +154,13 @@ def take_over_command(*, run: str, reason: str, output_format: str) -> int:
     """
     with open_store() as store:
         found = find_run(store, run)
+        family = read_family(store, RunId(found.partition("/")[0]))
+        if family.root.status.is_over and family.owner is None:
+            # A sealed journal that grows by a remark would no longer be the one that was sealed.
+            raise InputError(
+                f"run {found} is {family.root.status}, and nobody holds it; nothing was done",
+                hint=f"drengine status {family.root_run}",
+            )
         ended = store.end_owner(RunId(found.partition("/")[0]))
         clock = open_clock()
         lease = store.acquire(found, owner_name())

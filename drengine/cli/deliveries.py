@@ -24,6 +24,7 @@ from drengine.errors import CeremonyError, InputError, InputFileError
 from drengine.journal.port import JournalStore
 from drengine.model.ids import RunId
 from drengine.model.run import StepStatus as S
+from drengine.model.runbook import RunClass
 
 MAX_DELIVERY_BYTES: Final = 16 * 1024 * 1024
 _PEM_LINE: Final = 64
@@ -92,8 +93,8 @@ def write_request(store: JournalStore, run: RunId, step: str, out: Path) -> dict
             f"--combiner NAME --witness NAME --purpose {run} --class {family.root.run_class}"
         )
         command = (
-            f"drengine ceremony combine {public} --key KEY1 --key KEY2 "
-            f"--out {out / 'restore-blob.json'}"
+            f"drengine ceremony combine {public} --key KEY1 --key KEY2 {_manner(family)}"
+            f" --out {out / 'restore-blob.json'}"
         )
     return {
         "run": str(run),
@@ -105,6 +106,12 @@ def write_request(store: JournalStore, run: RunId, step: str, out: Path) -> dict
         "open": opening,
         "command": command,
     }
+
+
+def _manner(family: Family) -> str:
+    """Return what the ceremony must be told of the run: it knows files only."""
+    is_drill = family.root.run_class is RunClass.DRILL
+    return "--class drill" if is_drill else "--class incident --keys-on-one-machine"
 
 
 def _domain_path(family: Family) -> str:

@@ -10,6 +10,8 @@ from contextlib import closing
 import pytest
 
 from drengine.cli import output
+from drengine.cli.deliveries import _manner
+from drengine.cli.family import read_family
 from drengine.model.records import RecordType as R
 
 RUN = "r-0123456789ab"
@@ -205,6 +207,25 @@ def test_a_request_names_what_is_expected(command, story, tmp_path):
     assert ended.code == 0
     assert ended.document["expects"] == {"exchange": "x5t"}
     assert (tmp_path / "kit").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("run_class", "said"),
+    [("incident", "--class incident --keys-on-one-machine"), ("drill", "--class drill")],
+)
+def test_the_command_for_keys_in_one_place_is_one_that_is_taken(story, run_class, said):
+    told = story(run_class=run_class)
+    family = read_family(told.store, told.run)
+    assert _manner(family) == said
+
+
+def test_a_run_that_has_ended_is_not_taken_over(command, story):
+    told = story().asks()
+    assert command("cancel", RUN, "--reason", "over").code == 0
+    head = told.store.head(told.run)
+    ended = command("take-over", RUN, "--reason", "just in case")
+    assert (ended.code, "cancelled, and nobody holds it" in ended.err) == (3, True)
+    assert told.store.head(told.run) == head
 
 
 def test_an_unknown_outcome_is_resolved_by_a_person_who_says_how(command, story):
