@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from drengine.errors import InputFileError
+from drengine.errors import InputError, InputFileError
 
 NAMESPACE: Final = "drengine"
 _SECONDS: Final = 20.0
@@ -25,7 +25,12 @@ _SIGNING_SECONDS: Final = 120.0  # a token waits for a finger
 _SSHSIG_HEAD: Final = len(b"SSHSIG") + 4
 _SSHSIG_STRINGS: Final = 5
 _PRESENT: Final = 0x01
-_KEPT: Final = ("PATH", "HOME", "SSH_AUTH_SOCK", "SSH_ASKPASS", "DISPLAY", "OPENSSL_CONF")
+_KEPT: Final = (
+    *("PATH", "HOME", "SSH_AUTH_SOCK", "SSH_ASKPASS", "DISPLAY", "OPENSSL_CONF"),
+    *("PKCS11_MODULE_PATH", "PKCS11_PROVIDER_MODULE", "SOFTHSM2_CONF"),
+)
+_BY_PROVIDER: Final = ("-provider", "pkcs11", "-provider", "default")
+_BY_ENGINE: Final = ("-engine", "pkcs11", "-keyform", "engine")
 
 
 def ssh_verifies(public: str, signature: bytes, data: bytes) -> bool:
@@ -117,17 +122,19 @@ def cms_verifies(certificate: str, signature: bytes, data: bytes) -> bool:
 
 
 def cms_sign(certificate: Path, key: str, data: bytes) -> bytes:
-    """Sign with a certificate's key: a file or a `pkcs11:` address of a smart card.
+    """Sign with a certificate's key: a file or a `pkcs11:` address (RFC 7512) of a smart card.
 
     Raises:
         InputFileError: openssl did not sign.
+        InputError: an address with a PIN in it, or nothing here that opens one.
     """
+    opening = _opening(key) if key.startswith("pkcs11:") else ()
     with tempfile.TemporaryDirectory(prefix="drengine-cms-") as name:
         file, made = Path(name) / "statement", Path(name) / "statement.p7s"
         file.write_bytes(data)
         arguments = ["cms", "-sign", "-binary", "-md", "sha256", "-outform", "DER"]
         arguments += ["-in", str(file), "-signer", str(certificate), "-inkey", key]
-        arguments += ["-out", str(made)]
+        arguments += ["-out", str(made), *opening]
         done = run(["openssl", *arguments], None, seconds=_SIGNING_SECONDS, terminal=True)
         if done.returncode != 0 or not made.exists():
             raise InputFileError(
@@ -135,6 +142,24 @@ def cms_sign(certificate: Path, key: str, data: bytes) -> bytes:
                 f" {done.stderr.decode('utf-8', 'replace').strip()[:200]}"
             )
         return made.read_bytes()
+
+
+def _opening(address: str) -> Sequence[str]:
+    """Return what makes openssl open a `pkcs11:` address: its provider, or the older engine."""
+    if "pin-value=" in address:
+        raise InputError(
+            "--certificate-key holds a PIN, and everybody on this machine can read a command line",
+            hint="Leave it out to be asked, or name a file: pin-source=file:/path",
+        )
+    if run(["openssl", "list", "-providers", *_BY_PROVIDER[:2]], None).returncode == 0:
+        return _BY_PROVIDER
+    if run(["openssl", "engine", "pkcs11"], None).returncode == 0:
+        return _BY_ENGINE
+    raise InputError(
+        "openssl cannot open a pkcs11: address here",
+        hint="Install pkcs11-provider or libengine-pkcs11-openssl, and name the card's module:"
+        " export PKCS11_PROVIDER_MODULE=FILE or PKCS11_MODULE_PATH=FILE",
+    )
 
 
 def run(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from gated import Token
@@ -21,6 +23,8 @@ from drengine.trust.keys import is_signed_by, keyid_of, load_key, make_key, publ
 from drengine.trust.people import TrustedKey
 from drengine.trust.register import Register, key_id, read_trust
 from drengine.trust.signers import CmsSigner, KeySigner, SshSigner, signed
+
+SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
 
 
 def openssl(*arguments, **more):
@@ -155,6 +159,60 @@ def test_certificates_sign_and_only_the_pinned_one_verifies(tmp_path):
     assert verify_with(key, made, b"what is signed")
     assert not verify_with(key, made, b"what is not")
     assert not verify_with(TrustedKey("cms", "", eve.read_text()), made, b"what is signed")
+
+
+@pytest.fixture
+def card(tmp_path, monkeypatch):
+    """Put ada's key into a token; return the address of it there, with its PIN in a file."""
+    if not SOFTHSM.exists() or shutil.which("softhsm2-util") is None:
+        pytest.skip("softhsm2 is not installed")
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "softhsm.conf").write_text(f"directories.tokendir = {tmp_path}/tokens\n")
+    (tmp_path / "pin").write_text("1234")
+    monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm.conf"))
+    monkeypatch.setenv("PKCS11_MODULE_PATH", str(SOFTHSM))
+    monkeypatch.setenv("PKCS11_PROVIDER_MODULE", str(SOFTHSM))
+    key = tmp_path / "ada.key"
+
+    def tool(*words):
+        subprocess.run(["softhsm2-util", *words], check=True, capture_output=True)
+
+    tool("--init-token", "--free", "--label", "ada", "--pin", "1234", "--so-pin", "1234")
+    tool(*("--import", key, "--token", "ada", "--label", "ada", "--id", "01", "--pin", "1234"))
+    key.unlink()
+    return f"pkcs11:token=ada;object=ada;type=private;pin-source=file:{tmp_path}/pin"
+
+
+def test_a_key_that_never_leaves_its_card_signs(tmp_path, request):
+    ada = certificate(tmp_path, "ada")
+    address = request.getfixturevalue("card")
+    try:
+        made = CmsSigner(ada, ada.read_text(), address).sign(b"what is signed")
+    except InputError as error:
+        if "cannot open a pkcs11: address" not in error.message:
+            raise
+        pytest.skip(f"{error.message}: {error.hint}")
+    key = TrustedKey("cms", key_id("cms", ada.read_text()), ada.read_text())
+    assert verify_with(key, made, b"what is signed")
+    assert not verify_with(key, made, b"what is not")
+
+
+def test_a_pin_does_not_go_through_a_command_line(tmp_path):
+    ada = certificate(tmp_path, "ada")
+    with pytest.raises(InputError, match="PIN") as refused:
+        CmsSigner(ada, ada.read_text(), "pkcs11:token=ada;pin-value=1234").sign(b"x")
+    assert "pin-source" in refused.value.hint
+    assert "1234" not in str(refused.value)
+
+
+def test_where_nothing_opens_a_card_it_is_said_what_to_install(tmp_path, monkeypatch):
+    ada = certificate(tmp_path, "ada")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "openssl").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "openssl").chmod(0o755)
+    with pytest.raises(InputError, match="cannot open a pkcs11: address") as refused:
+        CmsSigner(ada, ada.read_text(), "pkcs11:token=ada").sign(b"x")
+    assert "pkcs11-provider" in refused.value.hint
 
 
 def entry(name, **more):
