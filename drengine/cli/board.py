@@ -237,7 +237,8 @@ def next_commands(family: Family) -> list[str]:
 def resume_command(family: Family) -> str:
     """Return the command that goes on with a run."""
     steps = [step for state in family.states.values() for step in state.steps.values()]
-    elsewhere = " --copy-to FOLDER" if family.root.run_class is RunClass.INCIDENT else ""
+    asks = family.root.run_class is RunClass.INCIDENT and not family.root.copies_to
+    elsewhere = " --copy-to FOLDER" if asks else ""
     then = ""
     if any(step.status is S.REFUSED for step in steps):
         then = "   # once it is mended; a wrong input takes: drengine cancel, and a new plan"

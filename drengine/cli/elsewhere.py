@@ -41,6 +41,23 @@ def check_place(
         )
 
 
+def place_as_before(named: str) -> Path:
+    """Return the place that the run's last process copied to.
+
+    Raises:
+        InputError: it is gone: it is not made again, for a share that is not mounted looks so.
+    """
+    folder = Path(named)
+    if not folder.is_dir():
+        raise InputError(
+            f"the journals of this run were copied to {folder}, which is not there any more;"
+            " nothing was sent",
+            hint="Mount the share, or choose anew: --copy-to FOLDER, or --no-copy.",
+        )
+    output.talk(f"Journals are copied to {folder}, as before.")
+    return folder
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,4 +80,4 @@ def _warn(folder: Path, home: Path) -> None:
             bold=True,
         )
     )
-    output.talk("  The run goes on. If a share was meant, see whether it is mounted.")
+    output.talk("  If a share was meant, see whether it is mounted.")

@@ -11,11 +11,10 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import shlex
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +22,7 @@ from drengine import failpoints
 from drengine.azure.auth import AuthKind
 from drengine.cli import output
 from drengine.cli.board import next_commands, uncounted_lines
-from drengine.cli.elsewhere import check_place
+from drengine.cli.elsewhere import check_place, place_as_before
 from drengine.cli.family import Family, read_family
 from drengine.cli.library import Library, catalogue
 from drengine.cli.progress import Progress, progress_for
@@ -124,13 +123,14 @@ class _Stop:
 
 def _drive(store: SqliteStore, plan: Plan, initiator: str | None, manner: Manner) -> int:
     failpoints.refuse_for_incident(plan.run_class)
+    family = read_family(store, plan.run_id) if store.exists(plan.run_id) else None
+    if family is not None:
+        refuse_if_handed_over(family.root)
+        manner = _copying_as_before(manner, family)
     check_place(plan.run_class, manner.copy_to, store.home, goes_without=manner.no_copy)
     library, secret, stop = Library(catalogue()), SecretResolver(), _Stop()
     check_files(plan, store, resuming=initiator is None)
     check_secrets(plan, library, secret)
-    family = read_family(store, plan.run_id) if store.exists(plan.run_id) else None
-    if family is not None:
-        refuse_if_handed_over(family.root)
     with (
         _stamping(store, plan, manner) as stamps,
         progress_for(plan, family, quiet=manner.as_json) as progress,
@@ -140,6 +140,13 @@ def _drive(store: SqliteStore, plan: Plan, initiator: str | None, manner: Manner
             _drive_in_loop(store, plan, initiator, manner, library, secret, stop, listener)
         )
     return _report(store, plan.run_id, outcome, manner, stop.exit_code)
+
+
+def _copying_as_before(manner: Manner, family: Family) -> Manner:
+    before = family.root.copies_to
+    if manner.copy_to is not None or manner.no_copy or not before:
+        return manner
+    return replace(manner, copy_to=place_as_before(before))
 
 
 def _listener(
@@ -198,6 +205,7 @@ async def _drive_in_loop(
                 secret,
                 listener=listener,
                 waits_for_people=manner.wait,
+                copies_to=manner.copy_to and manner.copy_to.absolute(),
             ),
             run,
             manner.approvers,
@@ -253,7 +261,7 @@ def _report(
 ) -> int:
     family = read_family(store, run)
     code, verdict = _verdict(store, family, outcome, interrupted)
-    commands = [_with_place(text, manner.copy_to) for text in next_commands(family)]
+    commands = next_commands(family)
     if manner.as_json:
         output.emit("drengine/run-ended/v1", _facts(family, outcome, code, verdict, commands))
         return code
@@ -269,12 +277,6 @@ def _report(
     for text in commands:
         output.say(f"Next: {text}")
     return code
-
-
-def _with_place(text: str, place: Path | None) -> str:
-    """Name the place that this process copied to, so that the command can be pasted."""
-    named = f"--copy-to {shlex.quote(str(place))}" if place else "--copy-to FOLDER"
-    return text.replace("--copy-to FOLDER", named)
 
 
 def _verdict(

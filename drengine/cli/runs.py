@@ -26,7 +26,7 @@ _copy_to = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     envvar="DRENGINE_COPY_TO",
     help="A folder off this host, made where absent: the journals are copied there before each"
-    " send. Required for the class incident.",
+    " send. Required for the class incident; a resume copies where the run before it did.",
 )
 _no_copy = click.option("--no-copy", is_flag=True, help="Incident: go on without such a copy.")
 _tsa = click.option(

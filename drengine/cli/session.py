@@ -100,6 +100,7 @@ def make_world(
     *,
     listener: Listener,
     waits_for_people: bool,
+    copies_to: Path | None,
 ) -> World:
     """Return what a driver is given."""
     return World(
@@ -114,4 +115,5 @@ def make_world(
         owner=owner_name(),
         listener=listener,
         waits_for_people=waits_for_people,
+        copies_to="" if copies_to is None else str(copies_to),
     )

@@ -68,6 +68,11 @@ def _refuse_misfit(state: RunState, written: Draft) -> None:
         ) from misfit
 
 
+def _opening(world: World, lease: Lease) -> JsonObject:
+    copies = {"copies_to": world.copies_to} if world.copies_to else {}
+    return {"owner": world.owner, "token": lease.token, "tool": world.plan.tool_version, **copies}
+
+
 def refuse_if_handed_over(state: RunState) -> None:
     """Refuse to go on with a run that was given to another host.
 
@@ -110,8 +115,7 @@ class Chain:
             chain.release()
             raise
         if not chain.state.status.is_over:
-            body = {"owner": world.owner, "token": lease.token, "tool": world.plan.tool_version}
-            chain.append(R.RUN_OPENED, body)
+            chain.append(R.RUN_OPENED, _opening(world, lease))
         return chain
 
     @property

@@ -383,7 +383,6 @@ def _noted(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
 
 
 def _opened(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
-    del body
     steps = {name: _reopened(step) for name, step in state.steps.items()}
     running = RunStatus.ROLLING_BACK if state.rolling_back else RunStatus.RUNNING
     status = state.status if state.status in _KEPT_AT_OPENING else running
@@ -392,6 +391,7 @@ def _opened(state: RunState, body: Mapping[str, Any], record: Record) -> Changes
         "status": status,
         "openings": state.openings + 1,
         "opened_ms": record.at_ms,
+        "copies_to": str(body.get("copies_to", "")),
     }
 
 

@@ -39,6 +39,7 @@ class World:
         judge: says whether a signed decision counts; None where the run was started without a
             register of approvers.
         approvers: digest of that register, for record 0; empty where there is none.
+        copies_to: where the journals of this run are copied; empty for nowhere.
         holder: what the target HSM's holder tag must say; the driver of the root run sets it.
     """
 
@@ -56,6 +57,7 @@ class World:
     inbox_ms: int = 200
     judge: Judge | None = None
     approvers: str = ""
+    copies_to: str = ""
     holder: str = "0"
 
     @property

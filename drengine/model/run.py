@@ -204,6 +204,7 @@ class RunState:
         holder: how often the run moved and by which record, `0` where it never did: what the
             target HSM's holder tag must say.
         marked_ms: when this run last set that tag, None where it did not have to.
+        copies_to: where the process that took the run last copies its journals; empty for nowhere.
     """
 
     run: RunId
@@ -223,6 +224,7 @@ class RunState:
     handed_to: str = ""
     holder: str = "0"
     marked_ms: int | None = None
+    copies_to: str = ""
 
     def outputs(self) -> dict[str, JsonObject]:
         """Return step id -> outputs, for expressions and actions."""

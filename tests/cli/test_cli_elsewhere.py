@@ -26,7 +26,7 @@ def test_a_place_on_the_journals_own_disk_is_made_used_and_warned_of(check, tmp_
     assert place.is_dir()
     said = capsys.readouterr()
     assert f"{place} is on the same disk as the journal in {tmp_path}" in said.err
-    assert "The run goes on" in said.err
+    assert "see whether it is mounted" in said.err
     assert not said.out, "a warning is no result: -o json must stay JSON"
 
 

@@ -161,11 +161,17 @@ def test_an_incident_run_copies_its_journal_off_the_host_before_each_send(place)
     code, said = place.run("run", plan, "--copy-to", copies)
     assert code == 5, said
     assert "on the same disk as the journal" in said
+    assert said.rstrip().endswith(f"Next: drengine resume {run}")
     code, said = place.run("journal", "verify", copies / run)
     assert code == 0, said
     assert (copies / run / "journals" / f"{run}.jsonl").read_bytes().count(b"gate.requested") == 1
+    code, said = place.run("resume", run)
+    assert (code, f"copied to {copies}, as before" in said) == (5, True), said
+    copies.rename(place.folder / "unmounted")
+    code, said = place.run("resume", run)
+    assert code == 3, said
+    assert "not there any more; nothing was sent" in said
     place.run("cancel", run, "--reason", "end of the test")
-    place.run("resume", run, "--copy-to", copies)
 
 
 def test_a_blob_for_another_exchange_key_is_not_delivered(place):
