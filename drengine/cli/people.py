@@ -24,6 +24,7 @@ from drengine.cli import output
 from drengine.cli.board import resume_command
 from drengine.cli.family import Family, read_family
 from drengine.cli.places import open_clock
+from drengine.cli.register import require_counting
 from drengine.cli.signing import (
     DEFAULT_VALID,
     Wish,
@@ -155,7 +156,7 @@ def decide(
 
     Raises:
         InputError: nothing is asked there.
-        GuardError: the person may not decide it.
+        GuardError: the person may not decide it, or the signature would not count.
     """
     state = family.states[run]
     require_signer(state, manner.signer)
@@ -189,6 +190,8 @@ def decide(
             break_glass=manner.break_glass,
         )
         nonce, body["envelope"] = signed_decision(asked, wish, manner.signer)
+        actor = person.actor("approver")
+        require_counting(store, state, asked, request, body["envelope"], actor, wish.now_ms)
     return send(store, run, kind, person.actor("approver"), body, nonce)
 
 

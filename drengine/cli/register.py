@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from drengine.engine.world import Judge, World
-from drengine.errors import JournalDamaged, UsageError
+from drengine.errors import GuardError, JournalDamaged, UsageError
 from drengine.journal.port import JournalStore
-from drengine.model.ids import RunId
-from drengine.trust.judging import judge
+from drengine.model.canonical import JsonObject
+from drengine.model.ids import RunId, root_of
+from drengine.model.run import RunState
+from drengine.trust.approval import Asked
+from drengine.trust.judging import judge, terms_of
 from drengine.trust.register import Register, read_trust
 
 DOCUMENT: Final = "approvers"
@@ -66,6 +69,39 @@ def kept_register(store: JournalStore, run: RunId, digest: str) -> Register:
             f"run {run}: its register of approvers is not the one that record 0 names"
         )
     return register
+
+
+def require_counting(
+    store: JournalStore,
+    state: RunState,
+    asked: Asked,
+    request: JsonObject,
+    envelope: JsonObject,
+    actor: str,
+    now_ms: int,
+) -> None:
+    """Refuse a signed decision that the engine would not count, before it is sent.
+
+    The engine judges again when it takes it in: what this host says decides nothing.
+
+    Raises:
+        GuardError: says why it would not count.
+    """
+    known = str(state.genesis.get("approvers", ""))
+    if not known:
+        return
+    terms = terms_of(asked, request, initiator=str(state.genesis["initiator"]), at_ms=now_ms)
+    judged = judge(envelope, terms, kept_register(store, root_of(state.run), known))
+    why = judged.why
+    if judged.person is not None and not why and judged.person.actor != actor:
+        why = f"the key is {judged.person.name}'s, and it was given as {actor}"
+    if why:
+        raise GuardError(
+            f"this decision would not count: {why}; nothing was sent",
+            hint="Use the key and the role of somebody whom the run's register names for it. The"
+            f" register cannot change: where it is wrong, drengine cancel {root_of(state.run)}"
+            " --reason TEXT, mend it, and start a new plan.",
+        )
 
 
 def _judging(world: World, register: Register) -> World:
