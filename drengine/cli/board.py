@@ -91,6 +91,23 @@ def uncounted_lines(family: Family) -> list[str]:
     ]
 
 
+_IN_FLIGHT: Final = {
+    S.SENDING: "a request may have left; the resume looks for its effect, it does not repeat it",
+    S.IN_DOUBT: "its answer was lost; the resume goes on looking for its effect",
+    S.RUNNING: "Azure goes on with it; the resume follows it, nothing is sent again",
+}
+
+
+def in_flight_lines(family: Family) -> list[str]:
+    """Return what is certain of the steps that a process left in the middle of a request."""
+    return [
+        f"{'' if run == family.root_run else f'{run} '}{step.id}: {_IN_FLIGHT[step.status]}"
+        for run, state in family.states.items()
+        for step in state.steps.values()
+        if step.status in _IN_FLIGHT
+    ]
+
+
 def screen(family: Family, now_ms: int, width: int) -> list[str]:
     """Return the header and a line for each step."""
     lines = [*_header(family, now_ms), ""]
@@ -253,7 +270,8 @@ def _of_run(family: Family, run: RunId) -> Iterator[str]:
             yield f"drengine request {run} {step.id} --out FOLDER   # for the custodians"
             yield f"drengine deliver {run} {step.id} FILE"
         elif step.status is S.UNKNOWN:
-            yield f"drengine resolve {run} {step.id} --found | --absent --reason TEXT"
+            saw = "# and what you saw: --found or --absent"
+            yield f"drengine resolve {run} {step.id} --reason TEXT   {saw}"
 
 
 def _key(family: Family) -> str:

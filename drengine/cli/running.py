@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from drengine import failpoints
 from drengine.azure.auth import AuthKind
 from drengine.cli import output
-from drengine.cli.board import next_commands, uncounted_lines
+from drengine.cli.board import in_flight_lines, next_commands, uncounted_lines
 from drengine.cli.elsewhere import check_place, place_as_before
 from drengine.cli.family import Family, read_family
 from drengine.cli.library import Library, catalogue
@@ -272,8 +272,9 @@ def _report(
     output.say(f"{output.banner(str(state.run_class), lab=family.lab)}  {run}  {verdict or rest}")
     for reason in reasons:
         output.say(f"  {reason}")
-    for line in uncounted_lines(family):
-        output.say(line)
+    left = in_flight_lines(family) if code in (_INTERRUPTED, _TERMINATED) else []
+    for line in (*left, *uncounted_lines(family)):
+        output.say(f"  {line}")
     for text in commands:
         output.say(f"Next: {text}")
     return code

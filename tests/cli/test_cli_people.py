@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from drengine.cli import output
+from drengine.cli.board import in_flight_lines
 from drengine.cli.deliveries import _manner
 from drengine.cli.family import read_family
 from drengine.model.records import RecordType as R
@@ -238,7 +239,9 @@ def test_an_unknown_outcome_is_resolved_by_a_person_who_says_how(command, story)
         (R.OUTCOME_UNKNOWN, {"step": "create-hsm", "error": {"message": "not known"}}),
     )
     shown = command("status").out
-    assert f"drengine resolve {RUN} create-hsm --found | --absent" in shown
+    assert (
+        f"drengine resolve {RUN} create-hsm --reason TEXT   # and what you saw: --found or" in shown
+    )
     assert command("resolve", RUN, "create-hsm", "--reason", "seen").code == 2
     assert command("resolve", RUN, "create-hsm", "--found").code == 2
     ended = command(
@@ -328,3 +331,22 @@ def test_an_export_is_a_new_file_and_verifies(command, story, tmp_path):
         return
     assert json.loads(ended.out)["schema"] == "drengine/exported/v1"
     assert command("journal", "verify", folder).code == 0
+
+
+def test_what_is_certain_of_a_request_left_in_the_middle_is_told(story):
+    told = story()
+    step = {"step": "create-hsm"}
+
+    def lines(*records):
+        told.tell(*((kind, {**step, **body}) for kind, body in records))
+        return in_flight_lines(read_family(told.store, told.run))
+
+    begun = ((R.STEP_BEGUN, {"attempt": 1}), (R.PROBE_ABSENT, {}), (R.GUARDS_HELD, {}))
+    assert lines(*begun) == []
+    (sending,) = lines((R.INTENT, {"action": "hsm.create"}))
+    assert "create-hsm: a request may have left" in sending
+    (doubt,) = lines((R.ANSWER_LOST, {"why": "reset"}))
+    assert "its answer was lost" in doubt
+    operation = {"operation": {"kind": "arm", "url": "https://x"}}
+    (running,) = lines((R.PROBE_IN_PROGRESS, operation))
+    assert "nothing is sent again" in running
