@@ -170,6 +170,8 @@ async def test_an_answer_larger_than_the_limit_is_an_unknown_outcome(
 
     await refused(cloud.hsms.create_hsm(NEW), UnknownOutcome)
 
+    assert len(azure.changing()) == 1
+
 
 @pytest.mark.parametrize("retry_after", ["Fri, 31 Dec 1999 23:59:59 GMT", "soon", "-1", "1e9"])
 async def test_a_retry_after_that_the_sdk_cannot_read_does_not_lose_an_accepted_request(
@@ -223,6 +225,8 @@ async def test_a_backup_that_is_accepted_without_a_job_is_an_unknown_outcome(
     azure.script = lambda _: new_reply(202, body={"status": "InProgress"})
 
     await refused(cloud.hsm(HSM).start_backup(TARGET), UnknownOutcome)
+
+    assert len(azure.changing()) == 1
 
 
 async def test_a_host_answers_something_harmless_before_its_first_changing_request(

@@ -30,9 +30,13 @@ def test_there_are_at_most_eight_and_each_stands_in_the_code_once():
     assert sorted(reached) == sorted(failpoints.PLACES)
 
 
-def test_nothing_happens_where_none_is_armed():
+def test_nothing_happens_where_none_is_armed(tmp_path):
+    counted = tmp_path / "counted"
+    failpoints.arm(f"*:0:count={counted}")
+    failpoints.arm("")
     for place in failpoints.PLACES:
         failpoints.reach(place)
+    assert not counted.exists()
 
 
 def test_the_nth_passing_acts_and_no_other(tmp_path):

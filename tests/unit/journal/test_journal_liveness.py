@@ -72,7 +72,9 @@ def test_a_program_that_is_started_meanwhile_does_not_inherit_the_lock(locks):
     sleeper = ["sleep", "60"]
     with subprocess.Popen(sleeper, close_fds=False) as child:
         lock.free()
+        assert locks.living_owner(RUN) is None
         locks.take(RUN, "again").free()
+        assert child.poll() is None, "the program ended before it could hold the lock"
         child.kill()
 
 

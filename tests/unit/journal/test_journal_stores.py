@@ -292,7 +292,7 @@ def test_a_closed_store_holds_nothing(host, writer):
     first, second = host.open(), host.open()
     writer(first, RUN)
     first.close()
-    second.acquire(RUN, "another")
+    assert second.acquire(RUN, "another").owner == "another"
 
 
 def test_a_lease_that_was_given_back_appends_nothing(store, writer):

@@ -321,13 +321,15 @@ def test_foreach_cannot_wait_for_a_step(problems: Find, with_steps: Steps) -> No
 
 
 def test_upstream_is_followed_through_other_steps(load: Load, with_steps: Steps) -> None:
-    load(
+    runbook = load(
         with_steps(
             "  - {id: a, action: hsm.look, with: {name: x}}\n"
             "  - {id: b, action: hsm.look, with: {name: x}}\n"
             "  - {id: c, action: hsm.look, with: {name: '${steps.a.outputs.state}'}}\n"
         )
     )
+    assert runbook.step("c").needs == ("b",)
+    assert runbook.step("b").needs == ("a",)
 
 
 def test_step_beside_is_not_upstream(problems: Find, with_steps: Steps) -> None:
@@ -388,7 +390,7 @@ def look(step_id: str, needs: str = "", group: str = "") -> str:
 
 
 def test_group_that_hangs_together_is_good(load: Load, with_steps: Steps) -> None:
-    load(
+    runbook = load(
         with_steps(
             look("a", group="g")
             + look("b", "a", group="g")
@@ -397,6 +399,7 @@ def test_group_that_hangs_together_is_good(load: Load, with_steps: Steps) -> Non
             + look("e", "d")
         )
     )
+    assert [step.id for step in runbook.steps if step.group == "g"] == ["a", "b", "c", "d"]
 
 
 def test_group_in_two_parts_is_refused(problems: Find, with_steps: Steps) -> None:
@@ -458,7 +461,9 @@ def test_schema_for_editors_names_every_key_as_it_is_written() -> None:
 
 
 def test_run_names_are_seen_by_steps(load: Load, with_steps: Steps) -> None:
-    load(with_steps("  - {id: a, action: hsm.look, with: {name: '${run.id}-${run.class}'}}\n"))
+    named = "${run.id}-${run.class}"
+    runbook = load(with_steps(f"  - {{id: a, action: hsm.look, with: {{name: '{named}'}}}}\n"))
+    assert runbook.step("a").with_ == {"name": named}
 
 
 def test_step_without_outputs_says_so(problems: Find, with_steps: Steps) -> None:

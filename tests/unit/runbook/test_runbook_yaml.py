@@ -132,9 +132,13 @@ def test_bytes_that_are_not_utf8_are_refused_at_the_byte() -> None:
     assert "UTF-8" in error.message
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
-def test_other_encodings_and_byte_order_marks_are_refused(encoding: str) -> None:
-    refusal("a: 1\n".encode(encoding))
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [("utf-16", "UTF-8"), ("utf-16-le", "U+0000"), ("utf-32", "UTF-8"), ("utf-8-sig", "U+FEFF")],
+)
+def test_other_encodings_and_byte_order_marks_are_refused(encoding: str, told: str) -> None:
+    error = refusal("a: 1\n".encode(encoding))
+    assert (error.line, told in error.message) == (1, True)
 
 
 def test_unquoted_expression_in_braces_gets_a_hint_to_quote_it() -> None:
