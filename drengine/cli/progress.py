@@ -16,6 +16,7 @@ from drengine.cli.board import next_commands, screen
 from drengine.cli.family import Family
 from drengine.cli.places import open_clock
 from drengine.clock import Clock
+from drengine.model.ids import RunId
 from drengine.model.plan import Plan
 from drengine.model.records import Record
 from drengine.model.records import RecordType as R
@@ -63,6 +64,9 @@ _WORDS: Final[Mapping[R, tuple[str, str]]] = {
     R.ANSWER_LOST: ("⚠", "answer lost; looking"),
     R.OPERATION_FAILED: ("✗", "operation failed"),
     R.OPERATION_LOST: ("⚠", "status gone; reading the resource"),
+    R.OPERATION_POLLED: ("●", "still running"),
+    R.VERIFY_MISSED: ("●", "still looking"),
+    R.PART_DONE: ("●", "one part done, the next follows"),
     R.STEP_SUCCEEDED: ("✓", "done"),
     R.STEP_FAILED: ("✗", "failed"),
     R.OUTCOME_UNKNOWN: ("⚠", "unknown outcome"),
@@ -82,8 +86,15 @@ _WORDS: Final[Mapping[R, tuple[str, str]]] = {
 }
 
 
+_REPEATED: Final = (R.OPERATION_POLLED, R.VERIFY_MISSED)
+_SILENCE_MS: Final = 5 * 60_000
+"""After so long without a line of a step, one of its many looks is told."""
+
+
 class Lines:
     """One line per event, for pipes, CI and screen readers.
+
+    Of the looks at what takes long one is told now and then: whoever waits sees that it lives.
 
     Parameters:
         since_ms: when the run's clock began; None takes the first record's time.
@@ -91,24 +102,37 @@ class Lines:
 
     def __init__(self, since_ms: int | None = None) -> None:
         self._since_ms = since_ms
+        self._told: dict[tuple[RunId, str], int] = {}
 
     def listen(self, state: RunState, record: Record) -> None:
         """Print a line where the record says something to a person."""
         if self._since_ms is None:
             self._since_ms = record.at_ms
         shown = _WORDS.get(record.type)
-        if shown is None:
+        step = str(record.body.get("step") or " ".join(record.body.get("steps", ()))) or "run"
+        if shown is None or not self._is_told(record, step):
             return
         symbol, word = shown
         where = record.run.partition("/")[2]
-        step = str(record.body.get("step") or " ".join(record.body.get("steps", ()))) or "run"
         if record.type is R.RUN_CREATED:
             step = f"run {record.run.partition('/')[0]}"
         name = f"{where}/{step}" if where else step
         label = output.banner(str(state.run_class), lab=bool(state.genesis["cloud"]["lab"]))
         at = output.clock_ms(record.at_ms - self._since_ms)
-        text = f"{label} {at} {symbol} {name}: {word}{_detail(record)}"
+        since = _since(state, step, record) if record.type in _REPEATED else ""
+        text = f"{label} {at} {symbol} {name}: {word}{since}{_detail(record)}"
         output.say(output.shorten(text, 400) if "\n" in text else text)
+
+    def _is_told(self, record: Record, step: str) -> bool:
+        last_ms = self._told.setdefault((record.run, step), record.at_ms)
+        if record.type in _REPEATED and record.at_ms - last_ms < _SILENCE_MS:
+            return False
+        self._told[record.run, step] = record.at_ms
+        return True
+
+
+def _since(state: RunState, step: str, record: Record) -> str:
+    return f" after {output.spell_ms(record.at_ms - state.steps[step].entered_ms)}"
 
 
 def _detail(record: Record) -> str:
@@ -125,12 +149,22 @@ def _detail(record: Record) -> str:
             return ": " + "; ".join(str(reason) for reason in body.get("for", ()))
         case R.STEP_SKIPPED:
             return f": {body.get('reason', '')}"
+        case R.OPERATION_POLLED:
+            return f": {body['detail']}" if body.get("detail") else ""
+        case R.VERIFY_MISSED:
+            return _missing(body)
         case R.CHILD_STARTED | R.CHILD_FINISHED:
             return f": {body['name']} {body.get('status', '')}".rstrip()
         case R.STEP_HELD | R.GATE_VOIDED | R.ANSWER_LOST | R.GENERATION_ENDED | R.PROBE_PRESENT:
             return f": {body['why']}" if body.get("why") else ""
         case _:
             return ""
+
+
+def _missing(body: Mapping[str, Any]) -> str:
+    """Return what a look found that is not yet as it must be."""
+    found = [each["message"] for each in body.get("findings", ()) if each["severity"] == "block"]
+    return f": {'; '.join(found)}" if found else ""
 
 
 class Live:
