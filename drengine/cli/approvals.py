@@ -33,7 +33,7 @@ from drengine.errors import InputError, InputFileError, JournalError
 from drengine.journal.port import JournalStore
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.canonical import digest, plain
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.model.run import StepStatus as S
 from drengine.trust.approval import REQUEST_SCHEMA, Approval, Asked, read_approval
 from drengine.trust.dsse import Envelope, parse_json
@@ -63,7 +63,7 @@ def request_command(*, run: str, step: str, out: Path, output_format: str) -> in
     """Write what gate STEP of RUN asks into a file for approvers elsewhere."""
     with open_store() as store:
         found = find_run(store, run)
-        family = read_family(store, RunId(found.partition("/")[0]))
+        family = read_family(store, found)
     state = family.states[found]
     asked = asked_of(state, waiting_step(state, step, S.AWAITING_APPROVAL))
     request = family.requests[found, step]
@@ -209,13 +209,13 @@ def import_command(*, file: Path, output_format: str) -> int:
 
 
 def _next(store: SqliteStore, run: RunId) -> str:
-    return follow_up(read_family(store, RunId(run.partition("/")[0])))
+    return follow_up(read_family(store, run))
 
 
 def _actor(store: JournalStore, run: RunId, envelope: Envelope, said: Approval) -> str:
     """Return how the run's register names the signer; a stranger is refused by the engine."""
     try:
-        register = Register.from_json(store.get_document(RunId(run.partition("/")[0]), DOCUMENT))
+        register = Register.from_json(store.get_document(root_of(run), DOCUMENT))
     except (ValueError, JournalError):
         return f"approver:{said.by}"
     found = register.owner_of(envelope.signatures[0].keyid)
@@ -253,7 +253,7 @@ def withdraw_command(
     signer = signer_of(**keys)
     with open_store() as store:
         found = find_run(store, run)
-        state = read_family(store, RunId(found.partition("/")[0])).states[found]
+        state = read_family(store, found).states[found]
         if step not in state.steps:
             raise InputError(f"run {found} has no step '{step}'")
         asked = asked_of(state, state.steps[step])

@@ -23,7 +23,7 @@ from drengine.engine.handover import take_back
 from drengine.errors import InputError, InputFileError, LimitExceeded
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.canonical import JsonObject
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.model.records import Draft, RecordType
 from drengine.model.run import StepState
 from drengine.model.run import StepStatus as S
@@ -33,7 +33,7 @@ _name = click.option("--as", "name", help="Who says so; by default the user here
 
 
 def _step_of(store: SqliteStore, run: RunId, step: str, allowed: tuple[S, ...]) -> StepState:
-    family = read_family(store, RunId(run.partition("/")[0]))
+    family = read_family(store, run)
     found = family.states[run].steps.get(step)
     if found is None:
         raise InputError(f"run {run} has no step '{step}'", hint=f"drengine status {run}")
@@ -44,7 +44,7 @@ def _step_of(store: SqliteStore, run: RunId, step: str, allowed: tuple[S, ...]) 
 
 
 def _tell(kind: str, run: RunId, step: str, output_format: str) -> None:
-    root = run.partition("/")[0]
+    root = root_of(run)
     if output_format == "json":
         output.emit("drengine/signal/v1", {"run": run, "step": step, "kind": kind})
         return
@@ -131,7 +131,7 @@ def rollback_command(*, run: str, reason: str, name: str | None, output_format: 
     """
     with open_store() as store:
         found = find_run(store, run)
-        family = read_family(store, RunId(found.partition("/")[0]))
+        family = read_family(store, found)
         if family.states[found].status.is_over:
             raise InputError(f"run {found} is {family.states[found].status}; nothing was sent")
         if "/" in found:
@@ -154,14 +154,14 @@ def take_over_command(*, run: str, reason: str, output_format: str) -> int:
     """
     with open_store() as store:
         found = find_run(store, run)
-        family = read_family(store, RunId(found.partition("/")[0]))
+        family = read_family(store, found)
         if family.root.status.is_over and family.owner is None:
             # A sealed journal that grows by a remark would no longer be the one that was sealed.
             raise InputError(
                 f"run {found} is {family.root.status}, and nobody holds it; nothing was done",
                 hint=f"drengine status {family.root_run}",
             )
-        ended = store.end_owner(RunId(found.partition("/")[0]))
+        ended = store.end_owner(root_of(found))
         clock = open_clock()
         lease = store.acquire(found, owner_name())
         actor, state = f"operator:{user_name()}", fold(store.read(found))

@@ -74,7 +74,7 @@ def write_request(store: JournalStore, run: RunId, step: str, out: Path) -> dict
         InputError: the step waits for no delivery.
         InputFileError: the folder cannot be written.
     """
-    family = read_family(store, RunId(run.partition("/")[0]))
+    family = read_family(store, run)
     waiting_step(family.states[run], step, S.AWAITING_DELIVERY)
     request = family.requests[run, step]
     try:
@@ -189,7 +189,7 @@ def hand_in(
     """
     from drengine.actions.registry import KIT  # noqa: PLC0415 - only to check a file
 
-    family = read_family(store, RunId(run.partition("/")[0]))
+    family = read_family(store, run)
     waiting_step(family.states[run], step, S.AWAITING_DELIVERY)
     request = family.requests[run, step]
     kind = str(request["kind"])

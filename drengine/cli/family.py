@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from drengine.engine.fold import apply, begin
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.model.records import Record
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunState
@@ -112,12 +112,13 @@ class Follower:
 
 
 def read_family(store: JournalStore, run: RunId) -> Family:
-    """Return a run with everything below it.
+    """Return the family that a run belongs to: its root, and everything below that.
 
     Raises:
         JournalError: there is no such run, or a chain is damaged.
     """
-    store.head(run)
-    follower = Follower(store, run)
+    root = root_of(run)
+    store.head(root)
+    follower = Follower(store, root)
     follower.advance()
     return follower.family

@@ -49,7 +49,7 @@ from drengine.engine.fold import fold
 from drengine.errors import GuardError, InputError
 from drengine.journal.port import JournalStore
 from drengine.journal.sqlite import SqliteStore
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.model.records import RecordType, Signal
 from drengine.model.run import RunState, StepState
 from drengine.model.run import StepStatus as S
@@ -115,7 +115,7 @@ def refuse_if_given_away(store: JournalStore, run: RunId) -> None:
     Raises:
         HandedOver: the run's last record hands it over.
     """
-    root = RunId(run.partition("/")[0])
+    root = root_of(run)
     last = list(store.read(root, store.head(root).seq - 1))
     if last and last[-1].type is RecordType.RUN_HANDED_OVER:
         refuse_if_handed_over(fold(store.read(root)))
@@ -240,7 +240,7 @@ def _decision(
 ) -> int:
     with open_store() as store:
         found = find_run(store, run)
-        family = read_family(store, RunId(found.partition("/")[0]))
+        family = read_family(store, found)
         _refuse_step_of_child(family, found, step, kind)
         waiting_step(family.states[found], step, S.AWAITING_APPROVAL)
         if output_format == "text":
@@ -414,7 +414,7 @@ def resolve_command(
     body = {"step": step, "found": found, "reason": reason, "outputs": _pairs(outputs)}
     with open_store() as store:
         run_id = find_run(store, run)
-        family = read_family(store, RunId(run_id.partition("/")[0]))
+        family = read_family(store, run_id)
         waiting_step(family.states[run_id], step, S.UNKNOWN)
         actor = f"operator:{name or user_name()}"
         sent = send(store, run_id, "resolve", actor, body)
@@ -435,7 +435,7 @@ def _pairs(pairs: tuple[str, ...]) -> dict[str, str]:
 def _to_run(kind: str, run: str, reason: str, output_format: str) -> int:
     with open_store() as store:
         run_id = find_run(store, run)
-        family = read_family(store, RunId(run_id.partition("/")[0]))
+        family = read_family(store, run_id)
         state = family.states[run_id]
         if state.status.is_over:
             raise InputError(f"run {run_id} is {state.status}; nothing was sent")
@@ -474,7 +474,7 @@ def cancel_command(*, run: str, reason: str, output_format: str) -> int:
     """
     with open_store() as store:
         run_id = find_run(store, run)
-        owner = read_family(store, RunId(run_id.partition("/")[0])).owner
+        owner = read_family(store, run_id).owner
         if owner is None and "/" not in run_id:
             return _cancelled(store, run_id, reason, output_format)
     return _to_run("cancel", run, reason, output_format)

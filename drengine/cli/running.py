@@ -45,7 +45,7 @@ from drengine.errors import InputError
 from drengine.installed import tool_facts
 from drengine.journal.copying import JournalCopy
 from drengine.journal.sqlite import SqliteStore
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.model.plan import Plan
 from drengine.model.records import Record
 from drengine.model.run import RunState, RunStatus
@@ -100,7 +100,7 @@ def go_on(named: str, manner: Manner) -> int:
     with open_store() as store:
         run = find_run(store, named)
         if "/" in run:
-            root = run.partition("/")[0]
+            root = root_of(run)
             raise InputError(f"{run} is a child run", hint=f"drengine resume {root}")
         if _is_over(store, run):
             output.talk(f"Nothing was done: run {run} has ended.")

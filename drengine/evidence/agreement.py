@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from drengine.evidence.words import cut
 from drengine.model.canonical import canonical, digest, sha256_hex
-from drengine.model.ids import child_id, run_id_of
+from drengine.model.ids import child_id, root_of, run_id_of
 from drengine.model.plan import Plan, PlanPart
 from drengine.model.records import Record
 from drengine.model.records import RecordType as R
@@ -78,7 +78,7 @@ def _genesis_problems(record: Record, plan: Plan) -> Iterator[str]:
 def _place_problems(record: Record, plan: Plan, steps: Sequence[str]) -> Iterator[str]:
     body, run = record.body, record.run
     root = run_id_of(plan.digest)
-    if run.partition("/")[0] != root:
+    if root_of(run) != root:
         yield f"the plan starts run {root}"
     if not steps:
         if "/" in run or body.get("parent") is not None:

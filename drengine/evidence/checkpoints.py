@@ -19,7 +19,7 @@ from drengine.evidence.stamps import ANSWER_SECONDS, request_stamp
 from drengine.journal.files import write_whole
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import Json, canonical
-from drengine.model.ids import RunId
+from drengine.model.ids import RunId, root_of
 from drengine.trust.dsse import parse_json
 
 SCHEMA: Final = "drengine/checkpoint/v1"
@@ -51,7 +51,7 @@ def stamp_run(
     Raises:
         InputError: the address is none.
     """
-    root = RunId(run.partition("/")[0])
+    root = root_of(run)
     doc, name = _heads_of(store, root), _next_name(store, root)
     try:
         reply = request_stamp(url, canonical(doc) + b"\n", seconds=seconds)

@@ -37,7 +37,7 @@ from drengine.journal.files import sync_folder, write_whole
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import canonical, sha256_hex
 from drengine.model.facts import EvidenceFacts
-from drengine.model.ids import RunId, run_file_name
+from drengine.model.ids import RunId, root_of, run_file_name
 from drengine.model.records import Record
 
 PLAN_DOCUMENT: Final = "plan"
@@ -82,7 +82,7 @@ def read_sources(store: JournalStore, run: RunId) -> Sources:
         JournalDamaged: there is no plan.
     """
     if "/" in run:
-        root = run.partition("/")[0]
+        root = root_of(run)
         raise InputError(
             f"run {run} is a child run; evidence is of whole runs",
             hint=f"Name its root: {root}",

@@ -70,7 +70,8 @@ def for_print(page: str) -> str:
     page = _USED.sub(lambda used: colours.get(used[1], used[0]), page)
     page = _SPACED.sub(r"rgba(\1, \2, \3, \4)", page)
     page = page.replace("overflow-wrap: anywhere", "overflow-wrap: break-word")
-    return _DRAWING.sub(lambda drawing: drawing[0] + _style_of_drawings(page), page)
+    rules = _style_of_drawings(page)
+    return _DRAWING.sub(lambda drawing: drawing[0] + rules, page)
 
 
 def _style_of_drawings(page: str) -> str:

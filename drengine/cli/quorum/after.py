@@ -140,7 +140,7 @@ def keep_command(*, run: str, step: str, out: Path) -> int:
 
     with open_store() as store:
         found = find_run(store, run)
-        state = read_family(store, type(found)(found.partition("/")[0])).states[found]
+        state = read_family(store, found).states[found]
         outputs = state.outputs().get(step, {})
         if "sha256" not in outputs or "custodians" not in outputs:
             raise InputFileError(f"step {step} of {found} has downloaded no security domain")
@@ -159,7 +159,7 @@ def _attach(store: Any, run: Any, step: str, path: Path, name: str) -> dict[str,
     from drengine.cli.people import Person, send, waiting_step  # noqa: PLC0415 - lazy for --help
     from drengine.model.run import StepStatus  # noqa: PLC0415 - lazy for --help
 
-    family = read_family(store, type(run)(run.partition("/")[0]))
+    family = read_family(store, run)
     state = family.states[run]
     waiting = waiting_step(state, step, StepStatus.AWAITING_DELIVERY)
     data = read_input(path, "the document", max_bytes=_MAX_BYTES)
