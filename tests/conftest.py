@@ -7,6 +7,7 @@ whole session, even where the code under test swallowed the error.
 
 from __future__ import annotations
 
+import gc
 import os
 import runpy
 import tempfile
@@ -38,6 +39,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # a worker's interpreter has begun with the guard already, as any child has
     if not hasattr(config, "workerinput"):
         runpy.run_path(str(GUARD / "sitecustomize.py"))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector off what every test shares; it is most of the heap."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.hookimpl(trylast=True)
