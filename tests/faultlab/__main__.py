@@ -17,12 +17,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from drengine import failpoints
-from faultlab import proxy
+from faultlab import images, proxy
 from faultlab.judge import Verdict, judge, summary
 from faultlab.stage import QUICK, Stage, prepare, reopen
 from faultlab.trial import Ended, Fault, Trial, exchanges
@@ -54,11 +56,11 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def switches(seed: int, fault: str) -> dict[str, Any]:
+def switches(seed: int, fault: Fault) -> dict[str, Any]:
     """Return the lab's answers to the open questions in a trial; seed 0 takes the defaults."""
     if not seed:
         return {}
-    rng = random.Random(f"{seed}/{fault}")
+    rng = random.Random(f"{seed}/{fault if fault.world is None else fault.world}")
     return {name: rng.choice(values) for name, values in SWITCHES.items()}
 
 
@@ -95,6 +97,8 @@ def all_faults(points: Counter[str], traffic: Counter[str], parts: set[str]) -> 
                 for fault in faults
                 for number in range(1, traffic[which] + 1)
             ]
+    if "images" in parts:
+        found += [Fault(world=world) for world in range(images.WORLDS)]
     return found
 
 
@@ -119,18 +123,40 @@ def work(stage_folder: str, folder: str, jobs: Any, results: Any, keep: bool) ->
     zygote = Zygote()
     stage, place = reopen(Path(stage_folder)), Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(zygote), contextlib.suppress(queue.Empty):
+    with closing(zygote), contextlib.suppress(queue.Empty):
         while (job := jobs.get()) is not None:
             seed, fault = job
-            results.put((job, attempt(stage, zygote, place, seed, fault, keep=keep)))
+            if fault.world is not None and not fault.points:
+                for verdict in one_world(stage, zygote, place, seed, fault, keep=keep):
+                    results.put((seed, Fault.parse(verdict.fault), verdict))
+            else:
+                results.put((seed, fault, attempt(stage, zygote, place, seed, fault, keep=keep)))
+            results.put(None)
+
+
+def one_world(
+    stage: Stage, zygote: Zygote, place: Path, seed: int, fault: Fault, *, keep: bool
+) -> Iterator[Verdict]:
+    """Play one recovery of a world, and go on from each image that was taken of it."""
+    assert fault.world is not None
+    with closing(images.Camera(place / f"images-{seed}-{fault.world}", fault.world)) as camera:
+        yield attempt(stage, zygote, place, seed, fault, keep=keep, camera=camera)
+    for image in camera.images:
+        at = replace(fault, points=(f"{image.point}:kill",))
+        yield attempt(stage, zygote, place, seed, at, keep=keep, image=image)
+    shutil.rmtree(camera.folder)
 
 
 def attempt(
-    stage: Stage, zygote: Zygote, place: Path, seed: int, fault: Fault, *, keep: bool
+    stage: Stage, zygote: Zygote, place: Path, seed: int, fault: Fault, *, keep: bool, **given: Any
 ) -> Verdict:
-    """Play one trial and judge it; its folder stays only where something is wrong."""
+    """Play one trial and judge it; its folder stays only where something is wrong.
+
+    Parameters:
+        given: a camera, or an image: see `Trial`.
+    """
     name = hashlib.sha256(f"{seed}/{fault}".encode()).hexdigest()[:12]
-    trial = Trial(stage, zygote, place / name, fault, settings=switches(seed, str(fault)))
+    trial = Trial(stage, zygote, place / name, fault, settings=switches(seed, fault), **given)
     try:
         ended = trial.play()
         verdict = judge(ended, stage.run, with_evidence=int(name[0], 16) < 2)
@@ -141,7 +167,9 @@ def attempt(
     return verdict
 
 
-def campaign(stage: Stage, folder: Path, jobs: list[Job], workers: int, keep: bool) -> list[Any]:
+def campaign(
+    stage: Stage, folder: Path, jobs: list[Job], workers: int, keep: bool
+) -> list[Verdict]:
     """Play all jobs on some workers; print what is wrong as soon as it is known."""
     context = multiprocessing.get_context("fork")
     todo, results = context.Queue(), context.Queue()
@@ -155,7 +183,7 @@ def campaign(stage: Stage, folder: Path, jobs: list[Job], workers: int, keep: bo
         child.start()
     for job in [*jobs, *[None] * workers]:
         todo.put(job)
-    done: list[Any] = []
+    done: list[Verdict] = []
     began = time.monotonic()
     with contextlib.suppress(KeyboardInterrupt):
         _listen(jobs, results, done, began)
@@ -165,15 +193,20 @@ def campaign(stage: Stage, folder: Path, jobs: list[Job], workers: int, keep: bo
     return done
 
 
-def _listen(jobs: list[Job], results: Any, done: list[Any], began: float) -> None:
-    while len(done) < len(jobs):
-        done.append(results.get(timeout=300))
-        (seed, fault), verdict = done[-1]
+def _listen(jobs: list[Job], results: Any, done: list[Verdict], began: float) -> None:
+    left = len(jobs)
+    while left:
+        found = results.get(timeout=300)
+        if found is None:
+            left -= 1
+            continue
+        seed, fault, verdict = found
+        done.append(verdict)
         if not verdict.is_good:
             print(failure(seed, fault, verdict), flush=True)
         if len(done) % 50 == 0:
             pace = (time.monotonic() - began) / len(done)
-            print(f"  … {len(done)} of {len(jobs)}, {pace:.2f} s each", flush=True)
+            print(f"  … {len(done)} trials, {pace:.2f} s each, {left} jobs left", flush=True)
 
 
 def failure(seed: int, fault: Fault, verdict: Verdict) -> str:
@@ -197,7 +230,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m faultlab", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1, help="seeds a fault; default 1")
     parser.add_argument("--seed", type=int, default=1, help="the first seed; 0: lab defaults")
-    parser.add_argument("--parts", default="kills,exchanges", help="kills, exchanges or both")
+    parser.add_argument("--parts", default="kills,exchanges", help="of kills, exchanges, images")
     parser.add_argument("--pairs", type=int, default=0, help="instead: random pairs of kills")
     parser.add_argument("--sample", type=int, default=0, help="only so many, picked by the seed")
     parser.add_argument("--only", action="append", help="only this fault; may be repeated")
@@ -235,9 +268,8 @@ def main() -> int:
     jobs = chosen(options, points, traffic)
     print(f"commit {commit()}  seeds from {options.seed}  folder {folder}")
     print(f"points of one recovery: {dict(points)}; exchanges {dict(traffic)}")
-    print(f"K = {sum(points.values())} points, {len(jobs)} trials", flush=True)
-    done = campaign(stage, folder, jobs, options.jobs, options.keep)
-    verdicts = [verdict for _, verdict in done]
+    print(f"K = {sum(points.values())} points, {len(jobs)} jobs", flush=True)
+    verdicts = campaign(stage, folder, jobs, options.jobs, options.keep)
     for line in summary(verdicts):
         print(line)
     bad = [verdict for verdict in verdicts if not verdict.is_good]

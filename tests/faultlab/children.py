@@ -20,6 +20,7 @@ from typing import Any
 from drengine import failpoints
 from drengine.clock import LabClock
 from drengine.lab.clock import LabClock as LabOwnClock
+from faultlab import images
 
 INBOX_MS = 15
 _TICK_SECONDS = 0.002
@@ -74,11 +75,23 @@ class JumpingClock(LabClock):
                 quiet = 0
 
 
-def engine(argv: list[str], environment: dict[str, str], failpoint: str, skew_ms: int = 0) -> int:
-    """Be `drengine ARGV` in the lab of `environment`, on a machine whose clock is off."""
+def engine(
+    argv: list[str],
+    environment: dict[str, str],
+    failpoint: str,
+    skew_ms: int = 0,
+    camera: tuple[str, int] | None = None,
+) -> int:
+    """Be `drengine ARGV` in the lab of `environment`, on a machine whose clock is off.
+
+    Parameters:
+        camera: the socket of who takes images of a world, and that world.
+    """
     os.environ.clear()
     os.environ.update(environment)
     failpoints.arm(failpoint)
+    if camera:
+        failpoints.reach = images.stand_still_at_points(*camera)
     _exchange_clock(Path(environment["DRENGINE_LAB"]), skew_ms)
     from drengine.cli.main import run
 

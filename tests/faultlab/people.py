@@ -7,6 +7,7 @@ certificate differs, so for the others only the thumbprint in the blob is exchan
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,21 @@ _NAMES = {"incident-commander": "ada", "security-officer": "bruno", "hsm-adminis
 class People:
     """Answers what a run waits for, once each."""
 
-    def __init__(self, stage: Stage, store: SqliteStore, folder: Path) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        store: SqliteStore,
+        folder: Path,
+        answered: Iterable[tuple[str, str, int]] = (),
+    ) -> None:
         self._stage, self._store, self._folder = stage, store, folder
-        self._answered: set[tuple[str, str, int]] = set()
+        self._answered = set(answered)
         self.silent_on = ""
+
+    @property
+    def answered(self) -> frozenset[tuple[str, str, int]]:
+        """What was answered so far: run, step and the record that asked."""
+        return frozenset(self._answered)
 
     def answer(self, family: Family) -> None:
         for run, state in list(family.states.items()):

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from drengine.journal.sqlite import SqliteStore
 from drengine.lab import commands
 from drengine.model.run import StepStatus
 from faultlab import children
+from faultlab.images import Camera, Image
 from faultlab.people import People
 from faultlab.stage import AUTH, Stage
 from faultlab.zygote import Zygote
@@ -36,12 +37,16 @@ class Fault:
     Attributes:
         points: failpoints (`DRENGINE_FAILPOINT` texts) of the first, second … start.
         proxy: `(fault, which, number)` of the fault proxy.
+        world: whose answers to the open questions hold; None: the fault has its own.
     """
 
     points: tuple[str, ...] = ()
     proxy: tuple[str, str, int] | None = None
+    world: int | None = None
 
     def __str__(self) -> str:
+        if self.world is not None:
+            return f"{replace(self, world=None)}@{self.world}"
         if self.proxy:
             return "proxy:" + ":".join(map(str, self.proxy))
         return "+".join(self.points) or "none"
@@ -49,6 +54,9 @@ class Fault:
     @classmethod
     def parse(cls, text: str) -> Fault:
         """Read what `str` wrote."""
+        if "@" in text:
+            text, _, world = text.rpartition("@")
+            return replace(cls.parse(text), world=int(world))
         if text.startswith("proxy:"):
             _, fault, which, number = text.split(":")
             return cls(proxy=(fault, which, int(number)))
@@ -70,7 +78,12 @@ class Ended:
 
 
 class Trial:
-    """Plays one trial in a folder of its own."""
+    """Plays one trial in a folder of its own.
+
+    Parameters:
+        camera: takes images of the first process at its points.
+        image: go on from there, as after the kill of a first process.
+    """
 
     def __init__(
         self,
@@ -79,13 +92,18 @@ class Trial:
         folder: Path,
         fault: Fault,
         settings: dict[str, Any] | None = None,
+        *,
+        camera: Camera | None = None,
+        image: Image | None = None,
     ) -> None:
+        self._camera, self._image = camera, image
         self._stage, self._zygote, self._fault = stage, zygote, fault
         self._settings = settings or {}
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.ended = Ended(fault, folder, folder / "lab")
         self._pids: list[int] = []
+        self._lab = 0
 
     def play(self) -> Ended:
         began = time.monotonic()
@@ -101,12 +119,19 @@ class Trial:
 
     def _play(self, until: float) -> None:
         home = self.ended.home
-        self._stage.copy(home, self._settings)
+        if self._image:
+            self._image.restore(home)
+            self.ended.codes.append(_KILLED)
+            self.ended.kills = 1
+        else:
+            self._stage.copy(home, self._settings)
         environment = self._open(home)
         with SqliteStore(home / "drengine") as store:
-            people = People(self._stage, store, self.ended.folder)
+            answered = self._image.answered if self._image else ()
+            people = People(self._stage, store, self.ended.folder, answered)
             follower = Follower(store, self._stage.run)
-            for number in range(MAX_STARTS):
+            follower.advance()
+            for number in range(len(self.ended.codes), MAX_STARTS):
                 points = self._fault.points
                 point = points[number] if number < len(points) else ""
                 code = self._start(number, environment, point, follower, people, until)
@@ -124,6 +149,7 @@ class Trial:
             "lab", folder / "lab.log", home=str(home), key=str(self._stage.key)
         )
         self._pids.append(pid)
+        self._lab = pid
         port = children.wait_for_lab(home, pid)
         environment = commands.env(home)
         if self._fault.proxy:
@@ -148,14 +174,20 @@ class Trial:
         argv = ["run", str(self._stage.plan)]
         if self._stage.run in follower.family.states:
             argv = ["resume", "@latest"]
-        pid = self._engine(f"engine-{number}", [*argv, "--wait", *AUTH], environment, point)
+        camera = self._camera if number == 0 else None
+        pid = self._engine(
+            f"engine-{number}", [*argv, "--wait", *AUTH], environment, point, camera=camera
+        )
         while (code := self._zygote.poll(pid)) is None:
             if time.monotonic() > until:
                 self._ask_where()
                 raise TimeoutError(f"still running after {LONGEST_SECONDS:.0f} s")
             if follower.advance():
                 people.answer(follower.family)
-            time.sleep(_LOOK_SECONDS)
+            if camera:
+                camera.look(self.ended.home, self._lab, people, _LOOK_SECONDS)
+            else:
+                time.sleep(_LOOK_SECONDS)
         follower.advance()
         return code
 
@@ -173,10 +205,13 @@ class Trial:
         environment: dict[str, str],
         point: str = "",
         skew_ms: int = 0,
+        camera: Camera | None = None,
     ) -> int:
         log = self.ended.folder / f"{name}.log"
         arguments: dict[str, Any] = {"argv": argv, "environment": environment}
         arguments |= {"failpoint": point, "skew_ms": skew_ms}
+        if camera:
+            arguments["camera"] = (str(camera.socket), camera.world)
         pid = self._zygote.spawn("engine", log, **arguments)
         self._pids.append(pid)
         return pid

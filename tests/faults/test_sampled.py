@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from faultlab import proxy
 from faultlab.__main__ import attempt, failure
+from faultlab.images import Camera
 from faultlab.trial import Fault
 
 LONG = bool(os.environ.get("DRENGINE_FAULTS_LONG"))
@@ -45,3 +48,19 @@ def test_a_fault_doubles_nothing_and_loses_nothing(quick_stage, zygote, tmp_path
     verdict = attempt(quick_stage, zygote, tmp_path, SEED, fault, keep=False)
     assert verdict.is_good, failure(SEED, fault, verdict)
     assert verdict.starts <= len(fault.points) + 3, "it should not take so many starts"
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_recovery_goes_on_from_an_image_of_a_point_as_after_a_kill(quick_stage, zygote, tmp_path):
+    world = Fault(world=SEED)
+    with closing(Camera(tmp_path / "images", SEED)) as camera:
+        whole = attempt(quick_stage, zygote, tmp_path, SEED, world, keep=False, camera=camera)
+    assert whole.is_good, failure(SEED, world, whole)
+    assert len(camera.images) > 20, "every kind of point has its share of a world"
+    for image in camera.images[:: len(camera.images) // 3]:
+        fault = replace(world, points=(f"{image.point}:kill",))
+        verdict = attempt(quick_stage, zygote, tmp_path, SEED, fault, keep=False, image=image)
+        assert verdict.is_good, failure(SEED, fault, verdict)
+        assert (verdict.kills, verdict.codes[0]) == (1, -9)

@@ -1,0 +1,148 @@
+"""Images: what is durable at a kill point, from which a recovery goes on as after `kill -9`.
+
+A kill leaves the files as they are and nothing else. So one recovery can stand still at each of
+its points, have its files copied, and go on; every copy is then resumed as a trial of its own.
+That spares each trial the way to its point. What an image cannot show is a request of another
+part of the run that was under way: real kills, which are played too, leave those to the lab.
+
+One `pass` is one recovery in one *world*, which is one value for every open question about the
+services. A world has its share of the points; the worlds together have them all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drengine import failpoints
+from drengine.lab.clock import LabClock
+
+if TYPE_CHECKING:
+    from faultlab.people import People
+
+WORLDS = 24
+_STOP_SECONDS = 5.0
+_GO_ON = b"\n"
+
+
+@dataclass(frozen=True)
+class Image:
+    """The files at one point.
+
+    Attributes:
+        point: `PLACE:NUMBER`.
+        home: the lab's home, the engine's in it.
+        now_ms: the lab's time.
+        answered: what the people of the recovery had answered.
+    """
+
+    point: str
+    home: Path
+    now_ms: int
+    answered: frozenset[tuple[str, str, int]]
+
+    def restore(self, home: Path) -> None:
+        """Make the lab home of a trial, at the image's time; the image is used up."""
+        self.home.rename(home)
+        LabClock(home / "clock.json").set(now_ms=self.now_ms, speed=1.0)
+
+
+class Camera:
+    """Takes the images of one pass: serves the engine that stands still at its points.
+
+    Parameters:
+        folder: for the images and the socket of the engine.
+        world: whose share of the points is taken.
+    """
+
+    def __init__(self, folder: Path, world: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.world = folder, world
+        self.socket = folder / "socket"
+        self.images: list[Image] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.socket))
+        self._listener.listen()
+        self._engine: socket.socket | None = None
+
+    def look(self, home: Path, lab: int, people: People, seconds: float) -> None:
+        """Wait a moment for an engine that stands at a point, and take the image there.
+
+        Parameters:
+            home: the lab's home. lab: the pid of its server.
+        """
+        waiting = self._engine or self._listener
+        waiting.settimeout(seconds)
+        try:
+            if self._engine is None:
+                self._engine = self._listener.accept()[0]
+                return
+            said = self._engine.recv(100)
+        except TimeoutError:
+            return
+        if not said:
+            self._engine.close()
+            self._engine = None
+            time.sleep(seconds)
+            return
+        self._take(said.decode("ascii"), home, lab, people)
+        self._engine.sendall(_GO_ON)
+
+    def _take(self, point: str, home: Path, lab: int, people: People) -> None:
+        copy = self.folder / point.replace(":", "-")
+        os.kill(lab, signal.SIGSTOP)
+        try:
+            _wait_until_stopped(lab)
+            now_ms = LabClock(home / "clock.json").now_ms()
+            shutil.copytree(home, copy)
+        finally:
+            os.kill(lab, signal.SIGCONT)
+        self.images.append(Image(point, copy, now_ms, people.answered))
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._listener.close()
+        if self._engine is not None:
+            self._engine.close()
+
+
+def stand_still_at_points(camera: str, world: int) -> Callable[[str], None]:
+    """Return what an engine does at a failpoint: at those of its world it waits for the camera."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(camera)
+    reached: Counter[str] = Counter()
+
+    def reach(place: str) -> None:
+        reached[place] += 1
+        if world_of(place, reached[place]) == world:
+            connection.sendall(f"{place}:{reached[place]}".encode("ascii"))
+            if connection.recv(1) != _GO_ON:
+                os._exit(70)
+
+    return reach
+
+
+def world_of(place: str, number: int) -> int:
+    """Return in which world a point's image is taken."""
+    return (number + 7 * failpoints.PLACES.index(place)) % WORLDS
+
+
+def _wait_until_stopped(pid: int) -> None:
+    until = time.monotonic() + _STOP_SECONDS
+    tasks = Path(f"/proc/{pid}/task")
+    while any(_state(task) != "T" for task in tasks.iterdir()):
+        if time.monotonic() > until:
+            raise RuntimeError("the lab does not stand still")
+        time.sleep(0.0005)
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
