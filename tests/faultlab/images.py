@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from faultlab.people import People
 
 WORLDS = 24
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 10.0
 _GO_ON = b"\n"
+_WANTED = "image"
+_COMMIT, _COMMITTED = "journal.", "journal.after_sync"
 
 
 @dataclass(frozen=True)
@@ -76,25 +78,39 @@ class Camera:
     def look(self, home: Path, lab: int, people: People, seconds: float) -> None:
         """Wait a moment for an engine that stands at a point, and take the image there.
 
+        Returns only between two commits: a person who writes to the store while the engine
+        stands still within one would wait for it in vain.
+
         Parameters:
-            home: the lab's home. lab: the pid of its server.
+            home: the lab's home.
+            lab: the pid of its server.
         """
+        said = self._heard(seconds)
+        while said:
+            point, _, is_wanted = said.rpartition(":")
+            if is_wanted == _WANTED:
+                self._take(point, home, lab, people)
+            assert self._engine is not None
+            self._engine.sendall(_GO_ON)
+            within = point.startswith(_COMMIT) and not point.startswith(_COMMITTED)
+            said = self._heard(_STOP_SECONDS) if within else ""
+
+    def _heard(self, seconds: float) -> str:
+        """Return what the engine says within some time, nothing where it is silent or gone."""
         waiting = self._engine or self._listener
         waiting.settimeout(seconds)
         try:
             if self._engine is None:
                 self._engine = self._listener.accept()[0]
-                return
+                return ""
             said = self._engine.recv(100)
         except TimeoutError:
-            return
+            return ""
         if not said:
             self._engine.close()
             self._engine = None
             time.sleep(seconds)
-            return
-        self._take(said.decode("ascii"), home, lab, people)
-        self._engine.sendall(_GO_ON)
+        return said.decode("ascii")
 
     def _take(self, point: str, home: Path, lab: int, people: People) -> None:
         copy = self.folder / point.replace(":", "-")
@@ -122,8 +138,10 @@ def stand_still_at_points(camera: str, world: int) -> Callable[[str], None]:
 
     def reach(place: str) -> None:
         reached[place] += 1
-        if world_of(place, reached[place]) == world:
-            connection.sendall(f"{place}:{reached[place]}".encode("ascii"))
+        is_wanted = world_of(place, reached[place]) == world
+        if is_wanted or place.startswith(_COMMIT):
+            said = f"{place}:{reached[place]}:{_WANTED if is_wanted else '-'}"
+            connection.sendall(said.encode("ascii"))
             if connection.recv(1) != _GO_ON:
                 os._exit(70)
 

@@ -54,10 +54,7 @@ class Zygote:
 
     def kill(self, pid: int) -> None:
         """Kill a child of the zygote, if it still lives, and wait for it."""
-        if self.poll(pid) is None:
-            os.kill(pid, signal.SIGKILL)
-            while self.poll(pid) is None:
-                os.sched_yield()
+        self._ask(op="kill", pid=pid)
 
     def close(self) -> None:
         """End the zygote; its children die with it."""
@@ -82,7 +79,7 @@ def _serve(stream: socket.socket, kinds: Mapping[str, Callable[..., int]]) -> No
                 answer: Any = _spawn(stream, request, kinds)
                 done.pop(answer, None)  # the kernel gives a number again
             else:
-                answer = _poll(int(request["pid"]), done)
+                answer = _poll(int(request["pid"]), done, kill=request["op"] == "kill")
             lines.write(json.dumps(answer).encode() + b"\n")
     os._exit(0)
 
@@ -121,9 +118,13 @@ def _redirect(log: str) -> None:
     sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115 - as above
 
 
-def _poll(pid: int, done: dict[int, int]) -> int | None:
+def _poll(pid: int, done: dict[int, int], *, kill: bool) -> int | None:
     if pid not in done:
-        found, status = os.waitpid(pid, os.WNOHANG)
+        if kill:
+            # Waited for here: two processes that ask each other again and again until it is
+            # gone can keep a processor from the one that is to go, for a minute.
+            os.kill(pid, signal.SIGKILL)
+        found, status = os.waitpid(pid, 0 if kill else os.WNOHANG)
         if not found:
             return None
         done[pid] = os.waitstatus_to_exitcode(status)
