@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Final, NoReturn
 
 from drengine.errors import JournalDamaged, JournalError
-from drengine.model.canonical import canonical, parse_canonical, sha256_hex
+from drengine.model.canonical import canonical, parse_canonical, parse_line, sha256_hex
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType
 from drengine.model.times import utc_ms, utc_text
@@ -65,23 +65,38 @@ def encode(draft: Draft, run: RunId, seq: int, prev: str) -> tuple[bytes, Record
     Raises:
         JournalError: the draft has no canonical form or is too long; nothing was written.
     """
-    doc: dict[str, object] = {
-        "actor": draft.actor,
-        "body": draft.body,
-        "mono": draft.mono_ms,
-        "prev": prev,
-        "run": run,
-        "seq": seq,
-        "type": str(draft.type),
-    }
     try:
-        doc["at"] = utc_text(draft.at_ms)
+        doc: dict[str, object] = {
+            "actor": draft.actor,
+            "at": utc_text(draft.at_ms),
+            "body": draft.body,
+            "mono": draft.mono_ms,
+            "prev": prev,
+            "run": run,
+            "seq": seq,
+            "type": str(draft.type),
+        }
         if draft.wall_ms is not None:
             doc["wall"] = utc_text(draft.wall_ms)
         line = canonical(doc) + b"\n"
+        if len(line) > MAX_LINE_BYTES:
+            raise ValueError(f"its line is longer than {MAX_LINE_BYTES} bytes")
         # Read back at once: what cannot be read again must not get into a chain, and the
         # fold sees the same values, in the same order, now and after a restart.
-        return line, _read(line, seq, prev, run)
+        written = parse_line(line)
+        _check_keys(written)
+        return line, Record(
+            seq=seq,
+            run=run,
+            type=_type_at(written["type"], seq),
+            actor=written["actor"],
+            body=written["body"],
+            at_ms=draft.at_ms,
+            mono_ms=draft.mono_ms,
+            wall_ms=draft.wall_ms,
+            prev=prev,
+            sha256=sha256_hex(line),
+        )
     except ValueError as error:
         raise JournalError(
             f"run {run}: writing record {seq} ({draft.type}): {error}; nothing was written"

@@ -156,8 +156,9 @@ class SqliteStore:
         lines, records = extend(lease.run, expect, drafts)
         failpoints.reach("journal.before_write")
         with self._database.writing(f"appending to run {lease.run}") as db:
-            self._check_lease(db, lease)
-            if (found := tables.checked_head(db, lease.run)) != expect:
+            token, found = tables.checked_end(db, lease.run)
+            self._check_token(token, lease)
+            if found != expect:
                 raise refusals.head_moved(lease.run, found, expect)
             tables.add_lines(db, lease.run, zip(records, lines, strict=True))
             failpoints.reach("journal.torn")
@@ -299,7 +300,9 @@ class SqliteStore:
             ) from error
 
     def _check_lease(self, db: sqlite3.Connection, lease: Lease) -> None:
-        newest = tables.newest_token(db, lease.run)
+        self._check_token(tables.newest_token(db, lease.run), lease)
+
+    def _check_token(self, newest: int, lease: Lease) -> None:
         if newest != lease.token:
             raise refusals.fenced(lease.run, lease.token, newest)
         if self._held.get(lease.run, (-1, None))[0] != lease.token:

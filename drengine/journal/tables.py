@@ -19,6 +19,11 @@ _RUN_ROW: Final = (
     "SELECT run, title, run_class, created_at_ms, status, wake_at_ms, head_seq, head_sha256"
     " FROM runs"
 )
+_END: Final = (
+    "SELECT token, head_seq, head_sha256, seq, line FROM runs LEFT JOIN records"
+    " ON records.run = runs.run AND seq = (SELECT max(seq) FROM records WHERE run = runs.run)"
+    " WHERE runs.run = ?"
+)
 
 
 def add_run(
@@ -66,14 +71,25 @@ def checked_head(db: sqlite3.Connection, run: RunId) -> Head:
         JournalError: there is no such run.
         JournalDamaged: the last line is not the one that was appended last.
     """
-    kept = run_row(db, run).head
-    rows = _all(db, "SELECT seq, line FROM records WHERE run = ? ORDER BY seq DESC LIMIT 1", run)
-    found = [Head(seq, sha256_hex(line)) for seq, line in rows]
-    if found != [kept]:
-        last = f"record {found[0].seq} ({found[0].sha256[:12]}…)" if found else "nothing"
-        reason = f"the chain should end with it ({kept.sha256[:12]}…), but ends with {last}"
-        codec.damaged(run, kept.seq, reason)
-    return kept
+    return checked_end(db, run)[1]
+
+
+def checked_end(db: sqlite3.Connection, run: RunId) -> tuple[int, Head]:
+    """Return the token of the newest lease and the checked end of the chain, in one look.
+
+    Raises:
+        JournalError, JournalDamaged: as for `checked_head`.
+    """
+    row = db.execute(_END, (run,)).fetchone()
+    if row is None:
+        raise refusals.no_run(run)
+    token, seq, sha256, last, line = row
+    found = "" if line is None else sha256_hex(line)
+    if (last, found) != (seq, sha256):
+        ends = f"record {last} ({found[:12]}…)" if found else "nothing"
+        reason = f"the chain should end with it ({sha256[:12]}…), but ends with {ends}"
+        codec.damaged(run, seq, reason)
+    return int(token), Head(seq, sha256)
 
 
 def add_lines(

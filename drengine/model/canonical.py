@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn, TypeAlias
 
-import orjson
+import msgspec
 
 Json: TypeAlias = (
     "bool | int | str | list[Json] | tuple[Json, ...] | dict[str, Json] | Mapping[str, Json] | None"
@@ -22,9 +22,14 @@ JsonObject: TypeAlias = Mapping[str, Any]
 
 MAX_DEPTH = 40
 SCALARS = frozenset({type(None), bool, int, str})
-_ENCODER = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-)
+
+
+def _no_float(text: str) -> NoReturn:
+    raise ValueError(f"{text[:20]} is a number that canonical JSON has no form for")
+
+
+_ENCODE = msgspec.json.Encoder(order="sorted").encode
+_DECODE = msgspec.json.Decoder(float_hook=_no_float).decode
 
 
 def plain(value: object, depth: int = 0) -> Json:
@@ -35,8 +40,12 @@ def plain(value: object, depth: int = 0) -> Json:
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-    if type(value) in SCALARS or isinstance(value, (int, str)):
+    if type(value) in SCALARS:
         return value  # type: ignore[return-value]
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
     if isinstance(value, (dict, Mapping)):
         out: dict[str, Json] = {}
         for key, item in value.items():
@@ -55,13 +64,25 @@ def canonical(value: object) -> bytes:
     Raises:
         ValueError: see `plain`.
     """
-    checked = plain(value)
-    try:
-        return orjson.dumps(checked, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError:
-        # It stops at whole numbers beyond 64 bits, which have a form, and at text that is
-        # no Unicode, which has none.
-        return _ENCODER.encode(checked).encode("utf-8", "strict")
+    return _ENCODE(value if _is_plain(value, MAX_DEPTH) else plain(value))
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    """Whether `plain` would return a value that is equal; most values need no copy."""
+    kind = type(value)
+    if kind in SCALARS:
+        return True
+    if not depth or (kind is not dict and kind is not list):
+        return False
+    if kind is dict:
+        for key in value:  # type: ignore[attr-defined]
+            if type(key) is not str:
+                return False
+        value = value.values()  # type: ignore[attr-defined]
+    for item in value:  # type: ignore[attr-defined] # noqa: SIM110 - twice as fast as all()
+        if type(item) not in SCALARS and not _is_plain(item, depth - 1):
+            return False
+    return True
 
 
 def digest(value: object) -> str:
@@ -108,26 +129,20 @@ def _parse_quickly(data: bytes) -> dict[str, Any] | None:
     """Return what `parse_canonical` returns, or None where it has to look for itself.
 
     A library in native code reads and writes again; what comes out the same is canonical,
-    but for floats, which canonical JSON has not, and for the depth, which it does not limit.
+    but for the depth, which it does not limit.
     """
     try:
-        doc = orjson.loads(data)
-        same = orjson.dumps(doc, option=orjson.OPT_SORT_KEYS) == data
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        doc = _DECODE(data)
+        same = _ENCODE(doc) == data
+    except (ValueError, RecursionError):
         return None
-    return doc if same and type(doc) is dict and _are_plain(doc.values(), MAX_DEPTH - 1) else None
+    return doc if same and type(doc) is dict and not _may_be_deep(data) else None
 
 
-def _are_plain(values: Iterable[Any], depth: int) -> bool:
-    """Whether what was just read holds no float, and nothing deeper than `depth` levels."""
-    for value in values:
-        kind = type(value)
-        if kind not in SCALARS:
-            if kind is float or not depth:
-                return False
-            if not _are_plain(value if kind is list else value.values(), depth - 1):
-                return False
-    return True
+def _may_be_deep(data: bytes) -> bool:
+    """Whether a text may be nested too deep; brackets in its strings are counted too."""
+    brackets = data.count(b"{") + data.count(b"[")
+    return brackets > MAX_DEPTH and not _is_plain(_DECODE(data), MAX_DEPTH)
 
 
 def parse_line(data: bytes) -> dict[str, Any]:
@@ -148,10 +163,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in found if names.count(name) > 1)
         raise ValueError(f"key {twice[:60]!r} stands twice")
     return found
-
-
-def _no_float(text: str) -> NoReturn:
-    raise ValueError(f"{text[:20]} is a number that canonical JSON has no form for")
 
 
 _DECODER = json.JSONDecoder(

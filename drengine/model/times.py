@@ -32,7 +32,14 @@ def utc_text(ms: int) -> str:
     """
     if type(ms) is not int or not 0 <= ms <= _MAX_MS:
         raise ValueError(f"{ms!r} is not a time in epoch milliseconds from 1970 to 9999")
-    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds") + "Z"
+    minute, rest = divmod(ms, 60_000)
+    return f"{_minute_text(minute)}{rest // 1000:02}.{rest % 1000:03}Z"
+
+
+@lru_cache(maxsize=256)
+def _minute_text(minute: int) -> str:
+    """Return `2026-11-22T10:00:` for a count of minutes; see `_minute_ms`."""
+    return (_EPOCH + timedelta(minutes=minute)).isoformat(timespec="seconds")[:17]
 
 
 def utc_ms(text: object) -> int:
