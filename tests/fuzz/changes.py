@@ -57,7 +57,7 @@ def change(draw: Draw, doc: Any) -> Any:
     """Change one place of a JSON value, in place where it is a container."""
     places = list(_places(doc))
     if not places:
-        return draw(st.sampled_from(STRANGE))
+        return copy.deepcopy(draw(st.sampled_from(STRANGE)))
     path = places[draw(st.integers(0, len(places) - 1))]
     holder, key = _at(doc, path[:-1]), path[-1]
     match draw(st.integers(0, 6)):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 from hypothesis import strategies as st
 
 from drengine.errors import InputError
+from fuzz.changes import STRANGE, change
 from fuzz.running import hold
 from fuzz.targets import TARGETS, Target
 
@@ -41,3 +43,14 @@ def test_a_reader_that_takes_too_long_is_seen(monkeypatch):
 
     outcome = hold(Target("slow", lambda: st.integers(0, 3), read), 50)
     assert "TookTooLong" in outcome.failure
+
+
+def test_a_change_of_a_strange_value_leaves_the_list_of_them_as_it_is():
+    before = json.dumps(STRANGE)
+    picks = iter([STRANGE[STRANGE.index([[]])], 0, 5])
+
+    doc = change(lambda _: next(picks), "nothing to change in it")
+    changed = change(lambda _: next(picks), doc)
+
+    assert changed == [[], []]
+    assert json.dumps(STRANGE) == before
