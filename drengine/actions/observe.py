@@ -7,6 +7,7 @@ changed: no times of reading, no request ids, ordered lists.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -22,7 +23,13 @@ from drengine.ceremony.blob import inspect_restore_blob
 from drengine.errors import AzureError, GuardError
 from drengine.model.canonical import digest
 from drengine.model.cloud import BlobItem, HsmResource
+from drengine.model.plan import CloudIdentity
 
+_USER_IDENTITY: Final = re.compile(
+    r"/subscriptions/([^/]+)/resourceGroups/[^/]+/providers"
+    r"/Microsoft\.ManagedIdentity/userAssignedIdentities/[^/]+",
+    re.IGNORECASE,
+)
 _RECOVERY_MS: Final = 3_600_000
 """How long a SAS must still be valid when it is checked."""
 
@@ -154,12 +161,22 @@ async def observe_storage_access(ctx: StepContext) -> dict[str, Any]:
     """
     target = storage_of(ctx)
     if target.sas is None:
-        identity = ctx.inputs.get("storage_identity")
-        problems = [] if identity else ["neither storage_identity nor storage_sas was given"]
-        return {"by": "identity", "identity": identity or "", "problems": problems}
+        return identity_facts(str(ctx.inputs.get("storage_identity") or ""), ctx.where)
     facts = sas_facts(target.sas)
     problems = sas_problems(facts, BACKUP_RIGHTS + LIST_RIGHT, ctx.now_ms, _RECOVERY_MS)
     return {"by": "sas", **facts, "problems": problems}
+
+
+def identity_facts(identity: str, where: CloudIdentity) -> dict[str, Any]:
+    """Say whether an id is one of a user-assigned identity, and whether of this subscription."""
+    facts: dict[str, Any] = {"by": "identity", "identity": identity, "problems": []}
+    if not identity:
+        facts["problems"] = ["neither storage_identity nor storage_sas was given"]
+    elif not (found := _USER_IDENTITY.fullmatch(identity)):
+        facts["problems"] = [f"{identity} is not the id of a user-assigned identity"]
+    elif found[1].lower() != where.subscription.lower():
+        facts["elsewhere"] = found[1]
+    return facts
 
 
 async def observe_inventory(ctx: StepContext) -> dict[str, Any]:

@@ -100,6 +100,7 @@ def _identify(path: Path, text: str) -> tuple[str, str]:
 @click.argument("name")
 @click.option("--public", type=_file, required=True, help="Public key, SSH key or certificate.")
 @click.option("--role", "roles", multiple=True, help="A role that the person holds; repeatable.")
+@click.option("--drop-role", "dropped", multiple=True, help="One to take away; repeatable.")
 @click.option("--account", "accounts", multiple=True, help="A name this person starts runs under.")
 @click.option("--sealer", is_flag=True, help="The key seals bundles; it approves nothing.")
 @click.option("--revoked", metavar="UTC", help="The key does not count from this time on.")
@@ -110,24 +111,46 @@ def trust_command(
     name: str,
     public: Path,
     roles: tuple[str, ...],
+    dropped: tuple[str, ...],
     accounts: tuple[str, ...],
     sealer: bool,
     revoked: str | None,
     output_format: str,
 ) -> int:
-    """Enter NAME's key into the trust FOLDER, making it where there is none."""
+    """Enter NAME's key into the trust FOLDER, making it where there is none.
+
+    A run keeps the register that it began with: what is changed here holds for later plans.
+    """
     from drengine.trust.enrolling import Entry, enrol  # noqa: PLC0415 - with a key only
     from drengine.trust.files import read_bounded  # noqa: PLC0415 - as above
 
     text = read_bounded(public, "the public key").decode("ascii", "replace")
     kind, keyid = _identify(public, text)
-    enrol(folder, Entry(name, kind, text, roles, accounts, sealer=sealer, revoked=revoked or ""))
+    entry = Entry(
+        name, kind, text, roles, accounts, sealer=sealer, revoked=revoked or "", dropped=dropped
+    )
+    holds = enrol(folder, entry)
+    _warn_of_roles_nobody_asks_for(roles)
     if output_format == "json":
         facts = {"folder": str(folder), "name": name, "kind": kind, "keyid": keyid}
-        output.emit("drengine/trusted/v1", {**facts, "sealer": sealer, "roles": list(roles)})
+        output.emit("drengine/trusted/v1", {**facts, "sealer": sealer, "roles": list(holds)})
         return 0
     output.say(f"✓ {folder}: {name} {'seals with' if sealer else 'approves with'} {keyid}")
     if not sealer:
-        said = ", ".join(roles) or "none: gates that ask for a role do not count it"
+        said = ", ".join(holds) or "none: gates that ask for a role do not count it"
         output.say(f"  Roles   {said}")
     return 0
+
+
+def _warn_of_roles_nobody_asks_for(roles: tuple[str, ...]) -> None:
+    """Tell of a role that no shipped runbook asks for: mostly a slip of the pen."""
+    if not roles:
+        return
+    from drengine.cli.library import roles_of_gates  # noqa: PLC0415 - with a role only
+
+    asked = roles_of_gates()
+    for role in roles:
+        if role not in asked:
+            output.talk(
+                f"⚠ No shipped runbook asks for the role {role!r}; they ask for {', '.join(asked)}."
+            )

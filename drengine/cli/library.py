@@ -66,6 +66,14 @@ def shipped() -> tuple[str, ...]:
     return tuple(sorted(flat | {path.parent.name for path in folder.glob("*/runbook.yaml")}))
 
 
+def roles_of_gates() -> tuple[str, ...]:
+    """Return every role that a gate of a shipped runbook asks for."""
+    known = Library(catalogue())
+    books = (known.by_name(name) for name in shipped())
+    gates = (step.gate for book in books for step in book.steps)
+    return tuple(sorted({role for gate in gates if gate for role in gate.roles}))
+
+
 def _read(path: Path) -> Document:
     try:
         with path.open("rb") as stream:

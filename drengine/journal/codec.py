@@ -79,8 +79,7 @@ def encode(draft: Draft, run: RunId, seq: int, prev: str) -> tuple[bytes, Record
         if draft.wall_ms is not None:
             doc["wall"] = utc_text(draft.wall_ms)
         line = canonical(doc) + b"\n"
-        if len(line) > MAX_LINE_BYTES:
-            raise ValueError(f"its line is longer than {MAX_LINE_BYTES} bytes")
+        _check_length(line)
         # Read back at once: what cannot be read again must not get into a chain, and the
         # fold sees the same values, in the same order, now and after a restart.
         written = parse_line(line)
@@ -187,8 +186,7 @@ def split_lines(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _read(line: bytes, seq: int, prev: str, run: RunId) -> Record:
-    if len(line) > MAX_LINE_BYTES:
-        raise ValueError(f"its line is longer than {MAX_LINE_BYTES} bytes")
+    _check_length(line)
     if not line.endswith(b"\n"):
         raise ValueError("its line does not end with a newline")
     doc = parse_canonical(line[:-1])
@@ -206,6 +204,11 @@ def _read(line: bytes, seq: int, prev: str, run: RunId) -> Record:
         prev=prev,
         sha256=sha256_hex(line),
     )
+
+
+def _check_length(line: bytes) -> None:
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"its line is longer than {MAX_LINE_BYTES} bytes")
 
 
 def _check_keys(doc: Mapping[str, Any]) -> None:

@@ -212,6 +212,9 @@ def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
         what = "the SAS" if seen["by"] == "sas" else "the way to the storage"
         advice = "A SAS needs crdwl and some hours; or name a storage_identity, the usual way."
         return (block("H05", f"{what}: {'; '.join(problems)}", advice),)
+    if elsewhere := seen.get("elsewhere"):
+        text = f"identity {seen['identity']} is in another subscription, {elsewhere}"
+        return (warn("H05", text, "The plan acts in one subscription only: meant?"),)
     how = f"a SAS with {seen['rights']}" if seen["by"] == "sas" else f"identity {seen['identity']}"
     return (ok("H05", f"storage is reached by {how}"),)
 

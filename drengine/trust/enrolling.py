@@ -30,7 +30,11 @@ _SUFFIX: Final = {"p256": "pem", "ssh": "pub", "cms": "crt"}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key and whose it is."""
+    """One key and whose it is.
+
+    Attributes:
+        dropped: roles that the person is to hold no more.
+    """
 
     name: str
     kind: str
@@ -40,16 +44,20 @@ class Entry:
     simulated: bool = False
     sealer: bool = False
     revoked: str = ""
+    dropped: tuple[str, ...] = ()
 
 
-def enrol(folder: Path, *entries: Entry) -> None:
+def enrol(folder: Path, *entries: Entry) -> tuple[str, ...]:
     """Enter keys into a trust folder; a person who is there already gets another key.
 
     A key that is the person's already is not entered twice: roles, accounts and the time
     of a revocation are added to what stands there.
 
+    Returns:
+        The roles that the last entry's person holds then.
+
     Raises:
-        InputError: a name or time cannot be used.
+        InputError: a name or time cannot be used, or a role to take away is not held.
         InputFileError: the folder cannot be read or written, or the key is another person's;
             the list is as it was.
     """
@@ -71,6 +79,8 @@ def enrol(folder: Path, *entries: Entry) -> None:
         # A list that nobody can read would lock everybody out of the next command.
         _write(place, before) if before else place.unlink()
         raise
+    people = {str(person["name"]): person for person in doc["people"]}
+    return tuple(people[entries[-1].name]["roles"]) if entries[-1].name in people else ()
 
 
 def add_tsa(folder: Path, pem: str) -> None:
@@ -126,10 +136,14 @@ def _standing(folder: Path, person: dict[str, Any], entry: Entry) -> dict[str, A
 def _person(doc: dict[str, Any], entry: Entry) -> dict[str, Any]:
     for person in doc["people"]:
         if person["name"] == entry.name:
-            person["roles"] = sorted({*person["roles"], *entry.roles})
+            if missing := sorted({*entry.dropped} - {*person["roles"]}):
+                raise InputError(f"{entry.name} does not hold {', '.join(missing)}")
+            person["roles"] = sorted({*person["roles"], *entry.roles} - {*entry.dropped})
             person["accounts"] = sorted({*person["accounts"], *entry.accounts})
             found: dict[str, Any] = person
             return found
+    if entry.dropped:
+        raise InputError(f"{entry.name} is not in this trust folder; no role can be taken away")
     made: dict[str, Any] = {
         "name": entry.name,
         "roles": list(entry.roles),

@@ -152,7 +152,14 @@ def test_the_wrong_half_of_a_key_is_not_entered_and_a_role_is_shown(keys, comman
     gone = command("key", "trust", keys / "trust", "ada", "--public", keys / "ada.pub")
     assert (gone.code, "Next: " in gone.err) == (3, True)
     told = ("--public", keys / "ada.pub.pem", "--role", "incident-comander")
-    assert "Roles   incident-comander" in command("key", "trust", keys / "trust", "ada", *told).out
+    slip = command("key", "trust", keys / "trust", "ada", *told)
+    assert "Roles   incident-comander" in slip.out
+    assert "No shipped runbook asks for the role 'incident-comander'" in slip.err
+    assert "incident-commander" in slip.err
+    mended = ("--role", "incident-commander", "--drop-role", "incident-comander")
+    ended = command("key", "trust", keys / "trust", "ada", *told[:2], *mended)
+    assert (ended.code, ended.err) == (0, "")
+    assert "incident-comander" not in ended.out
 
 
 def test_a_name_that_is_not_the_keys_own_does_not_count(keys, command, open_gate):

@@ -204,6 +204,8 @@ def test_lock_out_is_seen_before_the_restore():
 def test_a_way_to_the_storage_that_will_not_do_is_refused():
     good = {"by": "identity", "identity": "/id", "problems": []}
     assert worst("H05", {"storage-access": good}) is Severity.OK
+    afar = {**good, "elsewhere": "0000-another"}
+    assert worst("H05", {"storage-access": afar}) is Severity.WARN
     bad = {"by": "sas", "rights": "rl", "problems": ["it grants lr, and lacks cdw"]}
     assert worst("H05", {"storage-access": bad}) is Severity.BLOCK
 

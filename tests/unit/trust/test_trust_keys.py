@@ -244,6 +244,28 @@ def test_a_key_that_is_entered_again_only_gains_what_is_new(tmp_path):
     assert ["revoked" in key.refuses(1_795_341_600_000) for key in ada.keys] == [True]
 
 
+def test_a_role_is_taken_away_and_told(tmp_path):
+    one = entry("ada", roles=("incident-comander", "officer"))
+    enrol(tmp_path / "trust", one)
+    wrong, right = "incident-comander", "incident-commander"
+    assert enrol(tmp_path / "trust", replace(one, roles=(right,), dropped=(wrong,))) == (
+        right,
+        "officer",
+    )
+    (ada,) = read_trust(tmp_path / "trust").register.people
+    assert (ada.roles, len(ada.keys)) == ((right, "officer"), 1)
+
+
+def test_a_role_that_is_not_held_cannot_be_taken_away(tmp_path):
+    one = entry("ada", roles=("officer",))
+    enrol(tmp_path / "trust", one)
+    before = (tmp_path / "trust" / "trust.json").read_bytes()
+    for refused in (replace(one, dropped=("commander",)), entry("bruno", dropped=("officer",))):
+        with pytest.raises(InputError, match=r"does not hold|not in this trust folder"):
+            enrol(tmp_path / "trust", refused)
+        assert (tmp_path / "trust" / "trust.json").read_bytes() == before
+
+
 def test_one_key_under_two_names_is_refused_and_leaves_no_list(tmp_path):
     one = entry("ada")
     with pytest.raises(InputFileError, match="two names"):
