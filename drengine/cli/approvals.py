@@ -23,6 +23,7 @@ from drengine.cli.signing import (
     DEFAULT_VALID,
     Wish,
     asked_of,
+    check_keys,
     signed_decision,
     signer_of,
     signer_options,
@@ -112,14 +113,15 @@ def sign_command(
     **keys: Any,
 ) -> int:
     """Decide on the REQUEST file, after showing it. Needs no network and no store."""
+    check_keys(**keys)
     doc = _read(request, REQUEST_SCHEMA)
-    signer = signer_of(**keys)
-    if signer is None:
-        raise InputError("a decision made elsewhere is signed", hint="Give --key FILE.")
     asked, shown = _request(request, doc)
     _show(shown, asked)
     if not reject:
         require_fitting(shown, role, reason, break_glass=break_glass)
+    signer = signer_of(**keys)
+    if signer is None:
+        raise InputError("a decision made elsewhere is signed", hint="Give --key FILE.")
     wish = Wish(
         decision="reject" if reject else "approve",
         by=name or user_name(),

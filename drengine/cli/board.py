@@ -166,7 +166,12 @@ def _lines(family: Family, run: RunId, now_ms: int, depth: int) -> Iterator[Line
 
 
 def _step_line(family: Family, run: RunId, step: StepState, now_ms: int, depth: int) -> Line:
+    over_ms = family.states[run].finished_ms or family.root.finished_ms
+    now_ms = over_ms or now_ms
     symbol, word, colour = _SYMBOLS[step.status]
+    if over_ms and step.status.is_waiting:
+        # Nobody is waited for any more.
+        return Line(depth, step.id, "○", "left undecided", "", "", "")
     request = family.requests.get((run, step.id), {})
     took = ""
     if step.began_ms is not None and step.status is not S.PENDING:

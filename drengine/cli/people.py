@@ -15,7 +15,7 @@ import json
 import secrets
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import click
@@ -29,6 +29,7 @@ from drengine.cli.signing import (
     DEFAULT_VALID,
     Wish,
     asked_of,
+    check_keys,
     require_signer,
     signed_decision,
     signer_of,
@@ -235,18 +236,24 @@ def _decision(
     reason: str,
     output_format: str,
     manner: Manner,
+    keys: Mapping[str, Any],
     *,
     sure: bool,
 ) -> int:
+    check_keys(**keys)
     with open_store() as store:
         found = find_run(store, run)
         family = read_family(store, found)
         _refuse_step_of_child(family, found, step, kind)
         waiting_step(family.states[found], step, S.AWAITING_APPROVAL)
+        # Nobody is asked for a passphrase only to hear that the role was the wrong one.
+        request = family.requests[found, step]
+        require_fitting(request, person.role, reason, break_glass=manner.break_glass)
         if output_format == "text":
             _show_request(family, found, step)
             if sys.stdin.isatty() and not sure:
                 _confirm(kind)
+        manner = replace(manner, signer=signer_of(**keys))
         sent = decide(store, family, found, step, kind, person, reason, manner)
     actor = person.actor("approver")
     _sent(kind, sent, found, step, actor, output_format, family)
@@ -352,8 +359,8 @@ def approve_command(
     started with a register of approvers counts no other.
     """
     person = Person(name or user_name(), role, simulated)
-    manner = Manner(signer_of(**keys), option_ms("--valid", valid), break_glass)
-    return _decision("approve", run, step, person, reason, output_format, manner, sure=sure)
+    manner = Manner(valid_ms=option_ms("--valid", valid), break_glass=break_glass)
+    return _decision("approve", run, step, person, reason, output_format, manner, keys, sure=sure)
 
 
 @click.command("reject")
@@ -378,8 +385,7 @@ def reject_command(
 ) -> int:
     """Refuse what gate STEP of RUN asks; the run stops there, and 'resume' asks again."""
     person = Person(name or user_name(), role, simulated)
-    manner = Manner(signer_of(**keys))
-    return _decision("reject", run, step, person, reason, output_format, manner, sure=sure)
+    return _decision("reject", run, step, person, reason, output_format, Manner(), keys, sure=sure)
 
 
 @click.command("resolve")

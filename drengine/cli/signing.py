@@ -88,6 +88,21 @@ def require_signer(state: RunState, signer: Signer | None) -> None:
         )
 
 
+def check_keys(**given: Any) -> None:
+    """Refuse options that name no signer or several, before any key or passphrase is asked for.
+
+    Parameters:
+        given: the options of `signer_options`.
+
+    Raises:
+        InputError: says which do not go together.
+    """
+    if sum(given[name] is not None for name in ("key", "ssh_key", "certificate")) > 1:
+        raise InputError("give one of --key, --ssh-key and --certificate")
+    if given["certificate"] is not None and not given["certificate_key"]:
+        raise InputError("--certificate needs --certificate-key: a file or a pkcs11: address")
+
+
 def signer_of(
     key: Path | None,
     passphrase: str | None,
@@ -101,13 +116,12 @@ def signer_of(
         InputError: they name several.
         InputFileError: a key cannot be used.
     """
-    if sum(found is not None for found in (key, ssh_key, certificate)) > 1:
-        raise InputError("give one of --key, --ssh-key and --certificate")
+    check_keys(key=key, ssh_key=ssh_key, certificate=certificate, certificate_key=certificate_key)
     if key is not None:
         return KeySigner(open_key(key, passphrase))
     if ssh_key is not None:
         return _ssh(ssh_key)
-    return None if certificate is None else _cms(certificate, certificate_key)
+    return _cms(certificate, certificate_key) if certificate and certificate_key else None
 
 
 def open_key(path: Path, passphrase: str | None) -> Any:
@@ -130,11 +144,9 @@ def _ssh(path: Path) -> Signer:
     return SshSigner(path, read_bounded(public, "the public SSH key").decode("utf-8", "replace"))
 
 
-def _cms(certificate: Path, key: str | None) -> Signer:
+def _cms(certificate: Path, key: str) -> Signer:
     from drengine.trust.files import read_bounded  # noqa: PLC0415 - on this path only
 
-    if not key:
-        raise InputError("--certificate needs --certificate-key: a file or a pkcs11: address")
     text = read_bounded(certificate, "the certificate").decode("ascii", "replace")
     return CmsSigner(certificate, text, key)
 

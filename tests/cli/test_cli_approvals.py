@@ -98,6 +98,20 @@ def test_a_wrong_passphrase_and_a_missing_key_send_nothing(keys, command, open_g
     assert list(place.store.peek_signals(place.chain.run)) == []
 
 
+def test_nobody_is_asked_for_a_passphrase_before_the_role_fits(
+    keys, command, open_gate, monkeypatch
+):
+    place = open_gate()
+    monkeypatch.delenv("PASS")
+    as_janitor = ("--as", "ada", "--role", "janitor")
+    secret = ("--key", keys / "ada.key", "--passphrase", "env:PASS")
+    wrong = command("approve", "@latest", "agree", *as_janitor, *secret)
+    assert_not_sent(place, wrong, f"asks for {OFFICER}")
+    assert "PASS" not in wrong.err
+    missing = command("approve", "@latest", "agree", *by(keys, "ada"), *AWAY)
+    assert "PASS" in missing.err
+
+
 def test_two_officers_open_the_gate_and_one_of_them_twice_does_not(keys, command, open_gate):
     place = open_gate()
     for _ in range(2):

@@ -284,6 +284,16 @@ def test_a_cancel_of_a_run_that_nobody_drives_ends_it_here_and_now(command, stor
     assert command("cancel", RUN, "--reason", "again").code == 3
 
 
+def test_nobody_is_waited_for_once_a_run_is_cancelled(command, story):
+    story(ago_ms=3_600_000).asks()
+    (line,) = [text for text in command("status").out.splitlines() if " declare " in text]
+    assert "awaits approval" in line
+    assert "1h0" in line
+    assert command("cancel", RUN, "--reason", "wrong region").code == 0
+    (line,) = [text for text in command("status").out.splitlines() if " declare " in text]
+    assert line.split() == ["○", "declare", "left", "undecided"]
+
+
 def test_a_run_that_was_handed_over_takes_no_more_messages(command, story, tmp_path):
     told = story()
     out = tmp_path / "run.tar"
