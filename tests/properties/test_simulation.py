@@ -11,7 +11,7 @@ import pytest
 from sim.verdict import judge
 from sim.world import simulate
 
-SEEDS = int(os.environ.get("DRENGINE_SEEDS", "400"))
+SEEDS = int(os.environ.get("DRENGINE_SEEDS", "2000"))
 CHUNK = 50
 
 
