@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
+from enum import Enum, IntEnum, StrEnum
 
 import pytest
 from hypothesis import example, given
@@ -36,6 +36,25 @@ def test_a_number_of_any_size_keeps_its_digits(number):
 def test_keys_are_sorted_by_code_point_beyond_the_first_plane_too():
     keys = ["\U0001f511", "\uffee", "é", "z", "a", "\x7f", ""]
     assert canonical(dict.fromkeys(keys)) == by_the_standard_library(dict.fromkeys(keys))
+
+
+def test_every_character_there_is_has_one_form():
+    every = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x110000))))
+    assert canonical({"a": every}) == by_the_standard_library({"a": every})
+    assert canonical(dict.fromkeys(every[::97])) == by_the_standard_library(
+        dict.fromkeys(every[::97])
+    )
+
+
+def test_a_type_of_ones_own_over_text_or_number_is_that_text_or_number():
+    class Name(str):
+        __slots__ = ()
+
+    class Mixed(str, Enum):  # noqa: UP042 - its str() is not its text
+        A = "x"
+
+    value = {Name("k"): [Name("n"), Mixed.A, IntEnum("Level", "LOW")(1)]}
+    assert canonical(value) == b'{"k":["n","x",1]}'
 
 
 def test_a_named_constant_is_its_text():

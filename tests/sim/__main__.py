@@ -9,7 +9,7 @@ import gc
 import sys
 import time
 
-from sim.verdict import judge
+from sim.verdict import judge, unfinished
 from sim.world import simulate
 
 CHUNK = 200
@@ -27,7 +27,7 @@ def chunk(first: int) -> tuple[collections.Counter[str], list[str]]:
         counts["crashes"] += len(story.fate.names)
         counts["unknown outcomes"] += story.resolved
         counts["doubled"] += any(story.count(n) > 1 for n in ("create", "upload", "restore"))
-        counts["not finished"] += story.rests[-1] != "done"
+        counts["not finished"] += bool(unfinished(story))
     return counts, problems
 
 
