@@ -68,9 +68,9 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "rollback": Lazy("byhand:rollback_command", "Undo what a run has done, and end it.", DECIDE),
     "take-over": Lazy("byhand:take_over_command", "End the process that holds a run.", DECIDE),
     "approval": Lazy("approvals:approval", "Sign decisions elsewhere; take them back.", DECIDE),
-    "pause": Lazy("people:pause_command", "Let a run begin nothing new.", DECIDE),
-    "continue": Lazy("people:continue_command", "Take back a pause.", DECIDE),
-    "cancel": Lazy("people:cancel_command", "End a run for good.", DECIDE),
+    "pause": Lazy("steering:pause_command", "Let a run begin nothing new.", DECIDE),
+    "continue": Lazy("steering:continue_command", "Take back a pause.", DECIDE),
+    "cancel": Lazy("steering:cancel_command", "End a run for good.", DECIDE),
     "inventory": Lazy(
         "inventory:inventory_command", "Record what a healthy HSM and its consumers hold.", PREPARE
     ),

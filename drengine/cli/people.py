@@ -1,4 +1,4 @@
-"""What people say to a run: approve, reject, resolve, pause, continue, cancel.
+"""What people say of a step: approve, reject, resolve.
 
 Each command puts a signal into the run's inbox; the process that drives the run (now or
 after the next resume) records it. A signal that does not fit is recorded as a note.
@@ -38,18 +38,14 @@ from drengine.cli.signing import (
 from drengine.cli.stores import (
     find_run,
     open_store,
-    owner_name,
     run_argument,
-    run_or_latest,
     user_name,
 )
 from drengine.cli.times import option_ms
 from drengine.engine.chain import refuse_if_handed_over
-from drengine.engine.ending import cancel
 from drengine.engine.fold import fold
 from drengine.errors import GuardError, InputError
 from drengine.journal.port import JournalStore
-from drengine.journal.sqlite import SqliteStore
 from drengine.model.ids import RunId, root_of
 from drengine.model.records import RecordType, Signal
 from drengine.model.run import RunState, StepState
@@ -256,7 +252,7 @@ def _decision(
         manner = replace(manner, signer=signer_of(**keys))
         sent = decide(store, family, found, step, kind, person, reason, manner)
     actor = person.actor("approver")
-    _sent(kind, sent, found, step, actor, output_format, family)
+    say_sent(kind, sent, found, step, actor, output_format, family)
     return 0
 
 
@@ -311,9 +307,10 @@ def follow_up(family: Family) -> str:
     return f"drengine status {family.root_run}" if family.owner else resume_command(family)
 
 
-def _sent(
+def say_sent(
     kind: str, signal: str, run: RunId, step: str, actor: str, output_format: str, family: Family
 ) -> None:
+    """Print that a signal is on its way, and what comes next."""
     follow = follow_up(family)
     if output_format == "json":
         facts = {"signal": signal, "kind": kind, "run": run, "step": step, "actor": actor}
@@ -424,7 +421,7 @@ def resolve_command(
         waiting_step(family.states[run_id], step, S.UNKNOWN)
         actor = f"operator:{name or user_name()}"
         sent = send(store, run_id, "resolve", actor, body)
-    _sent("resolve", sent, run_id, step, actor, "text", family)
+    say_sent("resolve", sent, run_id, step, actor, "text", family)
     return 0
 
 
@@ -436,67 +433,3 @@ def _pairs(pairs: tuple[str, ...]) -> dict[str, str]:
             raise InputError(f"{pair!r} is not NAME=VALUE")
         found[name] = value
     return found
-
-
-def _to_run(kind: str, run: str, reason: str, output_format: str) -> int:
-    with open_store() as store:
-        run_id = find_run(store, run)
-        family = read_family(store, run_id)
-        state = family.states[run_id]
-        if state.status.is_over:
-            raise InputError(f"run {run_id} is {state.status}; nothing was sent")
-        actor = f"operator:{user_name()}"
-        sent = send(store, run_id, kind, actor, {"reason": reason})
-    _sent(kind, sent, run_id, "", actor, output_format, family)
-    return 0
-
-
-@click.command("pause")
-@run_or_latest
-@_reason
-@output.output_option
-def pause_command(*, run: str, reason: str, output_format: str) -> int:
-    """Let RUN begin and send nothing new; what Azure works on is followed to its end."""
-    return _to_run("pause", run, reason, output_format)
-
-
-@click.command("continue")
-@run_or_latest
-@_reason
-@output.output_option
-def continue_command(*, run: str, reason: str, output_format: str) -> int:
-    """Take back a pause of RUN."""
-    return _to_run("continue", run, reason, output_format)
-
-
-@click.command("cancel")
-@run_argument
-@click.option("--reason", required=True, help="Why; it stands in the report.")
-@output.output_option
-def cancel_command(*, run: str, reason: str, output_format: str) -> int:
-    """End RUN for good: nothing new is sent, its targets are given up, it is not resumed.
-
-    A process that drives it is told and ends it; where none does, it ends here and now.
-    """
-    with open_store() as store:
-        run_id = find_run(store, run)
-        owner = read_family(store, run_id).owner
-        if owner is None and "/" not in run_id:
-            return _cancelled(store, run_id, reason, output_format)
-    return _to_run("cancel", run, reason, output_format)
-
-
-def _cancelled(store: SqliteStore, run: RunId, reason: str, output_format: str) -> int:
-    state = read_family(store, run).root
-    if state.status.is_over:
-        raise InputError(f"run {run} is {state.status}; nothing was done")
-    actor = f"operator:{user_name()}"
-    cancel(store, run, owner_name(), actor, reason, open_clock())
-    follow = f"drengine report {run} --out evidence-{run}"
-    if output_format == "json":
-        facts = {"signal": "", "kind": "cancel", "run": run, "step": "", "actor": actor}
-        output.emit("drengine/signal/v1", {**facts, "next": follow})
-        return 0
-    output.say(f"✓ {run} is cancelled; no process drove it")
-    output.say(f"Next: {follow}")
-    return 0

@@ -23,24 +23,28 @@ class Tree:
     """A tree that grows leaf by leaf and holds one hash per level only."""
 
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:
-        self._peaks: list[tuple[int, bytes]] = []
+        self._peaks: list[bytes] = []
+        self._count = 0
         for leaf in leaves:
             self.add(leaf)
 
     def add(self, data: bytes) -> None:
         """Add the next leaf."""
-        size, top = 1, leaf_hash(data)
-        while self._peaks and self._peaks[-1][0] == size:
-            top = _node(self._peaks.pop()[1], top)
-            size *= 2
-        self._peaks.append((size, top))
+        top = hashlib.sha256(b"\x00" + data).digest()
+        # Each bit of the count is a full subtree; those that the leaf completes are joined.
+        full, peaks = self._count, self._peaks
+        while full & 1:
+            top = hashlib.sha256(b"\x01" + peaks.pop() + top).digest()
+            full >>= 1
+        peaks.append(top)
+        self._count += 1
 
     def root(self) -> str:
         """Return the root of the leaves so far as hex digits."""
         if not self._peaks:
             return hashlib.sha256(b"").hexdigest()
-        top = self._peaks[-1][1]
-        for _, peak in reversed(self._peaks[:-1]):
+        top = self._peaks[-1]
+        for peak in reversed(self._peaks[:-1]):
             top = _node(peak, top)
         return top.hex()
 

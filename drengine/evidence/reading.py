@@ -79,9 +79,13 @@ def findings(body: JsonObject, stage: str) -> tuple[FindingFacts, ...]:
 
 def requests(record: Record) -> tuple[tuple[RequestFacts, ...], int]:
     """Return the requests of a record worth naming, and how many others there were."""
-    every = list(objects(record.body.get("exchanges")))
-    named = tuple(_request(record.seq, doc) for doc in every if _is_worth_naming(doc))
-    return named, len(every) - len(named)
+    named, others = [], 0
+    for doc in objects(record.body.get("exchanges")):
+        if _is_worth_naming(doc):
+            named.append(_request(record.seq, doc))
+        else:
+            others += 1
+    return tuple(named), others
 
 
 def _is_worth_naming(doc: Mapping[str, Any]) -> bool:

@@ -98,7 +98,7 @@ class Trace:
         """
         if self._is_one_more_look(record):
             self._skipped = self._last = record
-            _note_step(self.steps[record.body["step"]], record)
+            _note_requests(self.steps[record.body["step"]], record)
             return
         self._catch_up()
         before = self._state
@@ -277,12 +277,16 @@ class Trace:
         return max(known, key=lambda m: m.at_ms, default=moment(self._first))
 
 
-def _note_step(trace: StepTrace, record: Record) -> None:
-    body = record.body
-    if "exchanges" in body:
+def _note_requests(trace: StepTrace, record: Record) -> None:
+    if "exchanges" in record.body:
         named, reads = requests(record)
         trace.requests.extend(named)
         trace.reads += reads
+
+
+def _note_step(trace: StepTrace, record: Record) -> None:
+    body = record.body
+    _note_requests(trace, record)
     if record.type in _BEGINNINGS:
         trace.began = trace.began or moment(record)
         trace.attempts += 1

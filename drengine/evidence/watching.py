@@ -29,6 +29,7 @@ from drengine.trust.judging import judge, terms_of
 from drengine.trust.register import Register
 
 _BACK_MS: Final = 5_000
+_WATCHED: Final = frozenset({R.GATE_REQUESTED, R.STEP_SUCCEEDED, R.CHILD_FINISHED, *SIGNED})
 _NEW_PROCESS: Final = (
     R.RUN_OPENED,
     R.RUN_HANDED_OVER,
@@ -97,6 +98,11 @@ class BundleWatch:
             chain.heads[record.seq] = record.sha256
         if chain.last is not None and _shown(record) < _shown(chain.last):
             yield from _clock_problems(chain.last, record)
+        if record.type in _WATCHED:
+            yield from self._heed(chain, record)
+        chain.last = record
+
+    def _heed(self, chain: _Chain, record: Record) -> Iterator[str]:
         match record.type:
             case R.GATE_REQUESTED:
                 chain.requests[record.seq] = _Request(record.body, record.sha256)
@@ -106,11 +112,8 @@ class BundleWatch:
             case R.CHILD_FINISHED:
                 end = (record.seq, int(record.body.get("seq", -1)))
                 chain.children[text(record.body.get("run"))] = end
-            case _ if record.type in SIGNED:
-                yield from self._decision(chain, record)
             case _:
-                pass
-        chain.last = record
+                yield from self._decision(chain, record)
 
     def _runbook(self, record: Record) -> Runbook | None:
         try:

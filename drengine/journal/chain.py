@@ -45,17 +45,15 @@ def records_until(lines: Iterator[bytes], run: RunId, start: Head, end: Head) ->
         if start != end:
             codec.damaged(run, start.seq, f"the store has record {end.seq} as the chain's end")
         return
-    last = start
+    last = start.seq
     for record in codec.records_of(lines, run, start):
-        last = Head(record.seq, record.sha256)
-        if last.seq == end.seq and last != end:
-            codec.damaged(run, end.seq, "is not the record that the store has as the chain's end")
+        last = record.seq
+        if last == end.seq and record.sha256 != end.sha256:
+            codec.damaged(run, last, "is not the record that the store has as the chain's end")
         yield record
-        if last == end:
+        if last == end.seq:
             return
-    if last != end:
-        reason = f"is missing: the store has record {end.seq} as the chain's end"
-        codec.damaged(run, last.seq + 1, reason)
+    codec.damaged(run, last + 1, f"is missing: the store has record {end.seq} as the chain's end")
 
 
 def arriving(chain: ArrivingChain, here: Iterator[bytes]) -> Iterator[tuple[Record, bytes]]:

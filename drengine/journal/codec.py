@@ -134,15 +134,15 @@ def records_of(
     Raises:
         JournalDamaged: names the first record that does not follow.
     """
-    head = after or Head(-1, GENESIS_PREV)
+    seq, prev = (after.seq, after.sha256) if after else (-1, GENESIS_PREV)
     rest = iter(lines)
     for line in rest:
-        seq = head.seq + 1
+        seq += 1
         run = run or _named_run(line)
         if not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES and next(rest, None) is None:
             damaged(run, seq, _torn(len(line), seq))
-        record = decode(line, seq, head.sha256, run)
-        head = Head(seq, record.sha256)
+        record = decode(line, seq, prev, run)
+        prev = record.sha256
         yield record
 
 

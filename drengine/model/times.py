@@ -7,7 +7,6 @@ services write is read more widely (`instant_ms`).
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -48,9 +47,11 @@ def utc_ms(text: object) -> int:
     Raises:
         ValueError: when `text` is not exactly in that form.
     """
-    if isinstance(text, str):
-        with suppress(KeyError):
+    try:
+        if isinstance(text, str):
             return _minute_ms(text[:17]) + _SECONDS[text[17:20]] + _THOUSANDTHS[text[20:]]
+    except KeyError:
+        pass
     raise ValueError(f"{str(text)[:40]!r} is not a time like 2026-11-22T10:00:00.123Z")
 
 
