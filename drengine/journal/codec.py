@@ -24,7 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Final, NoReturn
 
 from drengine.errors import JournalDamaged, JournalError
-from drengine.model.canonical import canonical, parse_canonical, parse_line, sha256_hex
+from drengine.journal.quick import ABSENT, Line, line_of
+from drengine.model.canonical import canonical, parse_canonical, sha256_hex
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType
 from drengine.model.times import utc_ms, utc_text
@@ -79,23 +80,9 @@ def encode(draft: Draft, run: RunId, seq: int, prev: str) -> tuple[bytes, Record
         if draft.wall_ms is not None:
             doc["wall"] = utc_text(draft.wall_ms)
         line = canonical(doc) + b"\n"
-        _check_length(line)
         # Read back at once: what cannot be read again must not get into a chain, and the
         # fold sees the same values, in the same order, now and after a restart.
-        written = parse_line(line)
-        _check_keys(written)
-        return line, Record(
-            seq=seq,
-            run=run,
-            type=_type_at(written["type"], seq),
-            actor=written["actor"],
-            body=written["body"],
-            at_ms=draft.at_ms,
-            mono_ms=draft.mono_ms,
-            wall_ms=draft.wall_ms,
-            prev=prev,
-            sha256=sha256_hex(line),
-        )
+        return line, _read(line, seq, prev, run)
     except ValueError as error:
         raise JournalError(
             f"run {run}: writing record {seq} ({draft.type}): {error}; nothing was written"
@@ -186,29 +173,47 @@ def split_lines(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _read(line: bytes, seq: int, prev: str, run: RunId) -> Record:
-    _check_length(line)
-    if not line.endswith(b"\n"):
-        raise ValueError("its line does not end with a newline")
-    doc = parse_canonical(line[:-1])
-    _check_keys(doc)
-    _check_place(doc, seq, prev, run)
+    found = line_of(line)
+    if found is None or not _fits(found, seq, prev, run) or len(line) > MAX_LINE_BYTES:
+        found = _checked(line, seq, prev, run)
     return Record(
         seq=seq,
         run=run,
-        type=_type_at(doc["type"], seq),
-        actor=doc["actor"],
-        body=doc["body"],
-        at_ms=utc_ms(doc["at"]),
-        mono_ms=doc["mono"],
-        wall_ms=utc_ms(doc["wall"]) if "wall" in doc else None,
+        type=_TYPES[found.type],
+        actor=found.actor,
+        body=found.body,
+        at_ms=utc_ms(found.at),
+        mono_ms=found.mono,
+        wall_ms=None if found.wall is ABSENT else utc_ms(found.wall),
         prev=prev,
         sha256=sha256_hex(line),
     )
 
 
-def _check_length(line: bytes) -> None:
+def _fits(found: Line, seq: int, prev: str, run: RunId) -> bool:
+    """Whether a line of the usual form is one that `_checked` takes."""
+    return (
+        found.seq == seq
+        and found.prev == prev
+        and found.run == run
+        and found.type in _TYPES
+        and (found.type == RecordType.RUN_CREATED) == (seq == 0)
+        and 0 <= found.mono <= _MAX_MONO
+        and found.actor != ""
+    )
+
+
+def _checked(line: bytes, seq: int, prev: str, run: RunId) -> Line:
+    """Read a line check by check, each of which says what it misses."""
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"its line is longer than {MAX_LINE_BYTES} bytes")
+    if not line.endswith(b"\n"):
+        raise ValueError("its line does not end with a newline")
+    doc = parse_canonical(line[:-1])
+    _check_keys(doc)
+    _check_place(doc, seq, prev, run)
+    _check_type(doc["type"], seq)
+    return Line(**doc)
 
 
 def _check_keys(doc: Mapping[str, Any]) -> None:
@@ -235,13 +240,11 @@ def _check_place(doc: Mapping[str, Any], seq: int, prev: str, run: RunId) -> Non
         raise ValueError(f"prev is {doc['prev'][:12]}…, but the line before has {prev[:12]}…")
 
 
-def _type_at(name: object, seq: int) -> RecordType:
-    kind = _TYPES.get(name) if isinstance(name, str) else None
-    if kind is None:
+def _check_type(name: object, seq: int) -> None:
+    if not isinstance(name, str) or name not in _TYPES:
         raise ValueError(f"type {_short(name)} is not known")
-    if (kind is RecordType.RUN_CREATED) != (seq == 0):
-        raise ValueError(f"type {kind} does not belong there")
-    return kind
+    if (name == RecordType.RUN_CREATED) != (seq == 0):
+        raise ValueError(f"type {name} does not belong there")
 
 
 def _named_run(line: bytes) -> RunId:

@@ -24,12 +24,17 @@ MAX_DEPTH = 40
 SCALARS = frozenset({type(None), bool, int, str})
 
 
-def _no_float(text: str) -> NoReturn:
+def no_float(text: str) -> NoReturn:
+    """Refuse a number with a fraction or an exponent, or one that is none; for readers of JSON.
+
+    Raises:
+        ValueError: always.
+    """
     raise ValueError(f"{text[:20]} is a number that canonical JSON has no form for")
 
 
 _ENCODE = msgspec.json.Encoder(order="sorted").encode
-_DECODE = msgspec.json.Decoder(float_hook=_no_float).decode
+_DECODE = msgspec.json.Decoder(float_hook=no_float).decode
 
 
 def plain(value: object, depth: int = 0) -> Json:
@@ -136,13 +141,18 @@ def _parse_quickly(data: bytes) -> dict[str, Any] | None:
         same = _ENCODE(doc) == data
     except (ValueError, RecursionError):
         return None
-    return doc if same and type(doc) is dict and not _may_be_deep(data) else None
+    return doc if same and type(doc) is dict and is_shallow(data) else None
 
 
-def _may_be_deep(data: bytes) -> bool:
-    """Whether a text may be nested too deep; brackets in its strings are counted too."""
+def is_shallow(data: bytes) -> bool:
+    """Whether a JSON text is certainly nested no deeper than `MAX_DEPTH` levels.
+
+    Raises:
+        ValueError: the text is long, and is not JSON.
+    """
+    # More often than not the brackets alone tell, those in its strings included.
     brackets = data.count(b"{") + data.count(b"[")
-    return brackets > MAX_DEPTH and not _is_plain(_DECODE(data), MAX_DEPTH)
+    return brackets <= MAX_DEPTH or _is_plain(_DECODE(data), MAX_DEPTH)
 
 
 def parse_line(data: bytes) -> dict[str, Any]:
@@ -165,6 +175,4 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_once, parse_float=_no_float, parse_constant=_no_float
-)
+_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_float=no_float, parse_constant=no_float)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drengine.errors import JournalDamaged
+from drengine.errors import JournalDamaged, JournalError
 from drengine.journal import codec
+from drengine.journal.quick import ABSENT, Line, line_of
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Draft, Head, RecordType
+from drengine.model.times import utc_ms
 
 RUN = RunId("r-0123456789ab")
 PREV = "ab" * 32
@@ -68,6 +71,82 @@ def test_bytes_put_anywhere_into_a_line_are_refused_or_are_a_whole_other_line(dr
     except JournalDamaged:
         return
     assert changed == line or found.sha256 != record.sha256
+
+
+DEEP = "[" * 39 + "]" * 39
+ODD = {
+    "a float": ('"n":1', '"n":1.5'),
+    "an exponent": ('"n":1', '"n":1e3'),
+    "no number": ('"n":1', '"n":NaN'),
+    "a key twice": ('"n":1', '"n":1,"n":2'),
+    "a member twice": ('"actor":"engine"', '"actor":"engine","actor":"engine"'),
+    "a member more": ('"actor":', '"Actor":1,"actor":'),
+    "a member less": ('"actor":"engine",', ""),
+    "nobody": ('"actor":"engine"', '"actor":""'),
+    "a number for a name": ('"actor":"engine"', '"actor":1'),
+    "a list for a body": ('"body":{"n":1}', '"body":[1]'),
+    "no body": ('"body":{"n":1}', '"body":null'),
+    "true for a count": ('"mono":7', '"mono":true'),
+    "a negative count": ('"mono":7', '"mono":-7'),
+    "a count beyond 63 bits": ('"mono":7', '"mono":9223372036854775808'),
+    "a float that is whole": ('"mono":7', '"mono":7.0'),
+    "no wall clock": ('"type":', '"type":"note","wall":null,"type":'),
+    "an empty wall clock": ('"type":"note"', '"type":"note","wall":""'),
+    "a foreign type": ('"type":"note"', '"type":"Note"'),
+    "a birth in mid-life": ('"type":"note"', '"type":"run.created"'),
+    "another form": ('"n":1', '"n": 1'),
+    "an escape that is none": ('"n":1', '"n":"\\u0061"'),
+    "too deep": ('"n":1', f'"n":[{DEEP}]'),
+    "another place": ('"seq":3', '"seq":4'),
+    "true for a place": ('"seq":3', '"seq":true'),
+    "another time": ('"at":"2026', '"at":"x026'),
+    "no newline": ("\n", ""),
+    "white space behind": ("\n", " \n"),
+    "two newlines": ("\n", "\n\n"),
+}
+PLAIN, _ = codec.encode(
+    Draft(RecordType.NOTE, "engine", {"n": 1}, 1_795_341_600_000, 7), RUN, 3, PREV
+)
+
+
+def times_of(line: Line) -> list[int]:
+    return [utc_ms(text) for text in (line.at, line.wall) if text is not ABSENT]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_line_is_refused_whichever_reader_gets_it(name):
+    old, new = ODD[name]
+    odd = PLAIN.decode().replace(old, new, 1).encode()
+    assert odd != PLAIN
+    with pytest.raises(ValueError, match=r"."):
+        times_of(codec._checked(odd, 3, PREV, RUN))
+    with pytest.raises(JournalDamaged):
+        codec.decode(odd, 3, PREV, RUN)
+
+
+def test_a_body_as_deep_as_any_may_be_is_read_and_one_deeper_is_not():
+    for depth, is_read in ((38, True), (39, False)):
+        body = json.loads("[" * depth + "]" * depth)
+        try:
+            line, record = codec.encode(
+                Draft(RecordType.NOTE, "engine", {"n": [body]}, 1, 7), RUN, 3, PREV
+            )
+        except JournalError:
+            assert not is_read
+            continue
+        assert (codec.decode(line, 3, PREV, RUN), is_read) == (record, True)
+
+
+@given(drafts, st.binary(max_size=6), st.data())
+@settings(max_examples=300)
+def test_the_quick_reader_takes_nothing_that_the_careful_one_would_refuse(draft, noise, data):
+    line, _ = codec.encode(draft, RUN, 3, PREV)
+    start = data.draw(st.integers(0, len(line)))
+    end = data.draw(st.integers(start, min(len(line), start + 6)))
+    for changed in (line, line[:start] + noise + line[end:]):
+        found = line_of(changed)
+        if found is not None and codec._fits(found, 3, PREV, RUN):
+            assert codec._checked(changed, 3, PREV, RUN) == found
 
 
 def make_chain(count: int, run: RunId = RUN) -> tuple[list[bytes], Head]:
