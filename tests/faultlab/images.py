@@ -60,19 +60,22 @@ class Image:
 class Camera:
     """Takes the images of one pass: serves the engine that stands still at its points.
 
+    Attributes:
+        address: of the socket that the engine is to connect to.
+
     Parameters:
-        folder: for the images and the socket of the engine.
+        folder: for the images.
         world: whose share of the points is taken.
     """
 
     def __init__(self, folder: Path, world: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.world = folder, world
-        self.socket = folder / "socket"
         self.images: list[Image] = []
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(self.socket))
+        self._listener.bind("")  # a name that Linux picks: the path of a test may be too long
         self._listener.listen()
+        self.address = self._listener.getsockname().decode("latin-1")
         self._engine: socket.socket | None = None
 
     def look(self, home: Path, lab: int, people: People, seconds: float) -> None:
@@ -133,7 +136,7 @@ class Camera:
 def stand_still_at_points(camera: str, world: int) -> Callable[[str], None]:
     """Return what an engine does at a failpoint: at those of its world it waits for the camera."""
     connection = socket.socket(socket.AF_UNIX)
-    connection.connect(camera)
+    connection.connect(camera.encode("latin-1"))
     reached: Counter[str] = Counter()
 
     def reach(place: str) -> None:

@@ -211,7 +211,7 @@ class Trial:
         arguments: dict[str, Any] = {"argv": argv, "environment": environment}
         arguments |= {"failpoint": point, "skew_ms": skew_ms}
         if camera:
-            arguments["camera"] = (str(camera.socket), camera.world)
+            arguments["camera"] = (camera.address, camera.world)
         pid = self._zygote.spawn("engine", log, **arguments)
         self._pids.append(pid)
         return pid
