@@ -108,10 +108,32 @@ def in_flight_lines(family: Family) -> list[str]:
     ]
 
 
-def screen(family: Family, now_ms: int, width: int) -> list[str]:
-    """Return the header and a line for each step."""
-    lines = [*_header(family, now_ms), ""]
-    return lines + [_text(line, width) for line in board(family, now_ms)]
+def screen(family: Family, now_ms: int, width: int, height: int | None = None) -> list[str]:
+    """Return the header and a line for each step.
+
+    Parameters:
+        width: in columns.
+        height: lines at hand; where the steps need more, those of least news share one.
+    """
+    head = [*_header(family, now_ms), ""]
+    lines = list(board(family, now_ms))
+    if height is not None:
+        lines = folded(lines, height - len(head))
+    return head + [_text(line, width) for line in lines]
+
+
+def folded(lines: list[Line], most: int) -> list[Line]:
+    """Return at most so many lines where it can be: what is done, then what is to come, as one.
+
+    What is under way, waits or went wrong keeps its line whatever the height.
+    """
+    for symbols, word in (("✓○", "done"), ("·", "to come")):
+        alike = [place for place, line in enumerate(lines) if line.symbol in symbols]
+        if len(lines) > most and len(alike) > 1:
+            one = Line(0, f"({len(alike)} {word})", symbols[0], "", "", "", "")
+            kept = [line for line in lines if line.symbol not in symbols]
+            lines = [*kept[: alike[0]], one, *kept[alike[0] :]]
+    return lines
 
 
 def _header(family: Family, now_ms: int) -> tuple[str, str]:

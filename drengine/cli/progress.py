@@ -196,12 +196,15 @@ class Live:
     def _lines(self) -> list[str]:
         if self._family.root_run not in self._family.states:
             return ["…"]
-        columns = shutil.get_terminal_size().columns
-        lines = screen(self._family, self._clock.now_ms(), columns)
-        rests = self._family.root.status in (RunStatus.WAITING, RunStatus.PAUSED)
-        if rests and not self.is_over:
-            lines += ["", *(f"Next: {text}" for text in next_commands(self._family))]
-        return lines
+        columns, rows = shutil.get_terminal_size()
+        now_ms = self._clock.now_ms()
+        if self.is_over:
+            return screen(self._family, now_ms, columns)
+        follow = []
+        if self._family.root.status in (RunStatus.WAITING, RunStatus.PAUSED):
+            follow = ["", *(f"Next: {text}" for text in next_commands(self._family))]
+        # What is cut off below the last row would be what matters: the step that waits.
+        return [*screen(self._family, now_ms, columns, rows - len(follow)), *follow]
 
 
 @contextmanager

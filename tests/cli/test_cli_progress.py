@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from drengine.cli.board import Line, folded
 from drengine.cli.family import Follower
 from drengine.cli.progress import Lines
 from drengine.model.records import RecordType as R
@@ -50,3 +51,33 @@ def test_what_is_not_yet_as_it_must_be_is_named(story, capsys):
 def test_a_step_of_several_sends_says_that_the_next_follows(story, capsys):
     told = story().tell(*BEGUN, (R.OPERATION_SUCCEEDED, STEP), (R.PART_DONE, STEP))
     assert lines_of(told, capsys)[-1].endswith("create-hsm: one part done, the next follows")
+
+
+def row(symbol, name):
+    return Line(0, name, symbol, "", "", "", "")
+
+
+ROWS = [
+    *(row("✓", f"done-{number}") for number in range(5)),
+    row("●", "running"),
+    row("○", "skipped"),
+    row("⏸", "waiting"),
+    *(row("·", f"later-{number}") for number in range(4)),
+]
+
+
+def test_a_board_that_fits_is_shown_whole():
+    assert folded(ROWS, 12) == ROWS
+
+
+def test_what_is_done_shares_a_line_where_there_is_no_room_and_then_what_is_to_come():
+    names = [line.name for line in folded(ROWS, 11)]
+    assert names == ["(6 done)", "running", "waiting", *(f"later-{n}" for n in range(4))]
+    names = [line.name for line in folded(ROWS, 5)]
+    assert names == ["(6 done)", "running", "waiting", "(4 to come)"]
+
+
+def test_what_is_under_way_or_waits_keeps_its_line_on_the_smallest_screen():
+    assert [line.name for line in folded(ROWS, 1)][1:3] == ["running", "waiting"]
+    alone = [row("✗", "failed"), row("✓", "done"), row("·", "later")]
+    assert folded(alone, 1) == alone
