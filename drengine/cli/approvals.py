@@ -119,9 +119,6 @@ def sign_command(
     _show(shown, asked)
     if not reject:
         require_fitting(shown, role, reason, break_glass=break_glass)
-    signer = signer_of(**keys)
-    if signer is None:
-        raise InputError("a decision made elsewhere is signed", hint="Give --key FILE.")
     wish = Wish(
         decision="reject" if reject else "approve",
         by=name or user_name(),
@@ -131,6 +128,9 @@ def sign_command(
         valid_ms=option_ms("--valid", valid),
         break_glass=break_glass,
     )
+    signer = signer_of(**keys)
+    if signer is None:
+        raise InputError("a decision made elsewhere is signed", hint="Give --key FILE.")
     _, envelope = signed_decision(asked, wish, signer)
     write_new(out, f"{json.dumps(envelope, indent=2)}\n".encode(), "the signed decision")
     facts = {"file": str(out), "run": asked.run, "step": asked.step, "digest": asked.digest}

@@ -129,8 +129,10 @@ def trust_command(
     entry = Entry(
         name, kind, text, roles, accounts, sealer=sealer, revoked=revoked or "", dropped=dropped
     )
+    slips = _roles_nobody_asks_for(roles)
     holds = enrol(folder, entry)
-    _warn_of_roles_nobody_asks_for(roles)
+    for slip in slips:
+        output.talk(f"⚠ {slip}")
     if output_format == "json":
         facts = {"folder": str(folder), "name": name, "kind": kind, "keyid": keyid}
         output.emit("drengine/trusted/v1", {**facts, "sealer": sealer, "roles": list(holds)})
@@ -142,15 +144,15 @@ def trust_command(
     return 0
 
 
-def _warn_of_roles_nobody_asks_for(roles: tuple[str, ...]) -> None:
-    """Tell of a role that no shipped runbook asks for: mostly a slip of the pen."""
+def _roles_nobody_asks_for(roles: tuple[str, ...]) -> list[str]:
+    """Say which roles no shipped runbook asks for: mostly a slip of the pen."""
     if not roles:
-        return
+        return []
     from drengine.cli.library import roles_of_gates  # noqa: PLC0415 - with a role only
 
     asked = roles_of_gates()
-    for role in roles:
-        if role not in asked:
-            output.talk(
-                f"⚠ No shipped runbook asks for the role {role!r}; they ask for {', '.join(asked)}."
-            )
+    return [
+        f"No shipped runbook asks for the role {role!r}; they ask for {', '.join(asked)}."
+        for role in roles
+        if role not in asked
+    ]

@@ -243,6 +243,9 @@ def _decision(
         _refuse_step_of_child(family, found, step, kind)
         waiting_step(family.states[found], step, S.AWAITING_APPROVAL)
         # Nobody is asked for a passphrase only to hear that the role was the wrong one.
+        require_signer(
+            family.states[found], keys["key"] or keys["ssh_key"] or keys["certificate"] or None
+        )
         request = family.requests[found, step]
         require_fitting(request, person.role, reason, break_glass=manner.break_glass)
         if output_format == "text":

@@ -74,8 +74,11 @@ def signed_decision(asked: Asked, wish: Wish, signer: Signer) -> tuple[str, Json
     return nonce, signed(approval.to_bytes(), signer).to_json()
 
 
-def require_signer(state: RunState, signer: Signer | None) -> None:
+def require_signer(state: RunState, signer: object | None) -> None:
     """Refuse an unsigned decision where the run counts signed ones only.
+
+    Parameters:
+        signer: or whatever names one; None where nothing does.
 
     Raises:
         GuardError: there is no signer.

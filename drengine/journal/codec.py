@@ -173,8 +173,8 @@ def split_lines(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _read(line: bytes, seq: int, prev: str, run: RunId) -> Record:
-    found = line_of(line)
-    if found is None or not _fits(found, seq, prev, run) or len(line) > MAX_LINE_BYTES:
+    found = line_of(line) if len(line) <= MAX_LINE_BYTES else None
+    if found is None or not _fits(found, seq, prev, run):
         found = _checked(line, seq, prev, run)
     return Record(
         seq=seq,

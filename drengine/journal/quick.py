@@ -39,7 +39,7 @@ def line_of(data: bytes) -> Line | None:
     """Return what stands in a canonical line with its newline; None where it is not certain."""
     try:
         found = _DECODE(data)
-        same = _ENCODE(found) + b"\n" == data
+        certain = _ENCODE(found) + b"\n" == data and is_shallow(data)
     except (ValueError, RecursionError):
         return None
-    return found if same and is_shallow(data) else None
+    return found if certain else None

@@ -56,7 +56,7 @@ def plain(value: object, depth: int = 0) -> Json:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise ValueError(f"key {key!r} is not a string")
-            out[str(key)] = plain(item, depth + 1)
+            out[str.__str__(key)] = plain(item, depth + 1)
         return out
     if isinstance(value, (list, tuple)):
         return [plain(item, depth + 1) for item in value]
@@ -138,17 +138,17 @@ def _parse_quickly(data: bytes) -> dict[str, Any] | None:
     """
     try:
         doc = _DECODE(data)
-        same = _ENCODE(doc) == data
+        certain = type(doc) is dict and _ENCODE(doc) == data and is_shallow(data)
     except (ValueError, RecursionError):
         return None
-    return doc if same and type(doc) is dict and is_shallow(data) else None
+    return doc if certain else None
 
 
 def is_shallow(data: bytes) -> bool:
     """Whether a JSON text is certainly nested no deeper than `MAX_DEPTH` levels.
 
     Raises:
-        ValueError: the text is long, and is not JSON.
+        ValueError, RecursionError: it has many brackets, and cannot be read.
     """
     # More often than not the brackets alone tell, those in its strings included.
     brackets = data.count(b"{") + data.count(b"[")

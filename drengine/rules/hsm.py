@@ -210,7 +210,10 @@ def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
     seen = facts["storage-access"]
     if problems := seen["problems"]:
         what = "the SAS" if seen["by"] == "sas" else "the way to the storage"
-        advice = "A SAS needs crdwl and some hours; or name a storage_identity, the usual way."
+        advice = (
+            "A SAS needs crdwl and some hours. The usual way is storage_identity: /subscriptions/…"
+            "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/NAME"
+        )
         return (block("H05", f"{what}: {'; '.join(problems)}", advice),)
     if elsewhere := seen.get("elsewhere"):
         text = f"identity {seen['identity']} is in another subscription, {elsewhere}"

@@ -71,6 +71,10 @@ def enrol(folder: Path, *entries: Entry) -> tuple[str, ...]:
     for entry in entries:
         if not NAME.fullmatch(entry.name):
             raise InputError(f"{entry.name[:60]!r} is not a name of letters, digits, . _ @ and -")
+        if entry.sealer and entry.dropped:
+            raise InputError("a key that seals has no roles; none can be taken away with it")
+        if both := sorted({*entry.roles} & {*entry.dropped}):
+            raise InputError(f"{', '.join(both)} cannot be given and taken away at once")
         _enter(folder, doc, entry)
     _write(place, f"{json.dumps(doc, indent=2, sort_keys=True)}\n")
     try:
@@ -79,8 +83,9 @@ def enrol(folder: Path, *entries: Entry) -> tuple[str, ...]:
         # A list that nobody can read would lock everybody out of the next command.
         _write(place, before) if before else place.unlink()
         raise
+    last = entries[-1]
     people = {str(person["name"]): person for person in doc["people"]}
-    return tuple(people[entries[-1].name]["roles"]) if entries[-1].name in people else ()
+    return () if last.sealer else tuple(people[last.name]["roles"])
 
 
 def add_tsa(folder: Path, pem: str) -> None:

@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +140,12 @@ def one_world(
     """Play one recovery of a world, and go on from each image that was taken of it."""
     assert fault.world is not None
     with closing(images.Camera(place / f"images-{seed}-{fault.world}", fault.world)) as camera:
-        yield attempt(stage, zygote, place, seed, fault, keep=keep, camera=camera)
+        whole = attempt(stage, zygote, place, seed, fault, keep=keep, camera=camera)
+    if missing := camera.missing():
+        whole.problems.append(f"no image was taken at {missing}")
+    yield whole
     for image in camera.images:
-        at = replace(fault, points=(f"{image.point}:kill",))
-        yield attempt(stage, zygote, place, seed, at, keep=keep, image=image)
+        yield attempt(stage, zygote, place, seed, image.fault(fault), keep=keep, image=image)
     shutil.rmtree(camera.folder)
 
 
@@ -184,21 +186,21 @@ def campaign(
     for job in [*jobs, *[None] * workers]:
         todo.put(job)
     done: list[Verdict] = []
+    left = [len(jobs)]
     began = time.monotonic()
     with contextlib.suppress(KeyboardInterrupt):
-        _listen(jobs, results, done, began)
+        _listen(left, results, done, began)
     for child in children_:
         child.terminate()
         child.join()
-    return done
+    return done, left[0]
 
 
-def _listen(jobs: list[Job], results: Any, done: list[Verdict], began: float) -> None:
-    left = len(jobs)
-    while left:
+def _listen(left: list[int], results: Any, done: list[Verdict], began: float) -> None:
+    while left[0]:
         found = results.get(timeout=300)
         if found is None:
-            left -= 1
+            left[0] -= 1
             continue
         seed, fault, verdict = found
         done.append(verdict)
@@ -206,7 +208,7 @@ def _listen(jobs: list[Job], results: Any, done: list[Verdict], began: float) ->
             print(failure(seed, fault, verdict), flush=True)
         if len(done) % 50 == 0:
             pace = (time.monotonic() - began) / len(done)
-            print(f"  … {len(done)} trials, {pace:.2f} s each, {left} jobs left", flush=True)
+            print(f"  … {len(done)} trials, {pace:.2f} s each, {left[0]} jobs left", flush=True)
 
 
 def failure(seed: int, fault: Fault, verdict: Verdict) -> str:
@@ -269,14 +271,16 @@ def main() -> int:
     print(f"commit {commit()}  seeds from {options.seed}  folder {folder}")
     print(f"points of one recovery: {dict(points)}; exchanges {dict(traffic)}")
     print(f"K = {sum(points.values())} points, {len(jobs)} jobs", flush=True)
-    verdicts = campaign(stage, folder, jobs, options.jobs, options.keep)
+    verdicts, left = campaign(stage, folder, jobs, options.jobs, options.keep)
     for line in summary(verdicts):
         print(line)
     bad = [verdict for verdict in verdicts if not verdict.is_good]
     print(f"failed             {len(bad)} of {len(verdicts)} in {time.monotonic() - began:.0f} s")
+    if left:
+        print(f"STOPPED EARLY      {left} of {len(jobs)} jobs were not played to their end")
     if not bad and not options.keep and options.folder is None:
         shutil.rmtree(folder, ignore_errors=True)
-    return 1 if bad else 0
+    return 1 if bad or left else 0
 
 
 if __name__ == "__main__":

@@ -80,12 +80,12 @@ def engine(
     environment: dict[str, str],
     failpoint: str,
     skew_ms: int = 0,
-    camera: tuple[str, int] | None = None,
+    camera: tuple[str, int, str] | None = None,
 ) -> int:
     """Be `drengine ARGV` in the lab of `environment`, on a machine whose clock is off.
 
     Parameters:
-        camera: the socket of who takes images of a world, and that world.
+        camera: the socket of who takes images of a world, that world, and where to count points.
     """
     os.environ.clear()
     os.environ.update(environment)

@@ -12,13 +12,13 @@ services. A world has its share of the points; the worlds together have them all
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from drengine.lab.clock import LabClock
 
 if TYPE_CHECKING:
     from faultlab.people import People
+    from faultlab.trial import Fault
 
 WORLDS = 24
 _STOP_SECONDS = 10.0
@@ -40,16 +41,22 @@ class Image:
     """The files at one point.
 
     Attributes:
-        point: `PLACE:NUMBER`.
+        start: which process of the recovery it is of, from 0.
+        point: `PLACE:NUMBER`, counted in that process.
         home: the lab's home, the engine's in it.
         now_ms: the lab's time.
         answered: what the people of the recovery had answered.
     """
 
+    start: int
     point: str
     home: Path
     now_ms: int
     answered: frozenset[tuple[str, str, int]]
+
+    def fault(self, world: Fault) -> Fault:
+        """Return the fault that plays it as a real kill."""
+        return replace(world, points=(*[""] * self.start, f"{self.point}:kill"))
 
     def restore(self, home: Path) -> None:
         """Make the lab home of a trial, at the image's time; the image is used up."""
@@ -60,23 +67,43 @@ class Image:
 class Camera:
     """Takes the images of one pass: serves the engine that stands still at its points.
 
-    Attributes:
-        address: of the socket that the engine is to connect to.
-
     Parameters:
         folder: for the images.
         world: whose share of the points is taken.
     """
 
     def __init__(self, folder: Path, world: int) -> None:
+        if not 0 <= world < WORLDS:
+            raise ValueError(f"there is no world {world}: they are 0 to {WORLDS - 1}")
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.world = folder, world
         self.images: list[Image] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind("")  # a name that Linux picks: the path of a test may be too long
         self._listener.listen()
-        self.address = self._listener.getsockname().decode("latin-1")
         self._engine: socket.socket | None = None
+        self._starts = 0
+
+    def next_process(self) -> tuple[str, int, str]:
+        """Return what the next process is told: the socket, the world, where it counts."""
+        self._starts += 1
+        address = self._listener.getsockname().decode("latin-1")
+        return address, self.world, str(self._counts(self._starts - 1))
+
+    def _counts(self, start: int) -> Path:
+        return self.folder / f"reached-{start}"
+
+    def missing(self) -> str:
+        """Say which points of this world were reached and have no image; empty for none."""
+        taken = {(image.start, image.point) for image in self.images}
+        wanted = {
+            (start, f"{place}:{number}")
+            for start in range(self._starts)
+            for place, count in Counter(self._counts(start).read_text().split()).items()
+            for number in range(1, count + 1)
+            if world_of(place, number) == self.world
+        }
+        return ", ".join(f"{point} of process {start}" for start, point in sorted(wanted - taken))
 
     def look(self, home: Path, lab: int, people: People, seconds: float) -> None:
         """Wait a moment for an engine that stands at a point, and take the image there.
@@ -116,15 +143,18 @@ class Camera:
         return said.decode("ascii")
 
     def _take(self, point: str, home: Path, lab: int, people: People) -> None:
-        copy = self.folder / point.replace(":", "-")
+        start = self._starts - 1
+        copy = self.folder / f"{start}-{point.replace(':', '-')}"
         os.kill(lab, signal.SIGSTOP)
         try:
             _wait_until_stopped(lab)
             now_ms = LabClock(home / "clock.json").now_ms()
-            shutil.copytree(home, copy)
+            # In another process: to close a file of SQLite here would give up the locks that
+            # the people's connection holds on it.
+            subprocess.run(["cp", "-a", str(home), str(copy)], check=True)
         finally:
             os.kill(lab, signal.SIGCONT)
-        self.images.append(Image(point, copy, now_ms, people.answered))
+        self.images.append(Image(start, point, copy, now_ms, people.answered))
 
     def close(self) -> None:
         """Stop serving."""
@@ -133,14 +163,20 @@ class Camera:
             self._engine.close()
 
 
-def stand_still_at_points(camera: str, world: int) -> Callable[[str], None]:
-    """Return what an engine does at a failpoint: at those of its world it waits for the camera."""
+def stand_still_at_points(camera: str, world: int, counts: str) -> Callable[[str], None]:
+    """Return what an engine does at a failpoint: at those of its world it waits for the camera.
+
+    Parameters:
+        counts: file that names every point, a line each.
+    """
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(camera.encode("latin-1"))
     reached: Counter[str] = Counter()
+    named = Path(counts).open("a", encoding="ascii", buffering=1)  # noqa: SIM115 - while it lives
 
     def reach(place: str) -> None:
         reached[place] += 1
+        named.write(f"{place}\n")
         is_wanted = world_of(place, reached[place]) == world
         if is_wanted or place.startswith(_COMMIT):
             said = f"{place}:{reached[place]}:{_WANTED if is_wanted else '-'}"

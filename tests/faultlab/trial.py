@@ -81,7 +81,7 @@ class Trial:
     """Plays one trial in a folder of its own.
 
     Parameters:
-        camera: takes images of the first process at its points.
+        camera: takes images of the processes at their points.
         image: go on from there, as after the kill of a first process.
     """
 
@@ -132,7 +132,7 @@ class Trial:
             follower = Follower(store, self._stage.run)
             follower.advance()
             for number in range(len(self.ended.codes), MAX_STARTS):
-                points = self._fault.points
+                points = () if self._image else self._fault.points
                 point = points[number] if number < len(points) else ""
                 code = self._start(number, environment, point, follower, people, until)
                 self.ended.codes.append(code)
@@ -174,7 +174,7 @@ class Trial:
         argv = ["run", str(self._stage.plan)]
         if self._stage.run in follower.family.states:
             argv = ["resume", "@latest"]
-        camera = self._camera if number == 0 else None
+        camera = self._camera
         pid = self._engine(
             f"engine-{number}", [*argv, "--wait", *AUTH], environment, point, camera=camera
         )
@@ -211,7 +211,7 @@ class Trial:
         arguments: dict[str, Any] = {"argv": argv, "environment": environment}
         arguments |= {"failpoint": point, "skew_ms": skew_ms}
         if camera:
-            arguments["camera"] = (camera.address, camera.world)
+            arguments["camera"] = camera.next_process()
         pid = self._zygote.spawn("engine", log, **arguments)
         self._pids.append(pid)
         return pid

@@ -53,8 +53,8 @@ def test_a_type_of_ones_own_over_text_or_number_is_that_text_or_number():
     class Mixed(str, Enum):  # noqa: UP042 - its str() is not its text
         A = "x"
 
-    value = {Name("k"): [Name("n"), Mixed.A, IntEnum("Level", "LOW")(1)]}
-    assert canonical(value) == b'{"k":["n","x",1]}'
+    value = {Name("k"): [Name("n"), Mixed.A, IntEnum("Level", "LOW")(1)], Mixed.A: None}
+    assert canonical(value) == b'{"k":["n","x",1],"x":null}'
 
 
 def test_a_named_constant_is_its_text():
@@ -120,3 +120,13 @@ def test_depth_is_refused_where_the_canonical_form_refuses_it(depth):
     else:
         with pytest.raises(ValueError, match="deeper"):
             parse_canonical(data)
+
+
+def test_what_is_nested_to_where_any_reader_gives_up_is_refused():
+    for depth in (*range(38, 44), *range(60, 1100, 2), 20_000):
+        data = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
+        if depth < 41:
+            assert list(parse_canonical(data)) == ["a"]
+        else:
+            with pytest.raises(ValueError, match="deep"):
+                parse_canonical(data)

@@ -137,6 +137,23 @@ def test_a_body_as_deep_as_any_may_be_is_read_and_one_deeper_is_not():
         assert (codec.decode(line, 3, PREV, RUN), is_read) == (record, True)
 
 
+def test_a_line_nested_to_where_any_reader_gives_up_is_damage():
+    before, after = PLAIN.split(b'"n":1')
+    for depth in (*range(30, 50), *range(60, 1100, 2), 20_000):
+        odd = before + b'"n":' + b"[" * depth + b"]" * depth + after
+        if depth <= 39:
+            assert codec.decode(odd, 3, PREV, RUN).seq == 3
+        else:
+            with pytest.raises(JournalDamaged):
+                codec.decode(odd, 3, PREV, RUN)
+
+
+def test_a_line_longer_than_any_is_refused_before_it_is_read(monkeypatch):
+    monkeypatch.setattr(codec, "line_of", None)
+    with pytest.raises(JournalDamaged, match="is longer than"):
+        codec.decode(b"[" * (codec.MAX_LINE_BYTES + 1), 3, PREV, RUN)
+
+
 @given(drafts, st.binary(max_size=6), st.data())
 @settings(max_examples=300)
 def test_the_quick_reader_takes_nothing_that_the_careful_one_would_refuse(draft, noise, data):
