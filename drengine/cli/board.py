@@ -193,7 +193,7 @@ def _step_line(family: Family, run: RunId, step: StepState, now_ms: int, depth: 
     symbol, word, colour = _SYMBOLS[step.status]
     if over_ms and step.status.is_waiting:
         # Nobody is waited for any more.
-        return Line(depth, step.id, "○", "left undecided", "", "", "")
+        return Line(depth, step.id, "⏸", "left undecided", "", "", "")
     request = family.requests.get((run, step.id), {})
     took = ""
     if step.began_ms is not None and step.status is not S.PENDING:

@@ -291,7 +291,7 @@ def test_nobody_is_waited_for_once_a_run_is_cancelled(command, story):
     assert "1h0" in line
     assert command("cancel", RUN, "--reason", "wrong region").code == 0
     (line,) = [text for text in command("status").out.splitlines() if " declare " in text]
-    assert line.split() == ["○", "declare", "left", "undecided"]
+    assert line.split() == ["⏸", "declare", "left", "undecided"]
 
 
 def test_a_run_that_was_handed_over_takes_no_more_messages(command, story, tmp_path):
