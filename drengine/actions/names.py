@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
 from urllib.parse import urlsplit
 
 from drengine.errors import InputError
+
+_USER_IDENTITY: Final = re.compile(
+    r"/subscriptions/([^/]+)/resourceGroups/[^/]+/providers"
+    r"/Microsoft\.ManagedIdentity/userAssignedIdentities/[^/]+",
+    re.IGNORECASE,
+)
+
+
+def subscription_of_identity(resource_id: str) -> str | None:
+    """Return the subscription in the id of a user-assigned identity, None for another id."""
+    found = _USER_IDENTITY.fullmatch(resource_id)
+    return found[1].lower() if found else None
 
 
 def hsm_uri(name: str, suffix: str) -> str:

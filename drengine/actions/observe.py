@@ -7,7 +7,6 @@ changed: no times of reading, no request ids, ordered lists.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from drengine.actions.backup import folder_time_ms, storage_of
 from drengine.actions.base import RUN_TAG, target_hsm
 from drengine.actions.contract import Observer, StepContext
 from drengine.actions.documents import inventory_of
-from drengine.actions.names import hsm_uri
+from drengine.actions.names import hsm_uri, subscription_of_identity
 from drengine.actions.sas import BACKUP_RIGHTS, LIST_RIGHT, sas_facts, sas_problems
 from drengine.actions.security_domain import unstable_key
 from drengine.actions.sql import roles_now, target_host
@@ -25,11 +24,6 @@ from drengine.model.canonical import digest
 from drengine.model.cloud import BlobItem, HsmResource
 from drengine.model.plan import CloudIdentity
 
-_USER_IDENTITY: Final = re.compile(
-    r"/subscriptions/([^/]+)/resourceGroups/[^/]+/providers"
-    r"/Microsoft\.ManagedIdentity/userAssignedIdentities/[^/]+",
-    re.IGNORECASE,
-)
 _RECOVERY_MS: Final = 3_600_000
 """How long a SAS must still be valid when it is checked."""
 
@@ -172,10 +166,10 @@ def identity_facts(identity: str, where: CloudIdentity) -> dict[str, Any]:
     facts: dict[str, Any] = {"by": "identity", "identity": identity, "problems": []}
     if not identity:
         facts["problems"] = ["neither storage_identity nor storage_sas was given"]
-    elif not (found := _USER_IDENTITY.fullmatch(identity)):
+    elif (subscription := subscription_of_identity(identity)) is None:
         facts["problems"] = [f"{identity} is not the id of a user-assigned identity"]
-    elif found[1].lower() != where.subscription.lower():
-        facts["elsewhere"] = found[1]
+    elif subscription != where.subscription.lower():
+        facts["elsewhere"] = subscription
     return facts
 
 

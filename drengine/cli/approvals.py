@@ -17,13 +17,21 @@ import click
 
 from drengine.cli import output
 from drengine.cli.family import read_family
-from drengine.cli.people import follow_up, request_lines, require_fitting, send, waiting_step
+from drengine.cli.people import (
+    follow_up,
+    reason_option,
+    request_lines,
+    require_fitting,
+    send,
+    waiting_step,
+)
 from drengine.cli.places import open_clock
 from drengine.cli.signing import (
     DEFAULT_VALID,
     Wish,
     asked_of,
     check_keys,
+    require_signer,
     signed_decision,
     signer_of,
     signer_options,
@@ -90,7 +98,7 @@ def _done(told: str, facts: dict[str, Any], where: str, follow: str, output_form
 @click.argument("request", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--as", "name", help="Who decides; by default the user here.")
 @click.option("--role", default="", help="In which role, where the gate asks one.")
-@click.option("--reason", default="", help="Why, for the journal.")
+@reason_option
 @click.option("--reject", is_flag=True, help="Refuse instead of approving.")
 @click.option("--break-glass", is_flag=True, help="Emergency: one approval shall do.")
 @click.option("--valid", default=DEFAULT_VALID, show_default=True, help="How long it may be used.")
@@ -252,13 +260,15 @@ def withdraw_command(
 ) -> int:
     """Take your approval of gate STEP of RUN back, as long as nothing has used it."""
     by = name or user_name()
-    signer = signer_of(**keys)
+    check_keys(**keys)
     with open_store() as store:
         found = find_run(store, run)
         state = read_family(store, found).states[found]
         if step not in state.steps:
             raise InputError(f"run {found} has no step '{step}'")
         asked = asked_of(state, state.steps[step])
+        signer = signer_of(**keys)
+        require_signer(state, signer)
         body: dict[str, Any] = {"step": step, "reason": reason, "role": ""}
         nonce = ""
         if signer is not None:

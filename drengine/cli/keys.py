@@ -130,7 +130,8 @@ def trust_command(
         name, kind, text, roles, accounts, sealer=sealer, revoked=revoked or "", dropped=dropped
     )
     slips = _roles_nobody_asks_for(roles)
-    holds = enrol(folder, entry)
+    enrol(folder, entry)
+    holds = () if sealer else _roles_of(folder, name)
     for slip in slips:
         output.talk(f"⚠ {slip}")
     if output_format == "json":
@@ -142,6 +143,13 @@ def trust_command(
         said = ", ".join(holds) or "none: gates that ask for a role do not count it"
         output.say(f"  Roles   {said}")
     return 0
+
+
+def _roles_of(folder: Path, name: str) -> tuple[str, ...]:
+    from drengine.trust.register import read_trust  # noqa: PLC0415 - with a key only
+
+    people = read_trust(folder).register.people
+    return next(person.roles for person in people if person.name == name)
 
 
 def _roles_nobody_asks_for(roles: tuple[str, ...]) -> list[str]:

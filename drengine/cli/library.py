@@ -61,17 +61,20 @@ def find_document(named: str, beside: Path | None = None) -> Document:
 
 def shipped() -> tuple[str, ...]:
     """Return the names of the shipped runbooks."""
+    return tuple(
+        sorted({path.stem if path.stem != "runbook" else path.parent.name for path in _files()})
+    )
+
+
+def _files() -> list[Path]:
     folder = runbook_folder()
-    flat = {path.stem for path in folder.glob("*.yaml")}
-    return tuple(sorted(flat | {path.parent.name for path in folder.glob("*/runbook.yaml")}))
+    return sorted((*folder.glob("*.yaml"), *folder.glob("*/runbook.yaml")))
 
 
 def roles_of_gates() -> tuple[str, ...]:
     """Return every role that a gate of a shipped runbook asks for."""
     known = Library(catalogue())
-    folder = runbook_folder()
-    files = sorted((*folder.glob("*.yaml"), *folder.glob("*/runbook.yaml")))
-    gates = [step.gate for file in files for step in known.load(_read(file)).steps]
+    gates = [step.gate for file in _files() for step in known.load(_read(file)).steps]
     return tuple(sorted({role for gate in gates if gate for role in gate.roles}))
 
 

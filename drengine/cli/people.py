@@ -53,7 +53,7 @@ from drengine.model.run import StepStatus as S
 from drengine.model.runbook import RunClass
 from drengine.trust.signers import Signer
 
-_reason = click.option("--reason", default="", help="Why, for the journal.")
+reason_option = click.option("--reason", default="", help="Why, for the journal.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +327,7 @@ def say_sent(
 @click.command("approve")
 @run_argument
 @click.argument("step")
-@_reason
+@reason_option
 @_person_options
 @signer_options
 @click.option(

@@ -6,7 +6,7 @@ import click
 
 from drengine.cli import output
 from drengine.cli.family import read_family
-from drengine.cli.people import say_sent, send
+from drengine.cli.people import reason_option, say_sent, send
 from drengine.cli.places import open_clock
 from drengine.cli.stores import (
     find_run,
@@ -20,8 +20,6 @@ from drengine.engine.ending import cancel
 from drengine.errors import InputError
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.ids import RunId
-
-_reason = click.option("--reason", default="", help="Why, for the journal.")
 
 
 def _to_run(kind: str, run: str, reason: str, output_format: str) -> int:
@@ -39,7 +37,7 @@ def _to_run(kind: str, run: str, reason: str, output_format: str) -> int:
 
 @click.command("pause")
 @run_or_latest
-@_reason
+@reason_option
 @output.output_option
 def pause_command(*, run: str, reason: str, output_format: str) -> int:
     """Let RUN begin and send nothing new; what Azure works on is followed to its end."""
@@ -48,7 +46,7 @@ def pause_command(*, run: str, reason: str, output_format: str) -> int:
 
 @click.command("continue")
 @run_or_latest
-@_reason
+@reason_option
 @output.output_option
 def continue_command(*, run: str, reason: str, output_format: str) -> int:
     """Take back a pause of RUN."""

@@ -30,11 +30,11 @@ class Tree:
 
     def add(self, data: bytes) -> None:
         """Add the next leaf."""
-        top = hashlib.sha256(b"\x00" + data).digest()
+        top = leaf_hash(data)
         # Each bit of the count is a full subtree; those that the leaf completes are joined.
         full, peaks = self._count, self._peaks
         while full & 1:
-            top = hashlib.sha256(b"\x01" + peaks.pop() + top).digest()
+            top = _node(peaks.pop(), top)
             full >>= 1
         peaks.append(top)
         self._count += 1

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from drengine.model.canonical import is_shallow, no_float
+from drengine.model.canonical import encode, is_shallow, no_float
 
 ABSENT: Final = msgspec.UNSET
 """A `wall` that a line has not: the engine's clock was the wall clock."""
@@ -32,14 +32,13 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 _DECODE = msgspec.json.Decoder(Line, float_hook=no_float).decode
-_ENCODE = msgspec.json.Encoder(order="sorted").encode
 
 
 def line_of(data: bytes) -> Line | None:
     """Return what stands in a canonical line with its newline; None where it is not certain."""
     try:
         found = _DECODE(data)
-        certain = _ENCODE(found) + b"\n" == data and is_shallow(data)
+        certain = encode(found) + b"\n" == data and is_shallow(data)
     except (ValueError, RecursionError):
         return None
     return found if certain else None

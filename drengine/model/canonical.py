@@ -33,7 +33,8 @@ def no_float(text: str) -> NoReturn:
     raise ValueError(f"{text[:20]} is a number that canonical JSON has no form for")
 
 
-_ENCODE = msgspec.json.Encoder(order="sorted").encode
+encode = msgspec.json.Encoder(order="sorted").encode
+"""Writes what is known to be plain; everything else goes through `canonical`."""
 _DECODE = msgspec.json.Decoder(float_hook=no_float).decode
 
 
@@ -69,7 +70,7 @@ def canonical(value: object) -> bytes:
     Raises:
         ValueError: see `plain`.
     """
-    return _ENCODE(value if _is_plain(value, MAX_DEPTH) else plain(value))
+    return encode(value if _is_plain(value, MAX_DEPTH) else plain(value))
 
 
 def _is_plain(value: object, depth: int) -> bool:
@@ -138,7 +139,7 @@ def _parse_quickly(data: bytes) -> dict[str, Any] | None:
     """
     try:
         doc = _DECODE(data)
-        certain = type(doc) is dict and _ENCODE(doc) == data and is_shallow(data)
+        certain = type(doc) is dict and encode(doc) == data and is_shallow(data)
     except (ValueError, RecursionError):
         return None
     return doc if certain else None

@@ -47,14 +47,11 @@ class Entry:
     dropped: tuple[str, ...] = ()
 
 
-def enrol(folder: Path, *entries: Entry) -> tuple[str, ...]:
+def enrol(folder: Path, *entries: Entry) -> None:
     """Enter keys into a trust folder; a person who is there already gets another key.
 
     A key that is the person's already is not entered twice: roles, accounts and the time
     of a revocation are added to what stands there.
-
-    Returns:
-        The roles that the last entry's person holds then.
 
     Raises:
         InputError: a name or time cannot be used, or a role to take away is not held.
@@ -83,9 +80,6 @@ def enrol(folder: Path, *entries: Entry) -> tuple[str, ...]:
         # A list that nobody can read would lock everybody out of the next command.
         _write(place, before) if before else place.unlink()
         raise
-    last = entries[-1]
-    people = {str(person["name"]): person for person in doc["people"]}
-    return () if last.sealer else tuple(people[last.name]["roles"])
 
 
 def add_tsa(folder: Path, pem: str) -> None:
