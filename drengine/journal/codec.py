@@ -23,8 +23,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Final, NoReturn
 
+import msgspec
+
 from drengine.errors import JournalDamaged, JournalError
-from drengine.journal.quick import ABSENT, Line, line_of
+from drengine.journal.quick import ABSENT, Line, line_of, written
 from drengine.model.canonical import canonical, parse_canonical, sha256_hex
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType
@@ -66,27 +68,25 @@ def encode(draft: Draft, run: RunId, seq: int, prev: str) -> tuple[bytes, Record
     Raises:
         JournalError: the draft has no canonical form or is too long; nothing was written.
     """
+    wall_ms = draft.wall_ms
     try:
-        doc: dict[str, object] = {
-            "actor": draft.actor,
-            "at": utc_text(draft.at_ms),
-            "body": draft.body,
-            "mono": draft.mono_ms,
-            "prev": prev,
-            "run": run,
-            "seq": seq,
-            "type": str(draft.type),
-        }
-        if draft.wall_ms is not None:
-            doc["wall"] = utc_text(draft.wall_ms)
-        line = canonical(doc) + b"\n"
-        # Read back at once: what cannot be read again must not get into a chain, and the
-        # fold sees the same values, in the same order, now and after a restart.
-        return line, _read(line, seq, prev, run)
+        told = Line(
+            actor=draft.actor,
+            at=utc_text(draft.at_ms),
+            body=draft.body,  # type: ignore[arg-type] # any mapping; it is looked at below
+            mono=draft.mono_ms,
+            prev=prev,
+            run=run,
+            seq=seq,
+            type=draft.type,
+            wall=ABSENT if wall_ms is None else utc_text(wall_ms),
+        )
+        line, found = _written(told)
     except ValueError as error:
         raise JournalError(
             f"run {run}: writing record {seq} ({draft.type}): {error}; nothing was written"
         ) from error
+    return line, _record(line, found, draft.at_ms, wall_ms)
 
 
 def decode(line: bytes, expect_seq: int, expect_prev: str, run: RunId) -> Record:
@@ -176,18 +176,41 @@ def _read(line: bytes, seq: int, prev: str, run: RunId) -> Record:
     found = line_of(line) if len(line) <= MAX_LINE_BYTES else None
     if found is None or not _fits(found, seq, prev, run):
         found = _checked(line, seq, prev, run)
+    wall_ms = None if found.wall is ABSENT else utc_ms(found.wall)
+    return _record(line, found, utc_ms(found.at), wall_ms)
+
+
+def _record(line: bytes, found: Line, at_ms: int, wall_ms: int | None) -> Record:
     return Record(
-        seq=seq,
-        run=run,
+        seq=found.seq,
+        run=RunId(found.run),
         type=_TYPES[found.type],
         actor=found.actor,
         body=found.body,
-        at_ms=utc_ms(found.at),
+        at_ms=at_ms,
         mono_ms=found.mono,
-        wall_ms=None if found.wall is ABSENT else utc_ms(found.wall),
-        prev=prev,
+        wall_ms=wall_ms,
+        prev=found.prev,
         sha256=sha256_hex(line),
     )
+
+
+def _written(told: Line) -> tuple[bytes, Line]:
+    """Return the line that tells this, and what stands in it.
+
+    It is read back at once: what cannot be read again must not get into a chain, and the fold
+    sees the same values, in the same order, now and after a restart.
+
+    Raises:
+        ValueError: it has no canonical form, is too long, or is not what may stand there.
+    """
+    place = told.seq, told.prev, RunId(told.run)
+    line, found = written(told)
+    if found is not None and len(line) <= MAX_LINE_BYTES and _fits(found, *place):
+        return line, found
+    fields = msgspec.structs.asdict(told)
+    line = canonical({name: fields[name] for name in fields if fields[name] is not ABSENT}) + b"\n"
+    return line, _checked(line, *place)
 
 
 def _fits(found: Line, seq: int, prev: str, run: RunId) -> bool:

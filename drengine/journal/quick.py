@@ -42,3 +42,17 @@ def line_of(data: bytes) -> Line | None:
     except (ValueError, RecursionError):
         return None
     return found if certain else None
+
+
+def written(told: Line) -> tuple[bytes, Line | None]:
+    """Return a line, and what stands in it: None where that is not certainly what was told.
+
+    What the encoder takes and canonical JSON does not is not equal to what is read back.
+    """
+    try:
+        line = encode(told) + b"\n"
+        found = _DECODE(line)
+        certain = found == told and is_shallow(line)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return b"", None
+    return line, found if certain else None

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 from drengine import failpoints
 from drengine.errors import JournalError
@@ -156,11 +156,8 @@ class SqliteStore:
         lines, records = extend(lease.run, expect, drafts)
         failpoints.reach("journal.before_write")
         with self._database.writing(f"appending to run {lease.run}") as db:
-            token, found = tables.checked_end(db, lease.run)
-            self._check_token(token, lease)
-            if found != expect:
-                raise refusals.head_moved(lease.run, found, expect)
-            tables.add_lines(db, lease.run, zip(records, lines, strict=True))
+            if not (self._holds(lease) and tables.grow(db, lease, expect, records, lines)):
+                self._refuse_append(db, lease, expect)
             failpoints.reach("journal.torn")
         failpoints.reach("journal.after_sync")
         return records
@@ -305,8 +302,16 @@ class SqliteStore:
     def _check_token(self, newest: int, lease: Lease) -> None:
         if newest != lease.token:
             raise refusals.fenced(lease.run, lease.token, newest)
-        if self._held.get(lease.run, (-1, None))[0] != lease.token:
+        if not self._holds(lease):
             raise refusals.not_held(lease.run, lease.token)
+
+    def _holds(self, lease: Lease) -> bool:
+        return self._held.get(lease.run, (-1, None))[0] == lease.token
+
+    def _refuse_append(self, db: sqlite3.Connection, lease: Lease, expect: Head) -> NoReturn:
+        token, found = tables.checked_end(db, lease.run)
+        self._check_token(token, lease)
+        raise refusals.head_moved(lease.run, found, expect)
 
     def _stored(self, run: RunId, after: int) -> Iterator[bytes]:
         while True:

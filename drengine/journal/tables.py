@@ -13,7 +13,7 @@ from drengine.journal import codec, refusals
 from drengine.journal.port import RunRow
 from drengine.model.canonical import JsonObject, canonical, parse_canonical, sha256_hex
 from drengine.model.ids import RunId, root_of
-from drengine.model.records import Head, Record, Signal
+from drengine.model.records import Head, Lease, Record, Signal
 
 _RUN_ROW: Final = (
     "SELECT run, title, run_class, created_at_ms, status, wake_at_ms, head_seq, head_sha256"
@@ -23,6 +23,12 @@ _END: Final = (
     "SELECT token, head_seq, head_sha256, seq, line FROM runs LEFT JOIN records"
     " ON records.run = runs.run AND seq = (SELECT max(seq) FROM records WHERE run = runs.run)"
     " WHERE runs.run = ?"
+)
+
+_MOVE: Final = (
+    "UPDATE runs SET head_seq = ?, head_sha256 = ? WHERE run = ? AND token = ?"
+    " AND head_seq = ? AND head_sha256 = ? AND (head_seq, head_sha256) = ("
+    "SELECT seq, sha256(line) FROM records WHERE run = runs.run ORDER BY seq DESC LIMIT 1)"
 )
 
 
@@ -106,6 +112,27 @@ def add_lines(
             (head.seq, head.sha256, run),
         )
     return head
+
+
+def grow(
+    db: sqlite3.Connection,
+    lease: Lease,
+    expect: Head,
+    records: Sequence[Record],
+    lines: Sequence[bytes],
+) -> bool:
+    """Add lines where the lease is the newest and the chain ends at `expect`, its last line too.
+
+    Returns False where one of these does not hold, having changed nothing; `checked_end` tells
+    which. It looks and moves in one statement: an append is what a run does most.
+    """
+    run, end = lease.run, records[-1] if records else expect
+    was = (run, lease.token, expect.seq, expect.sha256)
+    if db.execute(_MOVE, (end.seq, end.sha256, *was)).rowcount != 1:
+        return False
+    for record, line in zip(records, lines, strict=True):
+        db.execute("INSERT INTO records VALUES (?, ?, ?)", (run, record.seq, line))
+    return True
 
 
 def lines_after(

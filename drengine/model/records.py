@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId
 
@@ -107,9 +109,11 @@ class Draft:
     wall_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """A record in its place in the chain.
+
+    It is made for every line that is read, which a struct of msgspec takes a fifth of the
+    time for that a dataclass does.
 
     Attributes:
         seq: 0, 1, 2, … without gaps.
@@ -129,8 +133,7 @@ class Record:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """The end of a chain: the last record's seq and hash."""
 
     seq: int

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from drengine.errors import JournalDamaged, JournalError
 from drengine.journal import codec
 from drengine.journal.quick import ABSENT, Line, line_of
+from drengine.model.canonical import canonical
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Draft, Head, RecordType
 from drengine.model.times import utc_ms
@@ -22,8 +25,9 @@ PREV = "ab" * 32
 MAX_MS = 253_402_300_799_999
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+leaves = st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | texts
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | texts,
+    leaves,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=20,
 )
@@ -51,6 +55,57 @@ def test_what_is_encoded_is_decoded_again(draft, seq):
         draft.mono_ms,
         draft.wall_ms,
     )
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Size(IntEnum):
+    SMALL = 1
+
+
+class Text(str):
+    __slots__ = ()
+
+
+# What a caller without types might put into a body: some of it has a canonical form.
+foreign = (
+    leaves
+    | st.floats()
+    | st.binary(max_size=4)
+    | st.datetimes()
+    | st.decimals()
+    | st.uuids()
+    | st.sets(st.integers(0, 3), max_size=2)
+    | st.sampled_from(
+        [Colour.RED, Size.SMALL, Text("t"), Head(1, PREV), MappingProxyType({"a": 1})]
+    )
+    | st.text(st.characters(categories=["Cs"]), min_size=1, max_size=2)
+)
+foreign_bodies = st.recursive(
+    foreign,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(texts | st.integers(0, 3) | st.just(Colour.RED), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(texts, foreign_bodies, max_size=3))
+@settings(max_examples=400)
+def test_a_body_is_written_as_canonical_json_or_not_at_all(body):
+    try:
+        plain = canonical(body)
+    except ValueError:
+        with pytest.raises(JournalError, match="nothing was written"):
+            codec.encode(Draft(RecordType.NOTE, "engine", body, 1, 7), RUN, 3, PREV)
+        return
+    line, record = codec.encode(Draft(RecordType.NOTE, "engine", body, 1, 7), RUN, 3, PREV)
+    assert b'"body":' + plain + b',"mono":' in line
+    assert codec.decode(line, 3, PREV, RUN) == record
 
 
 @given(st.binary(max_size=200))

@@ -194,13 +194,18 @@ def test_a_changed_record_is_refused_by_number_and_stays(damaged_chain):
     assert list(store.lines(RUN))[2] != lines[2]
 
 
-def test_a_changed_last_record_is_refused(damaged_chain):
+def test_a_changed_last_record_is_refused_to_readers_and_writers(damaged_chain, draft):
     host, store, lines = damaged_chain
+    head = store.head(RUN)
     host.damage(RUN, 4, lines[4].replace(b'"n":3', b'"n":7'))
     with pytest.raises(JournalDamaged, match="record 4: is not the record that the store has"):
         list(store.read(RUN))
     with pytest.raises(JournalDamaged, match="record 4"):
         store.head(RUN)
+    lease = store.acquire(RUN, "x")
+    with pytest.raises(JournalDamaged, match="record 4"):
+        store.append(lease, head, [draft()])
+    assert len(list(store.lines(RUN))) == len(lines)
 
 
 def test_a_missing_record_is_refused(damaged_chain):
