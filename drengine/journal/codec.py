@@ -23,10 +23,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Final, NoReturn
 
-import msgspec
-
 from drengine.errors import JournalDamaged, JournalError
-from drengine.journal.quick import ABSENT, Line, line_of, written
+from drengine.journal.quick import ABSENT, Line, line_of, members_of, written
 from drengine.model.canonical import canonical, parse_canonical, sha256_hex
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType
@@ -208,8 +206,7 @@ def _written(told: Line) -> tuple[bytes, Line]:
     line, found = written(told)
     if found is not None and len(line) <= MAX_LINE_BYTES and _fits(found, *place):
         return line, found
-    fields = msgspec.structs.asdict(told)
-    line = canonical({name: fields[name] for name in fields if fields[name] is not ABSENT}) + b"\n"
+    line = canonical(members_of(told)) + b"\n"
     return line, _checked(line, *place)
 
 

@@ -56,3 +56,9 @@ def written(told: Line) -> tuple[bytes, Line | None]:
     except (ValueError, TypeError, OverflowError, RecursionError):
         return b"", None
     return line, found if certain else None
+
+
+def members_of(told: Line) -> dict[str, Any]:
+    """Return the members of the object that a line is."""
+    members = msgspec.structs.asdict(told)
+    return {name: value for name, value in members.items() if value is not ABSENT}
