@@ -278,7 +278,7 @@ def check_attestation(files, sealers):
 
 
 class Tree:
-    """A Merkle tree as RFC 6962 has it."""
+    """A Merkle tree as RFC 6962 has it, over the hashes of the lines."""
 
     def __init__(self):
         self.peaks = []
@@ -328,7 +328,7 @@ class Chain:
                     self.say(seq, "is of a type that does not belong there")
                 prev = sha(line)
                 self.heads.append(prev)
-                tree.add(line)
+                tree.add(bytes.fromhex(prev))
                 self.take(record, nonces)
         if seq < 0:
             self.say(0, "there is none")

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from drengine.evidence.merkle import Tree
+from drengine.evidence.merkle import Tree, content_of
 from drengine.evidence.sums import SUMS
 from drengine.model.canonical import Json, JsonObject, canonical, sha256_hex
 from drengine.model.facts import EvidenceFacts, ObjectiveFacts
@@ -92,11 +92,11 @@ def is_stamp(name: str) -> bool:
 
 
 def merkle_root(journals: Iterable[tuple[str, Iterable[bytes]]]) -> str:
-    """Return the root over every line of every journal, journals in order of run ids."""
+    """Return the root over every record of every journal, journals in order of run ids."""
     tree = Tree()
     for _, lines in sorted(journals, key=lambda pair: pair[0]):
         for line in lines:
-            tree.add(line)
+            tree.add(content_of(line))
     return tree.root()
 
 

@@ -1,6 +1,6 @@
 """Showing some records of a sealed run and withholding the rest, still verifiable.
 
-A disclosure holds the signed statement, which names the Merkle root over all lines, and
+A disclosure holds the signed statement, which names the Merkle root over all records, and
 for each record shown its line and the path to that root. What is withheld shows only in
 the count. It proves that the records shown are in the sealed run, not that nothing else is.
 """
@@ -14,7 +14,7 @@ from typing import Any, Final
 from drengine.errors import InputError, VerificationError
 from drengine.evidence.bundle import ATTESTATION
 from drengine.evidence.folder import write_files
-from drengine.evidence.merkle import Proofs, leaf_hash, root_from
+from drengine.evidence.merkle import Proofs, content_of, leaf_hash, root_from
 from drengine.model.canonical import canonical, parse_canonical, parse_line
 from drengine.trust.dsse import parse_json, read_envelope
 from drengine.trust.judging import verify_with
@@ -48,7 +48,7 @@ def disclose(bundle: Path, profile: str, out: Path, only: Iterable[str] = ()) ->
     chosen, shown = frozenset(only), PROFILES[profile]
     wanted = set(chosen)
     lines = list(_lines(bundle))
-    proofs = Proofs([leaf_hash(line) for _, line in lines])
+    proofs = Proofs([leaf_hash(content_of(line)) for _, line in lines])
     records = []
     for index, (run, line) in enumerate(lines):
         doc = parse_canonical(line[:-1])
@@ -125,6 +125,6 @@ def _sealed_statement(folder: Path, trust: Trust) -> dict[str, Any]:
 
 
 def _require_part(row: dict[str, Any], size: int, root: str) -> None:
-    line = row["line"].encode() + b"\n"
-    if root_from(line, row["index"], size, row["path"]) != root:
+    content = content_of(row["line"].encode() + b"\n")
+    if root_from(content, row["index"], size, row["path"]) != root:
         raise ValueError(f"the record at place {row['index']} is not part of what was sealed")

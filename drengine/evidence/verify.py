@@ -17,6 +17,8 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -41,7 +43,8 @@ from drengine.model.records import Record
 MAX_FILE_BYTES: Final = 1 << 30
 MAX_DOCUMENT_BYTES: Final = 64 << 20
 MAX_FILES: Final = 100_000
-_BLOCK: Final = 1 << 20
+_BLOCK: Final = 8 << 20
+"""So much is read and hashed at once that a thread seldom has to ask for the interpreter."""
 
 _UNFORESEEN: Final = (KeyError, TypeError, ValueError, AttributeError)
 """An edited body that no check foresaw is a problem to be listed, not a traceback."""
@@ -53,10 +56,6 @@ _UNSIGNED: Final = (
 
 class Watch(Protocol):
     """Looks at what a verification reads, chain by chain, in order of run ids."""
-
-    def lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """Pass a chain's lines on."""
-        ...
 
     def take(self, record: Record) -> Iterable[str]:
         """Return what is wrong with the next record."""
@@ -110,8 +109,8 @@ class FolderCheck:
     def run(self) -> VerifyReport:
         """Check everything."""
         self.list_files()
-        self.check_sums()
-        facts = self.check_journals()
+        with self.sums_beside():
+            facts = self.check_journals()
         return VerifyReport(tuple(self.problems), tuple(self.notes), facts, self.sums_sha256)
 
     def check_journals(self) -> EvidenceFacts | None:
@@ -170,27 +169,39 @@ class FolderCheck:
         else:
             self.files[name] = file
 
-    def check_sums(self, is_outside: Callable[[str], bool] = lambda name: name == SUMS) -> None:
-        """Compare every file but those outside with SHA256SUMS."""
-        data = self.document(SUMS, MAX_SUMS_BYTES)
-        if data is None:
-            return
-        self.sums_sha256 = hashlib.sha256(data).hexdigest()
+    @contextmanager
+    def sums_beside(
+        self, is_outside: Callable[[str], bool] = lambda name: name == SUMS
+    ) -> Iterator[None]:
+        """Compare every file but those outside with SHA256SUMS while the block does something else.
+
+        What is found stands before what the block finds. Reading and hashing of large files
+        leave the interpreter to the block, which is busy with records.
+        """
+        place = len(self.problems)
+        with ThreadPoolExecutor(1) as beside:
+            found = beside.submit(lambda: list(self._sums(is_outside)))
+            yield
+            self.problems[place:place] = found.result()
+
+    def _sums(self, is_outside: Callable[[str], bool]) -> Iterator[Problem]:
         try:
+            data = self._content(SUMS, MAX_SUMS_BYTES)
+            self.sums_sha256 = hashlib.sha256(data).hexdigest()
             named = read_sums(data)
         except ValueError as error:
-            self.problem(SUMS, str(error))
+            yield Problem(SUMS, str(error))
             return
         for name in sorted(named.keys() - self.files.keys()):
-            self.problem(name, f"is missing, but {SUMS} names it")
+            yield Problem(name, f"is missing, but {SUMS} names it")
         unnamed = self.files.keys() - named.keys()
         for name in sorted(name for name in unnamed if not is_outside(name)):
-            self.problem(name, f"is not named in {SUMS}")
+            yield Problem(name, f"is not named in {SUMS}")
         for name in sorted(named.keys() & self.files.keys()):
             if is_outside(name):
-                self.problem(name, f"is named in {SUMS}, where it cannot be")
+                yield Problem(name, f"is named in {SUMS}, where it cannot be")
             elif (found := self.digest(name)) != named[name]:
-                self.problem(name, f"has the digest {found}, but {SUMS} says {named[name]}")
+                yield Problem(name, f"has the digest {found}, but {SUMS} says {named[name]}")
 
     def digest(self, name: str) -> str:
         """Return a file's SHA-256, computed once; empty where there is no such file."""
@@ -200,13 +211,18 @@ class FolderCheck:
 
     def document(self, name: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes | None:
         """Return a file's bytes; None, and a problem, where it is missing or too large."""
+        try:
+            return self._content(name, limit)
+        except ValueError as error:
+            self.problem(name, str(error))
+            return None
+
+    def _content(self, name: str, limit: int) -> bytes:
         file = self.files.get(name)
         if file is None:
-            self.problem(name, "is missing")
-            return None
+            raise ValueError("is missing")
         if file.stat().st_size > limit:
-            self.problem(name, f"is larger than {limit:,} bytes")
-            return None
+            raise ValueError(f"is larger than {limit:,} bytes")
         return file.read_bytes()
 
     def _has_plain_journals(self) -> bool:
@@ -290,18 +306,14 @@ class _Taking:
         """Begin with nothing."""
         self.gathering = Gathering(self.plan)
 
-    def lines(self, run: RunId, lines: Iterator[bytes]) -> Iterator[bytes]:
-        """Pass a chain's lines on."""
-        del run
-        self._agreement = Agreement(self.plan)
-        return lines if self.watch is None else self.watch.lines(lines)
-
     def take(self, record: Record) -> None:
         """Take in a record; after one that fits nowhere, nothing more."""
         if not self.is_whole:
             return
         try:
             self.gathering.take_one(record)
+            if record.seq == 0:
+                self._agreement = Agreement(self.plan)
             if record.type in JUDGED:
                 self._heed(record, self._agreement.take(record))
             if self.watch is not None:

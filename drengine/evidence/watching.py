@@ -1,6 +1,6 @@
 """What a sealed bundle's chains must bear out beyond a folder's: who approved, and when.
 
-Streaming: it sees each line and record once and keeps requests, signers and heads only.
+Streaming: it sees each record once and keeps requests, signers and heads only.
 
 Rules:
 - Trust comes from the verifier's own register, never from the bundle.
@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -66,7 +66,7 @@ class _Chain:
 
 @dataclass(slots=True)
 class BundleWatch:
-    """Watches the chains of one bundle.
+    """Watches the chains of one bundle, and takes every record into the Merkle tree.
 
     Attributes:
         envelopes: file name -> digest of the signed decisions that the journals hold.
@@ -83,14 +83,9 @@ class BundleWatch:
     nonces: dict[str, str] = field(default_factory=dict)
     unsigned: int = 0
 
-    def lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """Take every line into the Merkle tree."""
-        for line in lines:
-            self.tree.add(line)
-            yield line
-
     def take(self, record: Record) -> Iterator[str]:
         """Yield what is wrong with the next record."""
+        self.tree.add(bytes.fromhex(record.sha256))
         chain = self.chains.get(record.run)
         if chain is None:
             chain = self.chains[record.run] = _Chain(record.body, self._runbook(record))

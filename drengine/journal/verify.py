@@ -52,10 +52,6 @@ class Follower(Protocol):
     Chains come in order of run ids, a parent before its children.
     """
 
-    def lines(self, run: RunId, lines: Iterator[bytes]) -> Iterator[bytes]:
-        """Pass a chain's lines on."""
-        ...
-
     def take(self, record: Record) -> None:
         """Take in a record that follows from those before it."""
         ...
@@ -149,7 +145,7 @@ def _verify_chain(
         wanted.setdefault(pin.head.seq, []).append(pin)
     last = -1
     try:
-        for record in codec.records_of(follower.lines(run, lines()) if follower else lines(), run):
+        for record in codec.records_of(lines(), run):
             last = record.seq
             if last in wanted:
                 problems += _missed(record, wanted.pop(last))

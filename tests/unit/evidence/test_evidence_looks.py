@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from drengine.errors import JournalDamaged
@@ -54,10 +55,9 @@ def test_a_clock_that_goes_back_between_looks_is_a_deviation(tell, store):
 
 
 def test_a_look_at_another_step_is_refused_still(tell, store):
-    from dataclasses import replace
 
     story = looking(tell, store)
     records = records_of(store)
-    records[-1] = replace(records[-1], body={**records[-1].body, "step": "restore"})
+    records[-1] = msgspec.structs.replace(records[-1], body={**records[-1].body, "step": "restore"})
     with pytest.raises(JournalDamaged, match="no row"):
         collect(story.plan, {story.run: records})
