@@ -19,7 +19,6 @@ from typing import Final, TypeAlias
 
 from drengine.errors import JournalError
 from drengine.journal.files import sync_folder
-from drengine.model.canonical import sha256_hex
 
 FILE_NAME: Final = "drengine.db"
 APPLICATION_ID: Final = 0x64724A31  # "drJ1"
@@ -98,7 +97,6 @@ def open_database(home: Path, connect: Connect = connect_file) -> sqlite3.Connec
     try:
         is_new = _recognise(home, db)
         _set_up(home, db)
-        db.create_function("sha256", 1, sha256_hex, deterministic=True)
         if is_new:
             _make_tables(db)
     except BaseException:

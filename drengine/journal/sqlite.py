@@ -15,9 +15,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NoReturn, Self
+from typing import Final, Self
 
 from drengine import failpoints
 from drengine.errors import JournalError
@@ -43,6 +44,15 @@ from drengine.model.ids import RunId, root_of
 from drengine.model.records import Draft, Head, Lease, Record, Signal
 
 _BATCH: Final = 128  # lines read at once, at most a MiB each
+
+
+@dataclass(slots=True)
+class _Held:
+    """What this object has of a run that it holds; `last` is the line that it appended last."""
+
+    token: int
+    lock: RunLock
+    last: bytes = b""
 
 
 class SqliteStore:
@@ -71,7 +81,7 @@ class SqliteStore:
         self._database = Database(self.home, locks, connect)
         self._locks = LockFolder(locks)
         self._objects = ObjectFolder(objects)
-        self._held: dict[RunId, tuple[int, RunLock]] = {}
+        self._held: dict[RunId, _Held] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -86,8 +96,8 @@ class SqliteStore:
 
     def close(self) -> None:
         """Give every run back and close the file."""
-        for _, lock in self._held.values():
-            lock.free()
+        for held in self._held.values():
+            held.lock.free()
         self._held.clear()
         self._database.close()
 
@@ -122,15 +132,14 @@ class SqliteStore:
         except BaseException:
             lock.free()
             raise
-        self._held[run] = (token, lock)
+        self._held[run] = _Held(token, lock)
         return Lease(run, owner, token)
 
     def release(self, lease: Lease) -> None:
         """Give the run back; a lease that is no longer held is not an error."""
-        token, lock = self._held.get(lease.run, (-1, None))
-        if lock is not None and token == lease.token:
+        if (held := self._holding(lease)) is not None:
             del self._held[lease.run]
-            lock.free()
+            held.lock.free()
 
     def living_owner(self, run: RunId) -> str | None:
         """Name the process that holds the run now, None where nobody does."""
@@ -156,10 +165,13 @@ class SqliteStore:
         lines, records = extend(lease.run, expect, drafts)
         failpoints.reach("journal.before_write")
         with self._database.writing(f"appending to run {lease.run}") as db:
-            if not (self._holds(lease) and tables.grow(db, lease, expect, records, lines)):
-                self._refuse_append(db, lease, expect)
+            held = self._holding(lease)
+            if not (held and tables.grow(db, lease, expect, held.last, lines, records)):
+                held = self._fit_to_append(db, lease, expect)
+                tables.add_lines(db, lease.run, zip(records, lines, strict=True))
             failpoints.reach("journal.torn")
         failpoints.reach("journal.after_sync")
+        held.last = lines[-1] if lines else held.last
         return records
 
     def read(self, run: RunId, after: int = -1) -> Iterator[Record]:
@@ -299,19 +311,23 @@ class SqliteStore:
     def _check_lease(self, db: sqlite3.Connection, lease: Lease) -> None:
         self._check_token(tables.newest_token(db, lease.run), lease)
 
-    def _check_token(self, newest: int, lease: Lease) -> None:
+    def _check_token(self, newest: int, lease: Lease) -> _Held:
         if newest != lease.token:
             raise refusals.fenced(lease.run, lease.token, newest)
-        if not self._holds(lease):
+        if (held := self._holding(lease)) is None:
             raise refusals.not_held(lease.run, lease.token)
+        return held
 
-    def _holds(self, lease: Lease) -> bool:
-        return self._held.get(lease.run, (-1, None))[0] == lease.token
+    def _holding(self, lease: Lease) -> _Held | None:
+        held = self._held.get(lease.run)
+        return held if held is not None and held.token == lease.token else None
 
-    def _refuse_append(self, db: sqlite3.Connection, lease: Lease, expect: Head) -> NoReturn:
+    def _fit_to_append(self, db: sqlite3.Connection, lease: Lease, expect: Head) -> _Held:
         token, found = tables.checked_end(db, lease.run)
-        self._check_token(token, lease)
-        raise refusals.head_moved(lease.run, found, expect)
+        held = self._check_token(token, lease)
+        if found != expect:
+            raise refusals.head_moved(lease.run, found, expect)
+        return held
 
     def _stored(self, run: RunId, after: int) -> Iterator[bytes]:
         while True:

@@ -27,8 +27,8 @@ _END: Final = (
 
 _MOVE: Final = (
     "UPDATE runs SET head_seq = ?, head_sha256 = ? WHERE run = ? AND token = ?"
-    " AND head_seq = ? AND head_sha256 = ? AND (head_seq, head_sha256) = ("
-    "SELECT seq, sha256(line) FROM records WHERE run = runs.run ORDER BY seq DESC LIMIT 1)"
+    " AND head_seq = ? AND head_sha256 = ? AND (head_seq, ?) = ("
+    "SELECT seq, line FROM records WHERE run = runs.run ORDER BY seq DESC LIMIT 1)"
 )
 
 
@@ -118,16 +118,20 @@ def grow(
     db: sqlite3.Connection,
     lease: Lease,
     expect: Head,
-    records: Sequence[Record],
+    last: bytes,
     lines: Sequence[bytes],
+    records: Sequence[Record],
 ) -> bool:
-    """Add lines where the lease is the newest and the chain ends at `expect`, its last line too.
+    """Add lines where the lease is the newest and the chain ends at `expect`, in the line `last`.
 
-    Returns False where one of these does not hold, having changed nothing; `checked_end` tells
-    which. It looks and moves in one statement: an append is what a run does most.
+    Returns False where one of these does not hold or nothing is to be added; then nothing was
+    changed, and `checked_end` tells which. One statement looks and moves the head: an append is
+    what a run does most.
     """
-    run, end = lease.run, records[-1] if records else expect
-    was = (run, lease.token, expect.seq, expect.sha256)
+    if not records:
+        return False
+    run, end = lease.run, records[-1]
+    was = (run, lease.token, expect.seq, expect.sha256, last)
     if db.execute(_MOVE, (end.seq, end.sha256, *was)).rowcount != 1:
         return False
     for record, line in zip(records, lines, strict=True):

@@ -150,8 +150,9 @@ def _translated(call: Callable[..., Any]) -> Callable[..., Any]:
 class _Rows:
     """A result that is complete: nothing of it can fail later."""
 
-    def __init__(self, rows: list[Any]) -> None:
+    def __init__(self, rows: list[Any], changed: int) -> None:
         self._rows = iter(rows)
+        self.rowcount = changed
 
     def fetchall(self) -> list[Any]:
         return list(self._rows)
@@ -172,7 +173,7 @@ class _Face:
         self.executemany = _translated(db.executemany)
 
     def _execute(self, *arguments: Any) -> _Rows:
-        return _Rows(list(self._db.execute(*arguments)))
+        return _Rows(list(self._db.execute(*arguments)), self._db.changes())
 
     def close(self) -> None:
         # SQLite says nothing of a checkpoint that fails while closing; APSW would.
