@@ -44,6 +44,14 @@ def line_of(data: bytes) -> Line | None:
     return found if certain else None
 
 
+def decoded(data: bytes) -> Line | None:
+    """Return what stands in a line, whatever its form; None where it is not certain."""
+    try:
+        return _DECODE(data)
+    except (ValueError, RecursionError):
+        return None
+
+
 def written(told: Line) -> tuple[bytes, Line | None]:
     """Return a line, and what stands in it: None where that is not certainly what was told.
 
