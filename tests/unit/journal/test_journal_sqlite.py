@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drengine.errors import JournalDamaged, JournalError, StoreFailed
-from drengine.journal import objects, schema
+from drengine.journal import objects, schema, tables
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.ids import RunId
 from drengine.model.records import Head, RecordType
@@ -71,8 +71,8 @@ def test_the_settings_that_durability_rests_on_are_in_force(home):
             name: db.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "foreign_keys", "trusted_schema")
         }
-        tables = db.execute("SELECT sql FROM sqlite_schema WHERE type = 'table' AND sql <> ''")
-        loose = [sql for (sql,) in tables if "STRICT" not in sql and "sqlite_" not in sql]
+        made = db.execute("SELECT sql FROM sqlite_schema WHERE type = 'table' AND sql <> ''")
+        loose = [sql for (sql,) in made if "STRICT" not in sql and "sqlite_" not in sql]
     assert found == {
         "journal_mode": "wal",
         "synchronous": 2,
@@ -325,6 +325,18 @@ def test_a_head_that_was_moved_back_in_the_file_is_refused(home, writer):
         lease = store.acquire(RUN, "x")
         with pytest.raises(JournalDamaged, match="record 0: the chain should end with it"):
             store.append(lease, Head(old.seq, old.sha256), [chain.make()])
+
+
+def test_only_the_first_append_of_a_lease_has_to_hash_the_line_before(home, writer, monkeypatch):
+    looks = []
+    look = tables.checked_end
+    monkeypatch.setattr(tables, "checked_end", lambda db, run: looks.append(run) or look(db, run))
+    with SqliteStore(home) as store:
+        chain = writer(store, RUN)
+        looks.clear()
+        for n in range(3):
+            chain.note(n=n)
+        assert looks == [RUN]
 
 
 def test_the_wait_for_another_writer_is_bounded_and_ends_in_a_failure(home, writer, monkeypatch):
