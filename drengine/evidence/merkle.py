@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-_sha256 = hashlib.sha256
-
 
 def content_of(line: bytes) -> bytes:
     """Return what the leaf of a record holds: the 32 bytes of its line's SHA-256."""
@@ -38,11 +36,11 @@ class Tree:
 
     def add(self, data: bytes) -> None:
         """Add the next leaf."""
-        top = _sha256(b"\x00" + data).digest()  # written out: a long run has very many leaves
+        top = leaf_hash(data)
         # Each bit of the count is a full subtree; those that the leaf completes are joined.
         full, peaks = self._count, self._peaks
         while full & 1:
-            top = _sha256(b"\x01" + peaks.pop() + top).digest()
+            top = _node(peaks.pop(), top)
             full >>= 1
         peaks.append(top)
         self._count += 1

@@ -24,7 +24,7 @@ def text(value: object) -> str:
 
 def count(value: object) -> int:
     """Return `value` where it is a whole number, else 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if type(value) is int else 0
 
 
 def flag(value: object) -> bool | None:
@@ -91,10 +91,11 @@ def requests(record: Record) -> tuple[tuple[RequestFacts, ...], int]:
 
 
 def _is_worth_naming(doc: Mapping[str, Any]) -> bool:
+    if doc.get("sent") is True:
+        return True
     status = count(doc.get("status"))
     # "Not there" is what a look before the send hopes for.
-    went_wrong = status == 0 or (status >= _ERRORS and status != _NOT_THERE)
-    return went_wrong or doc.get("sent") is True
+    return status == 0 or (status >= _ERRORS and status != _NOT_THERE)
 
 
 def _request(seq: int, doc: Mapping[str, Any]) -> RequestFacts:

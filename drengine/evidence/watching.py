@@ -61,6 +61,7 @@ class _Chain:
     newest: dict[str, int] = field(default_factory=dict)
     heads: dict[int, str] = field(default_factory=dict)
     last: Record | None = None
+    shown: int = -1
     anchored: int = -1
     children: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -93,8 +94,8 @@ class BundleWatch:
         if record.seq in chain.wanted:
             chain.heads[record.seq] = record.sha256
         last, chain.last = chain.last, record
-        went_back = last is not None and _shown(record) < _shown(last)
-        if went_back or record.type in _WATCHED:
+        shown, chain.shown = chain.shown, _shown(record)
+        if chain.shown < shown or record.type in _WATCHED:
             return self._heed(chain, last, record)
         return ()
 
