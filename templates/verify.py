@@ -2,8 +2,9 @@
 
     python3 verify.py BUNDLE TRUST [EARLIER ...]
 
-BUNDLE is the folder that holds manifest.json, TRUST your own folder of keys (trust.json),
-EARLIER bundles that you were given before, for the chain of bundles.
+BUNDLE is the folder that holds manifest.json, or disclosure.json where it shows only some
+records of a sealed run; TRUST is your own folder of keys (trust.json), EARLIER bundles that
+you were given before, for the chain of bundles.
 Prints every failure; ends with 0 where there is none, 9 otherwise. Keys in the bundle are
 never looked at. One file on purpose: it can be read in one sitting, and takes no import of
 the program that made the bundle. It does not fold the lifecycle of steps anew; `drengine
@@ -249,10 +250,8 @@ def read_envelope(doc):
     return payload, pae, signature, doc["signatures"][0]["keyid"]
 
 
-def check_attestation(files, sealers):
-    payload, pae, signature, keyid = read_envelope(
-        parse_line(files["attestation.dsse.json"].read_bytes())
-    )
+def open_seal(path, sealers):
+    payload, pae, signature, keyid = read_envelope(parse_line(path.read_bytes()))
     key = sealers.get(keyid)
     if key is None:
         fail("attestation.dsse.json", f"is signed by {keyid[:16]}, which is not trusted")
@@ -260,11 +259,15 @@ def check_attestation(files, sealers):
         fail("attestation.dsse.json", "is signed with a revoked key")
     elif not verifies("p256", key["public"], signature, pae):
         fail("attestation.dsse.json", "its signature does not verify")
+    return parse_canonical(payload), pae, signature
+
+
+def check_attestation(files, sealers):
+    statement, pae, signature = open_seal(files["attestation.dsse.json"], sealers)
     if files["openssl/attestation.pae"].read_bytes() != pae:
         fail("openssl/attestation.pae", "is not what was signed")
     if files["openssl/engine.sig"].read_bytes() != signature:
         fail("openssl/engine.sig", "is not the signature")
-    statement = parse_canonical(payload)
     named = {row["name"]: row["digest"]["sha256"] for row in statement["subject"]}
     for name in ("manifest.json", "SHA256SUMS"):
         if named.get(name) != sha(files[name].read_bytes()):
@@ -640,6 +643,50 @@ def anchor(name, doc, chains):
             chain.anchored = max(chain.anchored, head["seq"])
 
 
+# ---- some records of a sealed run
+
+
+def root_from(content, index, size, path):
+    """The root that a leaf and its audit path lead to (RFC 9162, 2.1.3.2)."""
+    last, top = size - 1, hashlib.sha256(b"\x00" + content).digest()
+    if not 0 <= index <= last:
+        raise ValueError(f"there is no record {index} among {size}")
+    for other in map(bytes.fromhex, path):
+        if last == 0:
+            raise ValueError("the path is too long")
+        if index & 1 or index == last:
+            top = hashlib.sha256(b"\x01" + other + top).digest()
+            while not index & 1 and index:
+                index, last = index >> 1, last >> 1
+        else:
+            top = hashlib.sha256(b"\x01" + top + other).digest()
+        index, last = index >> 1, last >> 1
+    return top.hex() if last == 0 else ""
+
+
+def check_disclosure(folder, sealers):
+    statement, _, _ = open_seal(folder / "attestation.dsse.json", sealers)
+    if statement["predicateType"] != "urn:drengine:dr-run:v1":
+        fail("attestation.dsse.json", "says other things than a sealed run does")
+    said, doc = statement["predicate"], parse_line((folder / "disclosure.json").read_bytes())
+    if doc.keys() != {"schema", "profile", "size", "records"}:
+        fail("disclosure.json", "has other keys than a disclosure has")
+    if doc["schema"] != "drengine/disclosure/v1":
+        fail("disclosure.json", "is of another kind")
+    if doc["size"] != sum(journal["records"] for journal in said["journals"]):
+        fail("disclosure.json", "counts other records than were sealed")
+    for row in doc["records"]:
+        content = hashlib.sha256(row["line"].encode() + b"\n").digest()
+        if root_from(content, row["index"], doc["size"], row["path"]) != said["merkle_root"]:
+            fail("disclosure.json", f"the record at place {row['index']} is not of that run")
+        record = parse(row["line"].encode())
+        shown = [record[key] for key in ("run", "seq", "at", "type")]
+        notes.append(json.dumps([*shown, record["body"].get("step", "")]))
+    count = len({row["index"] for row in doc["records"]})
+    notes.append(f"{count} of {doc['size']} records are shown, the rest withheld")
+    return said
+
+
 # ---- the recovered HSM's signature over the manifest
 
 
@@ -769,6 +816,8 @@ def step(where, action):
 
 def main(bundle, trust, earlier=()):
     sealers, owner, tsa = read_trust(trust)
+    if (bundle / "disclosure.json").is_file():
+        return verdict(bundle, step(bundle, lambda: check_disclosure(bundle, sealers)))
     files = list_files(bundle)
     step("SHA256SUMS", lambda: check_sums(files))
     manifest = step("manifest.json", lambda: check_manifest(files))
@@ -783,6 +832,10 @@ def main(bundle, trust, earlier=()):
     step("hsm-signature.json", lambda: check_hsm(files))
     if manifest and earlier:
         step("the chain of bundles", lambda: check_history(bundle, manifest, earlier))
+    return verdict(bundle, predicate)
+
+
+def verdict(bundle, predicate):
     for line in notes:
         print(f"  {line}")
     for line in failures:

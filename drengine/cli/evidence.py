@@ -196,7 +196,11 @@ def stamp_command(*, target: str, url: str, output_format: str) -> int:
 def redact_command(
     *, bundle: Path, profile: str, records: tuple[str, ...], out: Path, output_format: str
 ) -> int:
-    """Show some records of a sealed BUNDLE with proofs, and withhold the rest."""
+    """Show some records of a sealed BUNDLE with proofs, and withhold the rest.
+
+    Whoever gets the folder checks it with `drengine evidence check`, or without drengine
+    with the `verify.py` in it; its README says how.
+    """
     from drengine.evidence.disclosure import disclose  # noqa: PLC0415 - on this path only
 
     disclose(bundle, profile, out, records)
@@ -214,7 +218,7 @@ def redact_command(
 @click.option("--trust", type=_folder, required=True, help="Your folder of trusted keys.")
 @output.output_option
 def check_command(*, folder: Path, trust: Path, output_format: str) -> int:
-    """Check a redacted FOLDER: every record in it is part of what was sealed."""
+    """Check a redacted FOLDER: every record in it is part of what was sealed; list them."""
     from drengine.evidence.disclosure import check_disclosure  # noqa: PLC0415 - on this path only
     from drengine.trust.register import read_trust  # noqa: PLC0415 - as above
 
@@ -224,6 +228,9 @@ def check_command(*, folder: Path, trust: Path, output_format: str) -> int:
         return 0
     words = output.banner(str(found["class"]), lab=bool(found["lab"]))
     output.say(f"{words}  ✓ {found['shown']} of {found['of']} records of {found['run']}")
+    for row in found["records"]:
+        place = f"{row['run']}:{row['seq']}"
+        output.say(f"  {place}  {row['at']}  {row['type']}  {row['step'] or '-'}  {row['actor']}")
     return 0
 
 

@@ -3,20 +3,24 @@
 A disclosure holds the signed statement, which names the Merkle root over all records, and
 for each record shown its line and the path to that root. What is withheld shows only in
 the count. It proves that the records shown are in the sealed run, not that nothing else is.
+Whoever gets one needs neither drengine nor the bundle: `verify.py` and a README lie in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from drengine.errors import InputError, VerificationError
-from drengine.evidence.bundle import ATTESTATION
+from drengine.evidence.bundle import ATTESTATION, PREDICATE
 from drengine.evidence.folder import write_files
 from drengine.evidence.merkle import Proofs, content_of, leaf_hash, root_from
+from drengine.evidence.readme import README, disclosure_readme
+from drengine.evidence.seal import VERIFIER
 from drengine.model.canonical import canonical, parse_canonical, parse_line
-from drengine.trust.dsse import parse_json, read_envelope
+from drengine.resources import template_folder
+from drengine.trust.dsse import Envelope, parse_json, read_envelope
 from drengine.trust.judging import verify_with
 from drengine.trust.register import Trust
 
@@ -64,10 +68,21 @@ def disclose(bundle: Path, profile: str, out: Path, only: Iterable[str] = ()) ->
         )
     named = None if chosen else profile
     doc = {"schema": SCHEMA, "profile": named, "size": len(lines), "records": records}
-    return write_files(
-        out,
-        {DISCLOSURE: canonical(doc) + b"\n", ATTESTATION: (bundle / ATTESTATION).read_bytes()},
-    )
+    attestation = (bundle / ATTESTATION).read_bytes()
+    files = {DISCLOSURE: canonical(doc) + b"\n", ATTESTATION: attestation}
+    files[VERIFIER] = (template_folder() / VERIFIER).read_bytes()
+    files[README] = _readme(doc, read_envelope(parse_json(attestation)))
+    return write_files(out, files)
+
+
+def _readme(doc: Mapping[str, Any], envelope: Envelope) -> bytes:
+    said = parse_canonical(envelope.payload)["predicate"]
+    keyid = envelope.signatures[0].keyid
+    return disclosure_readme(said, keyid, _count(doc), doc["size"]).encode()
+
+
+def _count(doc: Mapping[str, Any]) -> int:
+    return len({row["index"] for row in doc["records"]})
 
 
 def _lines(bundle: Path) -> Iterable[tuple[str, bytes]]:
@@ -99,28 +114,44 @@ def _checked(folder: Path, trust: Trust) -> dict[str, Any]:
     doc = parse_line((folder / DISCLOSURE).read_bytes())
     if doc["schema"] != SCHEMA:
         raise ValueError(f"{DISCLOSURE} is not of the kind {SCHEMA}")
-    said = _sealed_statement(folder, trust)
+    envelope = read_envelope(parse_json((folder / ATTESTATION).read_bytes()))
+    said = _sealed_statement(envelope, trust)
     for row in doc["records"]:
         _require_part(row, doc["size"], said["merkle_root"])
     if doc["size"] != sum(journal["records"] for journal in said["journals"]):
         raise ValueError("it counts other records than were sealed")
+    readme = folder / README
+    if readme.exists() and readme.read_bytes() != _readme(doc, envelope):
+        raise ValueError(f"its {README} is not the one of this disclosure")
     return {
         "run": said["run"],
         "class": said["class"],
         "lab": said["lab"],
-        "shown": len({row["index"] for row in doc["records"]}),
+        "shown": _count(doc),
         "of": doc["size"],
         "profile": doc["profile"],
+        "records": [_row(row["line"]) for row in doc["records"]],
     }
 
 
-def _sealed_statement(folder: Path, trust: Trust) -> dict[str, Any]:
-    envelope = read_envelope(parse_json((folder / ATTESTATION).read_bytes()))
+def _row(line: str) -> dict[str, Any]:
+    """Return what names a record in a list."""
+    doc = parse_canonical(line.encode())
+    named = {key: doc[key] for key in ("run", "seq", "at", "type", "actor")}
+    return {**named, "step": doc["body"].get("step")}
+
+
+def _sealed_statement(envelope: Envelope, trust: Trust) -> dict[str, Any]:
     (signature,) = envelope.signatures
     by = [key for key in trust.sealers if key.keyid == signature.keyid]
     if not by or not verify_with(by[0], signature.sig, envelope.covered):
         raise ValueError("the seal is not by a key of the trust folder")
-    said: dict[str, Any] = parse_canonical(envelope.payload)["predicate"]
+    if by[0].revoked_ms is not None:
+        raise ValueError("the seal is by a key that the trust folder has revoked")
+    statement = parse_canonical(envelope.payload)
+    if statement["predicateType"] != PREDICATE:
+        raise ValueError("what is sealed is not a run")
+    said: dict[str, Any] = statement["predicate"]
     return said
 
 

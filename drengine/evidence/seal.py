@@ -32,7 +32,7 @@ from drengine.evidence.bundle import (
     statement_of,
 )
 from drengine.evidence.folder import Sources, facts_bytes, read_sources, write_files
-from drengine.evidence.readme import bundle_readme
+from drengine.evidence.readme import README, bundle_readme
 from drengine.evidence.sums import SUMS, write_sums
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject, canonical, sha256_hex
@@ -85,7 +85,7 @@ def seal(store: JournalStore, request: SealRequest) -> Path:
     files |= {f"reports/{name}": data for name, data in request.reports(facts).items()}
     files |= {f"checkpoints/{name}": data for name, data in request.checkpoints.items()}
     files[ACTIONS] = canonical(request.actions or {"schema": "drengine/actions/v1"}) + b"\n"
-    files["README.txt"] = bundle_readme(facts, request.signer.keyid).encode()
+    files[README] = bundle_readme(facts, request.signer.keyid).encode()
     root = merkle_root(sources.lines.items())
     manifest = manifest_of(facts, root, files, request.previous)
     sealed = {**files, MANIFEST: manifest}

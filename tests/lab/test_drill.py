@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def test_the_drill_recovers_everything_and_its_evidence_verifies(tmp_path: Path)
         check_log(folder / "lab")
         check_polls(folder / "lab")
         check_evidence(bundle_of(tmp_path), tmp_path / "evidence" / "trust", environment)
+        check_redaction(bundle_of(tmp_path), tmp_path / "evidence" / "trust", environment)
     finally:
         commands.down(folder / "lab")
 
@@ -125,23 +127,8 @@ def check_polls(home: Path) -> None:
 
 
 def check_evidence(folder: Path, trust: Path, environment: dict[str, str]) -> None:
-    verified = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "drengine",
-            "verify",
-            str(folder),
-            "--trust",
-            str(trust),
-            "-o",
-            "json",
-        ],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ("-m", "drengine", "verify", folder, "--trust", trust, "-o", "json")
+    verified = python(command, environment)
     assert verified.returncode == 0, verified.stdout
     assert json.loads(verified.stdout)["verdict"] == "recovered"
     facts = json.loads((folder / "facts.json").read_bytes())
@@ -150,6 +137,28 @@ def check_evidence(folder: Path, trust: Path, environment: dict[str, str]) -> No
         (name, "Online") for name in ("orders", "payments", "hr", "archive")
     }
     assert {row["before"] for row in databases} == {"Inaccessible"}
+
+
+def check_redaction(bundle: Path, trust: Path, environment: dict[str, str]) -> None:
+    """What a regulator is given can be checked with drengine and without."""
+    shown = bundle.parent / "regulator"
+    redact = ("-m", "drengine", "evidence", "redact", bundle, "--out", shown)
+    assert python((*redact, "--profile", "regulator"), environment).returncode == 0
+    checked = python(("-m", "drengine", "evidence", "check", shown, "--trust", trust), environment)
+    assert checked.returncode == 0, checked.stderr
+    assert "DRILL  LAB" in checked.stdout
+    assert re.search(r"  gate\.approved  approve-restore  simulated:approver:", checked.stdout)
+    assert "operation.polled" not in checked.stdout
+    alone = python((shown / "verify.py", shown, trust), environment)
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    assert "OK  DRILL in a LAB" in alone.stdout
+
+
+def python(
+    arguments: Iterable[str | Path], environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow

@@ -8,11 +8,15 @@ import shutil
 import pytest
 
 from drengine.errors import InputError, VerificationError
-from drengine.evidence.bundle import ATTESTATION
+from drengine.evidence.bundle import ATTESTATION, statement_of
 from drengine.evidence.disclosure import DISCLOSURE, PROFILES, check_disclosure, disclose
 from drengine.evidence.merkle import Proofs, Tree, leaf_hash, root_from
+from drengine.evidence.readme import README
+from drengine.evidence.seal import VERIFIER
 from drengine.model.canonical import canonical
+from drengine.resources import template_folder
 from drengine.trust.register import read_trust
+from drengine.trust.signers import signed
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +106,56 @@ def _shortened(doc):
         (lambda doc: doc.update(records=[7]), "checking"),
     ],
 )
-def test_whatever_is_changed_in_a_disclosure_is_seen(shown, trust, change, told):
+def test_whatever_is_changed_in_a_disclosure_is_seen_by_both_verifiers(
+    shown, trust, change, told, alone, cast
+):
     with pytest.raises(VerificationError, match=told) as refused:
         check_disclosure(changed(shown, change), trust)
     assert "do not rely on it" in refused.value.message
+    found = alone(shown, cast.trust)
+    assert (found.returncode, "FAILED" in found.stdout) == (9, True)
+
+
+def test_whoever_gets_a_disclosure_needs_only_what_lies_in_it(shown, trust, cast, alone):
+    found = check_disclosure(shown, trust)
+    assert (shown / VERIFIER).read_bytes() == (template_folder() / VERIFIER).read_bytes()
+    said = (shown / README).read_text()
+    assert said.startswith("DRILL ")
+    assert "LAB: simulated Azure" in said
+    assert f"{found['shown']} of {found['of']} records are shown" in said
+    checked = alone(shown, cast.trust)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert f"OK  DRILL in a LAB {found['run']}" in checked.stdout
+    assert f"{found['shown']} of {found['of']} records are shown" in checked.stdout
+    for row in found["records"]:
+        place = f'["{row["run"]}", {row["seq"]}, "{row["at"]}", "{row["type"]}"'
+        assert place in checked.stdout
+
+
+def test_a_readme_that_says_something_else_is_refused_and_one_that_is_gone_is_not(shown, trust):
+    readme = shown / README
+    readme.write_text(readme.read_text().replace("DRILL", "INCIDENT", 1))
+    with pytest.raises(VerificationError, match=r"README\.txt is not the one of this disclosure"):
+        check_disclosure(shown, trust)
+    readme.unlink()
+    assert check_disclosure(shown, trust)["class"] == "drill"
+
+
+def test_a_seal_by_a_key_that_was_revoked_does_not_count(shown, forger, alone):
+    forger.trust(lambda doc: doc["sealers"][0].update(revoked="2026-01-01T00:00:00.000Z"))
+    with pytest.raises(VerificationError, match="by a key that the trust folder has revoked"):
+        check_disclosure(shown, read_trust(forger.cast.trust))
+    assert "is signed with a revoked key" in alone(shown, forger.cast.trust).stdout
+
+
+def test_a_seal_over_something_that_is_no_run_does_not_count(shown, trust, cast, alone):
+    statement = json.loads(statement_of(b"", b"", {}))
+    statement["predicateType"] = "urn:another"
+    envelope = signed(canonical(statement), cast.sealer)
+    (shown / ATTESTATION).write_bytes(canonical(envelope.to_json()) + b"\n")
+    with pytest.raises(VerificationError, match="what is sealed is not a run"):
+        check_disclosure(shown, trust)
+    assert "says other things than a sealed run does" in alone(shown, cast.trust).stdout
 
 
 def test_a_disclosure_that_hides_how_much_it_withholds_is_refused(shown, trust):
