@@ -113,6 +113,9 @@ class _Bundle:
             facts = check.check_journals()
         if envelope is not None:
             self._signature(check, envelope)
+            if facts is None:
+                self._subjects(check, envelope)
+        check.refuse_without(facts)
         if facts is not None and watch is not None:
             self._contents(check, facts, watch, manifest, envelope)
         self._stamps(check, watch)
@@ -188,6 +191,12 @@ class _Bundle:
         raw = check.document(SIGNATURE)
         if raw is not None and raw != envelope.signatures[0].sig:
             check.problem(SIGNATURE, "is not the signature of the attestation")
+
+    def _subjects(self, check: FolderCheck, envelope: Envelope) -> None:
+        """Compare what is signed with the files where no facts are there to remake all of it."""
+        for name in (MANIFEST, SUMS):
+            if name in check.files and check.digest(name).encode() not in envelope.payload:
+                check.problem(name, "is not the one that was signed")
 
     def _recovered(self, check: FolderCheck, watch: BundleWatch) -> None:
         data, before = check.document(HSM_SIGNATURE), check.document(INVENTORY)
@@ -295,9 +304,14 @@ class _Bundle:
         for name in sorted(check.files):
             if name.startswith("checkpoints/") and name.endswith(".json"):
                 try:
-                    out[name] = parse_json(check.files[name].read_bytes())
+                    doc = parse_json(check.files[name].read_bytes())
+                    why = "" if isinstance(doc, dict) else "is not a JSON object"
                 except (ValueError, OSError) as error:
-                    check.problem(name, str(error))
+                    doc, why = {}, str(error)
+                if not why:
+                    out[name] = doc
+                elif (told := Problem(name, why)) not in check.problems:
+                    check.problems.append(told)
         return out
 
     def _stamps(self, check: FolderCheck, watch: BundleWatch | None) -> None:

@@ -40,12 +40,14 @@ def read_sums(data: bytes) -> dict[str, str]:
     except UnicodeDecodeError:
         raise ValueError("it has bytes that are not ASCII") from None
     found: dict[str, str] = {}
+    lower: set[str] = set()
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         match = _LINE.fullmatch(line)
         if match is None or not is_safe_name(match[2]) or match[2] == SUMS:
             raise ValueError(f"line {number} is not `<sha256>  <name>` with a plain name")
-        if match[2].lower() in (name.lower() for name in found):
+        if match[2].lower() in lower:
             raise ValueError(f"line {number} names {match[2]!r} a second time")
+        lower.add(match[2].lower())
         found[match[2]] = match[1]
     if write_sums(found) != data:
         raise ValueError("its lines are not in order of names, or its end is not one newline")

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any, Final, Protocol
 
 import drengine
@@ -59,7 +60,7 @@ class Watch(Protocol):
     """Looks at what a verification reads, chain by chain, in order of run ids."""
 
     def take(self, record: Record) -> Iterable[str]:
-        """Return what is wrong with the next record."""
+        """Return what is wrong with the next record; it is taken in once all of that is read."""
         ...
 
 
@@ -106,12 +107,14 @@ class FolderCheck:
     sums_sha256: str = ""
     watch: Watch | None = None
     _digests: dict[str, str] = field(default_factory=dict)
+    _is_over: Event = field(default_factory=Event)
 
     def run(self) -> VerifyReport:
         """Check everything."""
         self.list_files()
         with self.sums_beside():
             facts = self.check_journals()
+        self.refuse_without(facts)
         return VerifyReport(tuple(self.problems), tuple(self.notes), facts, self.sums_sha256)
 
     def check_journals(self) -> EvidenceFacts | None:
@@ -128,14 +131,21 @@ class FolderCheck:
         self.problems += found.problems
         if taking is None:
             return None
-        self.problems += taking.problems
-        if taking.heads != found.heads and not (found.problems or taking.problems):
+        # Of a chain that breaks nothing is told but where it does.
+        taken = [problem for problem in taking.problems if problem.place in found.heads]
+        self.problems += taken
+        if taking.heads != found.heads and not (found.problems or taken):
             self.problem(JOURNALS, "changed while they were read; verify them again")
         facts = self._collect(taking) if taking.heads == found.heads else None
         if facts is not None:
             self._check_facts(facts)
             self._check_report(facts)
         return facts
+
+    def refuse_without(self, facts: EvidenceFacts | None) -> None:
+        """See to it that what gave no facts never holds, whatever the reason was."""
+        if facts is None and not self.problems:
+            self.problem(str(self.folder), "gave no facts, so that nothing was compared")
 
     def problem(self, place: str, reason: str) -> None:
         """Note something that does not hold."""
@@ -188,7 +198,11 @@ class FolderCheck:
         place = len(self.problems)
         with ThreadPoolExecutor(1) as beside:
             found = beside.submit(lambda: list(self._sums(is_outside)))
-            yield
+            try:
+                yield
+            except BaseException:
+                self._is_over.set()  # nobody waits for the rest of a large file
+                raise
             self.problems[place:place] = found.result()
 
     def _sums(self, is_outside: Callable[[str], bool]) -> Iterator[Problem]:
@@ -205,6 +219,8 @@ class FolderCheck:
         for name in sorted(name for name in unnamed if not is_outside(name)):
             yield Problem(name, f"is not named in {SUMS}")
         for name in sorted(named.keys() & self.files.keys()):
+            if self._is_over.is_set():
+                return
             if is_outside(name):
                 yield Problem(name, f"is named in {SUMS}, where it cannot be")
             elif (found := self.digest(name)) != named[name]:
@@ -213,7 +229,7 @@ class FolderCheck:
     def digest(self, name: str) -> str:
         """Return a file's SHA-256, computed once; empty where there is no such file."""
         if name in self.files and name not in self._digests:
-            self._digests[name] = file_sha256(self.files[name])
+            self._digests[name] = file_sha256(self.files[name], self._is_over)
         return self._digests.get(name, "")
 
     def document(self, name: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes | None:
@@ -237,7 +253,13 @@ class FolderCheck:
         if journals.is_symlink() or not journals.is_dir():
             self.problem(JOURNALS, "is missing")
             return False
-        return all(f"{JOURNALS}/{file.name}" in self.files for file in journals.iterdir())
+        names = sorted(f"{JOURNALS}/{file.name}" for file in journals.iterdir())
+        odd = [name for name in names if name not in self.files]
+        told = {problem.place for problem in self.problems}
+        for name in odd:
+            if name not in told:
+                self.problem(name, "is not a plain file; no journal was read")
+        return not odd
 
     # plan, chains, facts
 
@@ -358,10 +380,10 @@ def _parsed(data: bytes) -> dict[str, Any]:
     return found
 
 
-def file_sha256(file: Path) -> str:
-    """Return the SHA-256 of a file, read in blocks."""
+def file_sha256(file: Path, is_over: Event) -> str:
+    """Return the SHA-256 of a file, read in blocks; of its beginning where all is over."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while block := stream.read(_BLOCK):
+        while not is_over.is_set() and (block := stream.read(_BLOCK)):
             digest.update(block)
     return digest.hexdigest()

@@ -86,7 +86,7 @@ class BundleWatch:
     unsigned: int = 0
 
     def take(self, record: Record) -> Iterable[str]:
-        """Return what is wrong with the next record."""
+        """Return what is wrong with the next record; it is taken in once all of that is read."""
         self.tree.add(bytes.fromhex(record.sha256))
         chain = self.chains.get(record.run)
         if chain is None:
@@ -103,6 +103,7 @@ class BundleWatch:
         return _Chain(record.body, self._runbook(record), self.wanted.get(record.run, ()))
 
     def _heed(self, chain: _Chain, last: Record | None, record: Record) -> Iterator[str]:
+        """Look at the clocks, and at what a record of this type says."""
         if last is not None:
             yield from _clock_problems(last, record)
         match record.type:

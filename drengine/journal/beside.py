@@ -2,7 +2,7 @@
 
 A long journal takes a processor seconds to check, and whoever makes facts of it as long again.
 A short one is checked where it is asked for: to start a process takes longer than that. So is
-one whose process could not be started or did not answer.
+one whose process could not be started, is of another drengine, or gives no answer in time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from drengine.model.ids import RunId
 from drengine.model.records import Head
 
 LONG_BYTES: Final = 8 << 20
+ANSWER_SECONDS: Final = 600.0
 _START: Final = (
     "import sys; sys.path.append(sys.argv[1]); from drengine.journal.beside import main; main()"
 )
@@ -50,10 +51,9 @@ def _journal_bytes(folder: Path) -> int:
 def _started(folder: Path) -> subprocess.Popen[bytes] | None:
     # -I: nothing of the current folder and of PYTHON* variables is imported; the package's own
     # folder is put last, for a source checkout.
-    package = str(Path(drengine.__file__).parent.parent.absolute())
     try:
         return subprocess.Popen(  # noqa: S603 - own interpreter, fixed words, no shell
-            [sys.executable, "-I", "-c", _START, package, str(folder.absolute())],
+            [sys.executable, "-I", "-c", _START, _package(), str(folder.absolute())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -62,11 +62,15 @@ def _started(folder: Path) -> subprocess.Popen[bytes] | None:
         return None
 
 
+def _package() -> str:
+    return str(Path(drengine.__file__).parent.parent.absolute())
+
+
 def _answer(child: subprocess.Popen[bytes]) -> Checked | None:
-    said, _ = child.communicate()
     try:
+        said, _ = child.communicate(timeout=ANSWER_SECONDS)
         return None if child.returncode else _read(json.loads(said))
-    except ValueError:
+    except (ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
         return None
 
 
@@ -77,6 +81,8 @@ def _read(doc: Any) -> Checked:
 
 def main() -> None:
     """Be the process: check the folder that the last argument names, and print what was found."""
+    if _package() != sys.argv[1]:
+        sys.exit("this is another drengine than the one that asks")
     found = verify_folder(Path(sys.argv[-1]))
     problems = [(problem.place, problem.reason) for problem in found.problems]
     heads = {run: (head.seq, head.sha256) for run, head in found.heads.items()}

@@ -45,7 +45,7 @@ def line_of(data: bytes) -> Line | None:
 
 
 def decoded(data: bytes) -> Line | None:
-    """Return what stands in a line, whatever its form; None where it is not certain."""
+    """Return what stands in a line, whatever its form; None where it cannot be read."""
     try:
         return _DECODE(data)
     except (ValueError, RecursionError):

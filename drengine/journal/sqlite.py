@@ -48,11 +48,14 @@ _BATCH: Final = 128  # lines read at once, at most a MiB each
 
 @dataclass(slots=True)
 class _Held:
-    """What this object has of a run that it holds; `last` is the line that it appended last."""
+    """What this object has of a run that it holds; `last` is the line that it appended last.
+
+    None equals no line in SQL, so that the first append of a lease looks for itself.
+    """
 
     token: int
     lock: RunLock
-    last: bytes = b""
+    last: bytes | None = None
 
 
 class SqliteStore:

@@ -118,7 +118,7 @@ def grow(
     db: sqlite3.Connection,
     lease: Lease,
     expect: Head,
-    last: bytes,
+    last: bytes | None,
     lines: Sequence[bytes],
     records: Sequence[Record],
 ) -> bool:

@@ -139,7 +139,8 @@ def _verify(chains: Mapping[RunId, Lines], pins: dict[RunId, list[_Pin]]) -> Che
     for run in sorted(chains):
         found, head = _verify_chain(run, chains[run], pins)
         problems += found
-        heads |= {run: head} if head else {}
+        if head is not None:
+            heads[run] = head
     for run in sorted(pins.keys() - chains.keys()):
         sources = ", ".join(sorted({pin.source for pin in pins[run]}))
         problems.append(Problem(run, f"its journal is missing, but {sources} names its head"))

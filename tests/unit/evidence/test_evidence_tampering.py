@@ -60,6 +60,12 @@ def a_step_dropped_and_everything_but_the_signature_made_anew(forger):
     forger.resum(sign=False)
 
 
+@case("02b", "is not a plain file; no journal was read|is not the one that was signed")
+def the_same_with_a_folder_among_the_journals(forger):
+    a_step_dropped_and_everything_but_the_signature_made_anew(forger)
+    (forger.path / "journals" / "x").mkdir()
+
+
 @case("03", "digest|what is signed")
 def the_tail_cut_off(forger):
     forger.rechain(forger.records()[:-4])

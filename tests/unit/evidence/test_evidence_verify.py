@@ -6,9 +6,11 @@ say can give them away; `rechain` one who also hashes a chain anew.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -527,15 +529,80 @@ def test_a_long_folder_is_judged_like_a_short_one(folder, journal, monkeypatch):
     assert "is not in canonical form" in str(found.problems[0])
 
 
-def test_journals_that_change_between_two_readings_do_not_hold(folder, journal, monkeypatch):
+def without_the_last(lines):
+    del lines[-1]
+
+
+def with_another_in_the_middle(lines):
+    place = len(lines) // 2
+    lines[place] = lines[place].replace(b'"mono":', b'"mono":1', 1)
+
+
+@pytest.mark.parametrize("change", [without_the_last, with_another_in_the_middle])
+def test_journals_that_change_between_two_readings_do_not_hold(
+    folder, journal, monkeypatch, change
+):
     whole = journal.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    change(lines)
 
     @contextmanager
     def checking(path):
-        journal.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+        journal.write_bytes(b"".join(lines))
         yield lambda: journal.write_bytes(whole) and journal_verify.verify_folder(path)
 
     monkeypatch.setattr(verify_module, "checking", checking)
     found = verify_folder(folder)
     assert found.facts is None
     assert any("changed while they were read" in str(problem) for problem in found.problems)
+
+
+def test_of_a_chain_that_breaks_nothing_is_told_but_where_it_does(folder, journal):
+    docs = documents(journal)
+    odd = next(n for n, doc in enumerate(docs) if doc["type"] == "step.begun")
+    docs[odd]["body"]["step"] = "no-such-step"
+    rechain(journal, docs)
+    assert "no-such-step" in str(verify_folder(folder).problems)
+    journal.write_bytes(journal.read_bytes().replace(b'{"actor"', b'{ "actor"', 1))
+    reseal(folder)
+    (problem,) = verify_folder(folder).problems
+    assert "record 0" in str(problem)
+
+
+def test_a_folder_among_the_journals_does_not_keep_them_from_being_read(folder, journal):
+    (folder / "journals" / "x").mkdir()
+    assert "journals/x: is not a plain file" in str(verify_folder(folder).problems[0])
+    journal.write_bytes(b"rubbish\n")
+    reseal(folder)
+    assert not verify_folder(folder).holds
+
+
+def test_whoever_interrupts_does_not_wait_for_the_rest_of_the_files(folder, monkeypatch):
+    hashed = []
+
+    class Slow(io.BytesIO):
+        def read(self, size=-1):
+            time.sleep(0.05)
+            hashed.append(size)
+            return b"x"
+
+    def interrupted(_):
+        time.sleep(0.1)
+        raise KeyboardInterrupt
+
+    plain = Path.open
+
+    def slow(file, *how, **more):
+        return plain(file, *how, **more) if file.name == "SHA256SUMS" else Slow()
+
+    monkeypatch.setattr(Path, "open", slow)
+    monkeypatch.setattr(verify_module.FolderCheck, "check_journals", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        verify_folder(folder)
+    assert 0 < len(hashed) < 10
+
+
+def test_what_gave_no_facts_never_holds(folder, monkeypatch):
+    monkeypatch.setattr(verify_module.FolderCheck, "check_journals", lambda _: None)
+    (problem,) = verify_folder(folder).problems
+    assert "gave no facts" in str(problem)

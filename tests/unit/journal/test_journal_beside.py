@@ -18,7 +18,9 @@ def folder(writer, tmp_path):
     """An export of a run with a child."""
     store = MemoryStore()
     for run in (RUN, f"{RUN}/mi-1"):
-        writer(store, run).note(text="ü…")
+        chain = writer(store, run)
+        chain.note(n=1)
+        chain.note(text="ü…")
     exchange.export_run(store, RUN, tmp_path / "out")
     return tmp_path / "out"
 
@@ -39,20 +41,24 @@ def found_in(folder):
         return checked()
 
 
-def damage(folder):
-    journal = folder / "journals" / f"{RUN}.jsonl"
-    journal.write_bytes(journal.read_bytes().replace("ü".encode(), b"u"))
+def other_end(content):
+    return content.replace("ü".encode(), b"u")
+
+
+def broken(content):
+    return content.replace(b'"n":1', b'"n": 1')
 
 
 @pytest.mark.usefixtures("elsewhere")
-@pytest.mark.parametrize("change", [None, damage])
-def test_another_process_finds_what_is_found_here(folder, change):
-    if change is not None:
-        change(folder)
+@pytest.mark.parametrize(
+    ("change", "problems", "heads"), [(bytes, 0, 2), (other_end, 1, 2), (broken, 1, 1)]
+)
+def test_another_process_finds_what_is_found_here(folder, change, problems, heads):
+    journal = folder / "journals" / f"{RUN}.jsonl"
+    journal.write_bytes(change(journal.read_bytes()))
     expected = verify_folder(folder)
-    assert bool(expected.problems) == bool(change)
+    assert (len(expected.problems), len(expected.heads)) == (problems, heads)
     assert found_in(folder) == expected
-    assert len(expected.heads) == 2
 
 
 def test_a_short_journal_is_checked_here(folder, monkeypatch):
@@ -60,15 +66,45 @@ def test_a_short_journal_is_checked_here(folder, monkeypatch):
     assert found_in(folder) == verify_folder(folder)
 
 
-@pytest.mark.parametrize("program", ["/bin/false", "/bin/true", "/nowhere/python"])
-def test_a_process_that_does_not_answer_costs_nothing_but_time(folder, monkeypatch, program):
+@pytest.fixture
+def program(monkeypatch, tmp_path):
+    """Put another program in the place of the interpreter."""
     monkeypatch.setattr(beside, "LONG_BYTES", 0)
-    monkeypatch.setattr(sys, "executable", program)
+    monkeypatch.setattr(beside, "ANSWER_SECONDS", 1.0)
+
+    def put(script):
+        file = tmp_path / "program"
+        file.write_text(f"#!/bin/sh\n{script}\n")
+        file.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(file))
+
+    return put
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("script", ["exit 1", "exit 0", "echo {}", "echo '[1]'", "exec sleep 60"])
+def test_a_process_that_does_not_answer_costs_nothing_but_time(folder, program, script):
+    program(script)
     assert found_in(folder) == verify_folder(folder)
 
 
-def test_whoever_turns_away_leaves_no_process_behind(folder, monkeypatch):
+def test_a_program_that_is_not_there_costs_nothing(folder, monkeypatch):
     monkeypatch.setattr(beside, "LONG_BYTES", 0)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert found_in(folder) == verify_folder(folder)
+
+
+def test_another_drengine_is_not_believed(folder, monkeypatch):
+    monkeypatch.setattr(beside, "_package", lambda: "/nowhere")
+    child = beside._started(folder)
+    assert beside._answer(child) is None
+    assert child.returncode == 1
+    child.stdout.close()
+
+
+@pytest.mark.timeout(30)
+def test_whoever_turns_away_leaves_no_process_behind(folder, program, monkeypatch):
+    program("exec sleep 60")
     begun = []
     start = beside._started
     monkeypatch.setattr(beside, "_started", lambda path: begun.append(start(path)) or begun[0])

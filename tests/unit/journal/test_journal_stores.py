@@ -208,6 +208,23 @@ def test_a_changed_last_record_is_refused_to_readers_and_writers(damaged_chain, 
     assert len(list(store.lines(RUN))) == len(lines)
 
 
+@pytest.mark.parametrize("is_new", [False, True], ids=["same lease", "new lease"])
+@pytest.mark.parametrize("line", [b"", b"{}\n", None])
+def test_a_last_line_that_is_another_now_is_noticed_by_the_next_append(
+    host, store, writer, draft, line, is_new
+):
+    chain = writer(store, RUN)
+    chain.note(n=1)
+    lease = chain.lease
+    if is_new:
+        chain.release()
+        lease = store.acquire(RUN, "x")
+    host.damage(RUN, 1, line)
+    with pytest.raises(JournalDamaged, match="record 1"):
+        store.append(lease, chain.head, [draft()])
+    assert len(list(store.lines(RUN))) == (1 if line is None else 2)
+
+
 def test_a_missing_record_is_refused(damaged_chain):
     host, store, _ = damaged_chain
     host.damage(RUN, 2, None)
