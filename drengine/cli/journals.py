@@ -117,7 +117,7 @@ def verify_command(*, run_or_folder: str, output_format: str) -> int:
     """
     folder = Path(run_or_folder)
     if folder.is_dir():
-        return _tell(list(verify_folder(folder).problems), str(folder), output_format)
+        return _tell(verify_folder(folder), str(folder), output_format)
     with open_store() as store:
         found = find_run(store, run_or_folder)
         return _tell(verify_run(store, found), found, output_format)

@@ -25,7 +25,7 @@ from threading import Event
 from typing import Any, Final, Protocol
 
 import drengine
-from drengine.errors import DrError, JournalDamaged
+from drengine.errors import DrError
 from drengine.evidence.agreement import JUDGED, Agreement, differences
 from drengine.evidence.bundle import FOLDER, Layout
 from drengine.evidence.collect import Gathering, read_plan
@@ -33,14 +33,13 @@ from drengine.evidence.folder import JOURNALS, facts_bytes
 from drengine.evidence.numbers import numbers_of, read_numbers
 from drengine.evidence.render import render_html
 from drengine.evidence.sums import MAX_SUMS_BYTES, SUMS, is_safe_name, read_sums
-from drengine.journal import codec
-from drengine.journal.beside import checking
-from drengine.journal.verify import Lines, Problem, journals_in
+from drengine.journal import verify as journal_verify
+from drengine.journal.verify import Problem
 from drengine.model.canonical import parse_canonical
 from drengine.model.facts import FACTS_SCHEMA, EvidenceFacts
 from drengine.model.ids import RunId
 from drengine.model.plan import Plan
-from drengine.model.records import Head, Record
+from drengine.model.records import Record
 
 MAX_FILE_BYTES: Final = 1 << 30
 MAX_DOCUMENT_BYTES: Final = 64 << 20
@@ -124,19 +123,11 @@ class FolderCheck:
             return None
         plan = self._plan()
         taking = None if plan is None else _Taking(plan, self.watch)
-        with checking(self.folder) as checked:
-            if taking is not None:
-                taking.take_all(journals_in(self.folder)[0])
-            found = checked()
-        self.problems += found.problems
+        self.problems += journal_verify.verify_folder(self.folder, follower=taking)
         if taking is None:
             return None
-        # Of a chain that breaks nothing is told but where it does.
-        taken = [problem for problem in taking.problems if problem.place in found.heads]
-        self.problems += taken
-        if taking.heads != found.heads and not (found.problems or taken):
-            self.problem(JOURNALS, "changed while they were read; verify them again")
-        facts = self._collect(taking) if taking.heads == found.heads else None
+        self.problems += taking.problems
+        facts = self._collect(taking)
         if facts is not None:
             self._check_facts(facts)
             self._check_report(facts)
@@ -274,6 +265,8 @@ class FolderCheck:
             return None
 
     def _collect(self, taking: _Taking) -> EvidenceFacts | None:
+        if not taking.is_whole:
+            return None
         try:
             return taking.gathering.facts()
         except DrError as error:
@@ -320,56 +313,48 @@ class FolderCheck:
 
 @dataclass(slots=True)
 class _Taking:
-    """Makes facts of the chains, as far as each fits; that they hold is for others to check.
-
-    Attributes:
-        heads: the ends of the chains that were taken whole. Who has checked chains with the
-            same ends has checked the same lines.
-    """
+    """Makes facts of the chains while the journal's own check follows them."""
 
     plan: Plan
     watch: Watch | None
     gathering: Gathering = field(init=False)
     problems: list[Problem] = field(default_factory=list)
-    heads: dict[RunId, Head] = field(default_factory=dict)
+    is_whole: bool = True
+    _agreement: Agreement = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with nothing."""
         self.gathering = Gathering(self.plan)
 
-    def take_all(self, chains: Mapping[RunId, Lines]) -> None:
-        """Take in chains, a parent before its children, as far as every record fits."""
-        for run, lines in chains.items():
-            agreement = Agreement(self.plan)
-            last: Record | None = None
-            try:
-                for last in codec.reread(lines(), run):
-                    if not self._takes(last, agreement):
-                        return
-            except JournalDamaged:
-                return  # whoever checks the chains says what it is
-            if last is None:
-                return
-            self.heads[run] = Head(last.seq, last.sha256)
-
-    def _takes(self, record: Record, agreement: Agreement) -> bool:
+    def take(self, record: Record) -> None:
+        """Take in a record; after one that fits nowhere, nothing more."""
+        if not self.is_whole:
+            return
         try:
             self.gathering.take_one(record)
+            if record.seq == 0:
+                self._agreement = Agreement(self.plan)
             if record.type in JUDGED:
-                self._heed(record, agreement.take(record))
+                self._heed(record, self._agreement.take(record))
             if self.watch is not None:
                 self._heed(record, self.watch.take(record))
         except DrError as error:
-            self._heed(record, [error.message])
+            self._stop(record, error.message)
         except _UNFORESEEN as error:
-            self._heed(record, [f"record {record.seq}: {type(error).__name__} {error}"])
-        else:
-            return True
-        return False
+            self._stop(record, f"record {record.seq}: {type(error).__name__} {error}")
+
+    def broken(self, run: RunId) -> None:
+        """Learn that a chain cannot be followed to its end."""
+        del run
+        self.is_whole = False
 
     def _heed(self, record: Record, found: Iterable[str]) -> None:
         for reason in found:
             self.problems.append(Problem(record.run, reason))
+
+    def _stop(self, record: Record, reason: str) -> None:
+        self.problems.append(Problem(record.run, reason))
+        self.is_whole = False
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, Final, NoReturn, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, Final, NoReturn
 
 from drengine.errors import JournalDamaged, JournalError
-from drengine.journal.quick import ABSENT, Line, decoded, line_of, members_of, written
+from drengine.journal.quick import ABSENT, Line, line_of, members_of, written
 from drengine.model.canonical import canonical, parse_canonical, sha256_hex
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType
@@ -44,7 +44,6 @@ _MAX_MONO: Final = (1 << 63) - 1
 ENDINGS: Final = frozenset(
     {RecordType.RUN_FINISHED, RecordType.RUN_CANCELLED, RecordType.RUN_ROLLED_BACK}
 )
-Quick: TypeAlias = Callable[[bytes], Line | None]
 _TYPES: Final[Mapping[str, RecordType]] = {str(kind): kind for kind in RecordType}
 
 
@@ -132,25 +131,6 @@ def records_of(
         yield record
 
 
-def reread(lines: Iterable[bytes], run: RunId) -> Iterator[Record]:
-    """Yield the records of a chain whose lines another reader checks for their form.
-
-    Each must still follow from the one before: with the same end both have read the same lines.
-
-    Raises:
-        JournalDamaged: names the first record that does not follow.
-    """
-    seq, prev = -1, GENESIS_PREV
-    for line in lines:
-        seq += 1
-        try:
-            record = _read(line, seq, prev, run, decoded)
-        except ValueError as error:
-            damaged(run, seq, str(error), error)
-        prev = record.sha256
-        yield record
-
-
 def verify_lines(
     lines: Iterable[bytes], run: RunId | None = None, anchors: Iterable[Head] = ()
 ) -> Head:
@@ -190,8 +170,8 @@ def split_lines(stream: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def _read(line: bytes, seq: int, prev: str, run: RunId, quick: Quick = line_of) -> Record:
-    found = quick(line) if len(line) <= MAX_LINE_BYTES else None
+def _read(line: bytes, seq: int, prev: str, run: RunId) -> Record:
+    found = line_of(line) if len(line) <= MAX_LINE_BYTES else None
     if found is None or not _fits(found, seq, prev, run):
         found = _checked(line, seq, prev, run)
     wall_ms = None if found.wall is ABSENT else utc_ms(found.wall)

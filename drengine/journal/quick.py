@@ -44,14 +44,6 @@ def line_of(data: bytes) -> Line | None:
     return found if certain else None
 
 
-def decoded(data: bytes) -> Line | None:
-    """Return what stands in a line, whatever its form; None where it cannot be read."""
-    try:
-        return _DECODE(data)
-    except (ValueError, RecursionError):
-        return None
-
-
 def written(told: Line) -> tuple[bytes, Line | None]:
     """Return a line, and what stands in it: None where that is not certainly what was told.
 

@@ -17,7 +17,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from drengine.errors import JournalDamaged
 from drengine.journal import codec, manifest
@@ -46,17 +46,19 @@ class Problem:
         return f"{self.place}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What a check of chains found.
+class Follower(Protocol):
+    """Looks at chains while they are checked, so that no line is read twice.
 
-    Attributes:
-        problems: everything that does not hold.
-        heads: the end of every chain that could be followed to its end.
+    Chains come in order of run ids, a parent before its children.
     """
 
-    problems: tuple[Problem, ...]
-    heads: Mapping[RunId, Head]
+    def take(self, record: Record) -> None:
+        """Take in a record that follows from those before it."""
+        ...
+
+    def broken(self, run: RunId) -> None:
+        """Learn that a chain cannot be followed to its end."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,92 +81,82 @@ def verify_run(store: JournalStore, run: RunId, anchors: Anchors | None = None) 
         return [Problem(run, "there is no such run in this store")]
     pins = {row.run: [_Pin(row.head, "the store", is_end=False)] for row in rows}
     chains: dict[RunId, Lines] = {row.run: _lines_of(store, row.run) for row in rows}
-    return list(_verify(chains, _with_anchors(pins, anchors)).problems)
+    return _verify(chains, _with_anchors(pins, anchors))
 
 
-def verify_folder(path: Path, anchors: Anchors | None = None) -> Checked:
+def verify_folder(
+    path: Path, anchors: Anchors | None = None, follower: Follower | None = None
+) -> list[Problem]:
     """Check exported journals, `<path>/journals/*.jsonl` or `<path>/*.jsonl`.
 
     A `manifest.json` of an export beside them is used as an anchor.
     """
+    journals = path / "journals" if (path / "journals").is_dir() else path
     try:
-        chains, foreign = journals_in(path)
+        found = sorted(journals.iterdir())
     except OSError as error:
-        return Checked((Problem(str(path), f"cannot be read: {error.strerror or error}"),), {})
-    problems = [Problem(file.name, "is not the journal of a run") for file in foreign]
-    if not chains:
-        problems.append(Problem(str(_journals_of(path)), "there is no journal in this folder"))
-    try:
-        pins = _pins_of_manifest(path / manifest.FILE_NAME)
-    except ValueError as error:
-        problems.append(Problem(manifest.FILE_NAME, str(error)))
-        pins = {}
-    checked = _verify(chains, _with_anchors(pins, anchors))
-    return Checked((*problems, *checked.problems), checked.heads)
-
-
-def journals_in(path: Path) -> tuple[dict[RunId, Lines], list[Path]]:
-    """Return the chains in a folder, in order of run ids, and what else lies among them.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    journals = _journals_of(path)
+        return [Problem(str(path), f"cannot be read: {error.strerror or error}")]
     chains: dict[RunId, Lines] = {}
-    foreign: list[Path] = []
-    for file in sorted(journals.iterdir()):
+    problems: list[Problem] = []
+    for file in found:
         if journals == path and file.name == manifest.FILE_NAME:
             continue
         if run := _run_of_file(file):
             chains[run] = _lines_of_file(file)
         else:
-            foreign.append(file)
-    return {run: chains[run] for run in sorted(chains)}, foreign
-
-
-def _journals_of(path: Path) -> Path:
-    return path / "journals" if (path / "journals").is_dir() else path
+            problems.append(Problem(file.name, "is not the journal of a run"))
+    if not chains:
+        problems.append(Problem(str(journals), "there is no journal in this folder"))
+    try:
+        pins = _pins_of_manifest(path / manifest.FILE_NAME)
+    except ValueError as error:
+        problems.append(Problem(manifest.FILE_NAME, str(error)))
+        pins = {}
+    return problems + _verify(chains, _with_anchors(pins, anchors), follower)
 
 
 def verify_chains(chains: Mapping[RunId, Lines], ends: Mapping[RunId, Head]) -> list[Problem]:
     """Check chains that must end exactly where `ends` says."""
     pins = {run: [_Pin(head, "the manifest", is_end=True)] for run, head in ends.items()}
-    return list(_verify(chains, pins).problems)
+    return _verify(chains, pins)
 
 
-def _verify(chains: Mapping[RunId, Lines], pins: dict[RunId, list[_Pin]]) -> Checked:
+def _verify(
+    chains: Mapping[RunId, Lines],
+    pins: dict[RunId, list[_Pin]],
+    follower: Follower | None = None,
+) -> list[Problem]:
     problems: list[Problem] = []
-    heads: dict[RunId, Head] = {}
     # In order of ids a parent comes before its children, which its records pin.
     for run in sorted(chains):
-        found, head = _verify_chain(run, chains[run], pins)
-        problems += found
-        if head is not None:
-            heads[run] = head
+        problems += _verify_chain(run, chains[run], pins, follower)
     for run in sorted(pins.keys() - chains.keys()):
         sources = ", ".join(sorted({pin.source for pin in pins[run]}))
         problems.append(Problem(run, f"its journal is missing, but {sources} names its head"))
-    return Checked(tuple(problems), heads)
+    return problems
 
 
 def _verify_chain(
-    run: RunId, lines: Lines, pins: dict[RunId, list[_Pin]]
-) -> tuple[list[Problem], Head | None]:
-    """Return what is wrong with a chain, and its end where it could be followed to it."""
+    run: RunId, lines: Lines, pins: dict[RunId, list[_Pin]], follower: Follower | None
+) -> list[Problem]:
     problems: list[Problem] = []
     wanted: dict[int, list[_Pin]] = {}
     for pin in pins.get(run, []):
         wanted.setdefault(pin.head.seq, []).append(pin)
-    record: Record | None = None
+    last = -1
     try:
         for record in codec.records_of(lines(), run):
-            if record.seq in wanted:
-                problems += _missed(record, wanted.pop(record.seq))
+            last = record.seq
+            if last in wanted:
+                problems += _missed(record, wanted.pop(last))
             if record.type in _PINNING:
                 problems += _collect_pins(record, pins)
+            if follower is not None:
+                follower.take(record)
     except JournalDamaged as error:
-        return [*problems, Problem(run, error.message)], None
-    last = record.seq if record else -1
+        if follower is not None:
+            follower.broken(run)
+        return [*problems, Problem(run, error.message)]
     problems += [
         Problem(run, f"ends at record {last}, but {pin.source} names record {seq}: its end is lost")
         for seq in sorted(wanted)
@@ -175,9 +167,11 @@ def _verify_chain(
         for pin in pins.get(run, [])
         if pin.is_end and (seq := pin.head.seq) < last
     ]
-    if record is None:
-        return [*problems, Problem(run, "there is no record at all")], None
-    return problems, Head(record.seq, record.sha256)
+    if last >= 0:
+        return problems
+    if follower is not None:
+        follower.broken(run)
+    return [*problems, Problem(run, "there is no record at all")]
 
 
 _PINNING: Final = (RecordType.CHILD_STARTED, RecordType.CHILD_FINISHED, RecordType.RUN_IMPORTED)

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,8 +21,6 @@ from drengine.evidence.folder import read_sources, write_evidence
 from drengine.evidence.render import render_html
 from drengine.evidence.sums import write_sums
 from drengine.evidence.verify import verify_folder
-from drengine.journal import beside
-from drengine.journal import verify as journal_verify
 from drengine.journal.codec import encode
 from drengine.journal.memory import MemoryStore
 from drengine.model.canonical import canonical, sha256_hex
@@ -513,48 +510,6 @@ def test_sources_of_a_store_are_the_run_and_its_children_only(tell, store, troub
     assert all(
         run.startswith(troubled_run.run) for run in read_sources(store, troubled_run.run).lines
     )
-
-
-# long journals, which another process checks
-
-
-def test_a_long_folder_is_judged_like_a_short_one(folder, journal, monkeypatch):
-    monkeypatch.setattr(beside, "LONG_BYTES", 0)
-    assert verify_folder(folder).holds
-    journal.write_bytes(journal.read_bytes().replace(b'"attempt":1', b'"attempt": 1', 1))
-    reseal(folder)
-    found = verify_folder(folder)
-    assert found.facts is None
-    assert [problem.place for problem in found.problems] == [journal.stem]
-    assert "is not in canonical form" in str(found.problems[0])
-
-
-def without_the_last(lines):
-    del lines[-1]
-
-
-def with_another_in_the_middle(lines):
-    place = len(lines) // 2
-    lines[place] = lines[place].replace(b'"mono":', b'"mono":1', 1)
-
-
-@pytest.mark.parametrize("change", [without_the_last, with_another_in_the_middle])
-def test_journals_that_change_between_two_readings_do_not_hold(
-    folder, journal, monkeypatch, change
-):
-    whole = journal.read_bytes()
-    lines = whole.splitlines(keepends=True)
-    change(lines)
-
-    @contextmanager
-    def checking(path):
-        journal.write_bytes(b"".join(lines))
-        yield lambda: journal.write_bytes(whole) and journal_verify.verify_folder(path)
-
-    monkeypatch.setattr(verify_module, "checking", checking)
-    found = verify_folder(folder)
-    assert found.facts is None
-    assert any("changed while they were read" in str(problem) for problem in found.problems)
 
 
 def test_of_a_chain_that_breaks_nothing_is_told_but_where_it_does(folder, journal):
