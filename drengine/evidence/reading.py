@@ -24,7 +24,7 @@ def text(value: object) -> str:
 
 def count(value: object) -> int:
     """Return `value` where it is a whole number, else 0."""
-    return value if type(value) is int else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def flag(value: object) -> bool | None:
@@ -40,9 +40,7 @@ def mapping(value: object) -> JsonObject:
 def objects(value: object) -> Iterator[Mapping[str, Any]]:
     """Yield the objects in a list, nothing where it is none."""
     if isinstance(value, (list, tuple)):
-        for item in value:
-            if type(item) is dict or isinstance(item, Mapping):  # the first is five times as fast
-                yield item
+        yield from (item for item in value if isinstance(item, Mapping))
 
 
 def texts(value: object) -> tuple[str, ...]:
@@ -91,11 +89,10 @@ def requests(record: Record) -> tuple[tuple[RequestFacts, ...], int]:
 
 
 def _is_worth_naming(doc: Mapping[str, Any]) -> bool:
-    if doc.get("sent") is True:
-        return True
     status = count(doc.get("status"))
     # "Not there" is what a look before the send hopes for.
-    return status == 0 or (status >= _ERRORS and status != _NOT_THERE)
+    went_wrong = status == 0 or (status >= _ERRORS and status != _NOT_THERE)
+    return went_wrong or doc.get("sent") is True
 
 
 def _request(seq: int, doc: Mapping[str, Any]) -> RequestFacts:

@@ -96,7 +96,7 @@ class Trace:
         Raises:
             JournalDamaged: the lifecycle has no place for it.
         """
-        if record.type is R.OPERATION_POLLED and self._is_one_more_look(record):
+        if self._is_one_more_look(record):
             self._skipped = self._last = record
             _note_requests(self.steps[record.body["step"]], record)
             return
@@ -112,18 +112,17 @@ class Trace:
         self._clock(record)
 
     def _is_one_more_look(self, record: Record) -> bool:
-        """Whether this look at an operation follows one: then only the last of them matters.
+        """Whether a look at an operation follows one: then only the last of them matters.
 
         A long run is made of looks. All that one leaves in the state, the next one replaces;
         and after the first has found its place in the lifecycle, the others have it too.
         """
         last = self._last
         return (
-            last is not None
+            record.type is R.OPERATION_POLLED
+            and last is not None
             and last.type is R.OPERATION_POLLED
-            and record.body.keys() == _LOOK
-            # What was skipped is a look of that form.
-            and (self._skipped is not None or last.body.keys() == _LOOK)
+            and record.body.keys() == last.body.keys() == _LOOK
             and record.body["step"] == last.body["step"]
             and record.at_ms >= last.at_ms
         )

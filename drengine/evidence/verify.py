@@ -59,7 +59,7 @@ class Watch(Protocol):
     """Looks at what a verification reads, chain by chain, in order of run ids."""
 
     def take(self, record: Record) -> Iterable[str]:
-        """Return what is wrong with the next record; it is taken in once all of that is read."""
+        """Return what is wrong with the next record."""
         ...
 
 

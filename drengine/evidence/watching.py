@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -56,12 +56,10 @@ class _Request:
 class _Chain:
     genesis: Mapping[str, Any]
     runbook: Runbook | None
-    wanted: Container[int]
     requests: dict[int, _Request] = field(default_factory=dict)
     newest: dict[str, int] = field(default_factory=dict)
     heads: dict[int, str] = field(default_factory=dict)
     last: Record | None = None
-    shown: int = -1
     anchored: int = -1
     children: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -85,27 +83,21 @@ class BundleWatch:
     nonces: dict[str, str] = field(default_factory=dict)
     unsigned: int = 0
 
-    def take(self, record: Record) -> Iterable[str]:
-        """Return what is wrong with the next record; it is taken in once all of that is read."""
+    def take(self, record: Record) -> Iterator[str]:
+        """Yield what is wrong with the next record."""
         self.tree.add(bytes.fromhex(record.sha256))
         chain = self.chains.get(record.run)
         if chain is None:
-            chain = self.chains[record.run] = self._begun(record)
-        if record.seq in chain.wanted:
+            chain = self.chains[record.run] = _Chain(record.body, self._runbook(record))
+        if record.seq in self.wanted.get(record.run, ()):
             chain.heads[record.seq] = record.sha256
-        last, chain.last = chain.last, record
-        shown, chain.shown = chain.shown, _shown(record)
-        if chain.shown < shown or record.type in _WATCHED:
-            return self._heed(chain, last, record)
-        return ()
+        if chain.last is not None and _shown(record) < _shown(chain.last):
+            yield from _clock_problems(chain.last, record)
+        if record.type in _WATCHED:
+            yield from self._heed(chain, record)
+        chain.last = record
 
-    def _begun(self, record: Record) -> _Chain:
-        return _Chain(record.body, self._runbook(record), self.wanted.get(record.run, ()))
-
-    def _heed(self, chain: _Chain, last: Record | None, record: Record) -> Iterator[str]:
-        """Look at the clocks, and at what a record of this type says."""
-        if last is not None:
-            yield from _clock_problems(last, record)
+    def _heed(self, chain: _Chain, record: Record) -> Iterator[str]:
         match record.type:
             case R.GATE_REQUESTED:
                 chain.requests[record.seq] = _Request(record.body, record.sha256)
@@ -115,10 +107,8 @@ class BundleWatch:
             case R.CHILD_FINISHED:
                 end = (record.seq, int(record.body.get("seq", -1)))
                 chain.children[text(record.body.get("run"))] = end
-            case _ if record.type in SIGNED:
-                yield from self._decision(chain, record)
             case _:
-                pass
+                yield from self._decision(chain, record)
 
     def _runbook(self, record: Record) -> Runbook | None:
         try:

@@ -55,7 +55,6 @@ def test_a_clock_that_goes_back_between_looks_is_a_deviation(tell, store):
 
 
 def test_a_look_at_another_step_is_refused_still(tell, store):
-
     story = looking(tell, store)
     records = records_of(store)
     records[-1] = msgspec.structs.replace(records[-1], body={**records[-1].body, "step": "restore"})
