@@ -679,11 +679,12 @@ def check_disclosure(folder, sealers):
         content = hashlib.sha256(row["line"].encode() + b"\n").digest()
         if root_from(content, row["index"], doc["size"], row["path"]) != said["merkle_root"]:
             fail("disclosure.json", f"the record at place {row['index']} is not of that run")
+            continue
         record = parse(row["line"].encode())
         shown = [record[key] for key in ("run", "seq", "at", "type")]
         notes.append(json.dumps([*shown, record["body"].get("step", "")]))
     count = len({row["index"] for row in doc["records"]})
-    notes.append(f"{count} of {doc['size']} records are shown, the rest withheld")
+    notes.append(f"{count} of {doc['size']} records are here, the rest withheld")
     return said
 
 

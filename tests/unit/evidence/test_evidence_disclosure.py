@@ -126,10 +126,20 @@ def test_whoever_gets_a_disclosure_needs_only_what_lies_in_it(shown, trust, cast
     checked = alone(shown, cast.trust)
     assert (checked.returncode, checked.stderr) == (0, "")
     assert f"OK  DRILL in a LAB {found['run']}" in checked.stdout
-    assert f"{found['shown']} of {found['of']} records are shown" in checked.stdout
+    assert f"{found['shown']} of {found['of']} records are here" in checked.stdout
     for row in found["records"]:
         place = f'["{row["run"]}", {row["seq"]}, "{row["at"]}", "{row["type"]}"'
         assert place in checked.stdout
+
+
+def test_a_record_that_is_not_proved_is_not_listed(shown, cast, alone):
+    def forge(doc):
+        doc["records"][1]["line"] = doc["records"][1]["line"].replace('"type":"', '"type":"forged.')
+
+    told = alone(changed(shown, forge), cast.trust).stdout
+    assert "FAILED  disclosure.json: the record at place" in told
+    assert "run.created" in told
+    assert "forged." not in told
 
 
 def test_a_readme_that_says_something_else_is_refused_and_one_that_is_gone_is_not(shown, trust):
