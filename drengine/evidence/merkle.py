@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Final
+
+_AT_ONCE: Final = 1024
 
 
 def content_of(line: bytes) -> bytes:
@@ -26,31 +29,46 @@ def _node(left: bytes, right: bytes) -> bytes:
 
 
 class Tree:
-    """A tree that grows leaf by leaf and holds one hash per level only."""
+    """A tree that grows leaf by leaf, and of what it has taken in holds one hash per level only.
+
+    It takes leaves in many at a time, which is much faster than one by one.
+    """
 
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:
-        self._peaks: list[bytes] = []
-        self._count = 0
+        self._new: list[bytes] = []
+        self._halves: list[bytes | None] = []  # of each level, the node that waits for another
         for leaf in leaves:
             self.add(leaf)
 
     def add(self, data: bytes) -> None:
         """Add the next leaf."""
-        top = leaf_hash(data)
-        # Each bit of the count is a full subtree; those that the leaf completes are joined.
-        full, peaks = self._count, self._peaks
-        while full & 1:
-            top = _node(peaks.pop(), top)
-            full >>= 1
-        peaks.append(top)
-        self._count += 1
+        self._new.append(data)
+        if len(self._new) == _AT_ONCE:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        sha256 = hashlib.sha256
+        row = [sha256(b"\x00" + leaf).digest() for leaf in self._new]
+        self._new.clear()
+        level = 0
+        while row:
+            if level == len(self._halves):
+                self._halves.append(None)
+            if (half := self._halves[level]) is not None:
+                row.insert(0, half)
+            self._halves[level] = row.pop() if len(row) % 2 else None
+            pairs = iter(row)
+            row = [sha256(b"\x01" + left + next(pairs)).digest() for left in pairs]
+            level += 1
 
     def root(self) -> str:
         """Return the root of the leaves so far as hex digits."""
-        if not self._peaks:
+        self._take_in()
+        peaks = [half for half in self._halves if half is not None]
+        if not peaks:
             return hashlib.sha256(b"").hexdigest()
-        top = self._peaks[-1]
-        for peak in reversed(self._peaks[:-1]):
+        top = peaks[0]
+        for peak in peaks[1:]:
             top = _node(peak, top)
         return top.hex()
 

@@ -6,7 +6,7 @@ traceback; so each function returns a value of its type whatever it is given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from drengine.model.canonical import JsonObject
@@ -24,7 +24,7 @@ def text(value: object) -> str:
 
 def count(value: object) -> int:
     """Return `value` where it is a whole number, else 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if type(value) is int else 0
 
 
 def flag(value: object) -> bool | None:
@@ -37,10 +37,11 @@ def mapping(value: object) -> JsonObject:
     return value if isinstance(value, Mapping) else {}
 
 
-def objects(value: object) -> Iterator[Mapping[str, Any]]:
-    """Yield the objects in a list, nothing where it is none."""
-    if isinstance(value, (list, tuple)):
-        yield from (item for item in value if isinstance(item, Mapping))
+def objects(value: object) -> list[Mapping[str, Any]]:
+    """Return the objects in a list, nothing where it is none."""
+    if not isinstance(value, (list, tuple)):
+        return []
+    return [item for item in value if type(item) is dict or isinstance(item, Mapping)]
 
 
 def texts(value: object) -> tuple[str, ...]:
@@ -77,22 +78,17 @@ def findings(body: JsonObject, stage: str) -> tuple[FindingFacts, ...]:
     )
 
 
-def requests(record: Record) -> tuple[tuple[RequestFacts, ...], int]:
+def requests(record: Record) -> tuple[list[RequestFacts], int]:
     """Return the requests of a record worth naming, and how many others there were."""
-    named, others = [], 0
-    for doc in objects(record.body.get("exchanges")):
-        if _is_worth_naming(doc):
-            named.append(_request(record.seq, doc))
-        else:
-            others += 1
-    return tuple(named), others
+    found = objects(record.body.get("exchanges"))
+    named = [_request(record.seq, doc) for doc in found if _is_worth_naming(doc)]
+    return named, len(found) - len(named)
 
 
 def _is_worth_naming(doc: Mapping[str, Any]) -> bool:
     status = count(doc.get("status"))
     # "Not there" is what a look before the send hopes for.
-    went_wrong = status == 0 or (status >= _ERRORS and status != _NOT_THERE)
-    return went_wrong or doc.get("sent") is True
+    return doc.get("sent") is True or not (0 < status < _ERRORS or status == _NOT_THERE)
 
 
 def _request(seq: int, doc: Mapping[str, Any]) -> RequestFacts:

@@ -80,6 +80,7 @@ class Trace:
         self._state: RunState | None = None
         self._first: Record | None = None
         self._last: Record | None = None
+        self._look: Record | None = None  # the last record, if it was one
         self._skipped: Record | None = None
         self._finished: Moment | None = None
         self._outline: Outline | None = None
@@ -117,12 +118,11 @@ class Trace:
         A long run is made of looks. All that one leaves in the state, the next one replaces;
         and after the first has found its place in the lifecycle, the others have it too.
         """
-        last = self._last
+        is_look = record.type is R.OPERATION_POLLED and record.body.keys() == _LOOK
+        last, self._look = self._look, record if is_look else None
         return (
-            record.type is R.OPERATION_POLLED
+            is_look
             and last is not None
-            and last.type is R.OPERATION_POLLED
-            and record.body.keys() == last.body.keys() == _LOOK
             and record.body["step"] == last.body["step"]
             and record.at_ms >= last.at_ms
         )

@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -56,10 +56,12 @@ class _Request:
 class _Chain:
     genesis: Mapping[str, Any]
     runbook: Runbook | None
+    wanted: set[int]
     requests: dict[int, _Request] = field(default_factory=dict)
     newest: dict[str, int] = field(default_factory=dict)
     heads: dict[int, str] = field(default_factory=dict)
     last: Record | None = None
+    shown: int = 0
     anchored: int = -1
     children: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -83,19 +85,26 @@ class BundleWatch:
     nonces: dict[str, str] = field(default_factory=dict)
     unsigned: int = 0
 
-    def take(self, record: Record) -> Iterator[str]:
-        """Yield what is wrong with the next record."""
+    def take(self, record: Record) -> Iterable[str]:
+        """Return what is wrong with the next record."""
         self.tree.add(bytes.fromhex(record.sha256))
         chain = self.chains.get(record.run)
         if chain is None:
-            chain = self.chains[record.run] = _Chain(record.body, self._runbook(record))
-        if record.seq in self.wanted.get(record.run, ()):
+            wanted = self.wanted.get(record.run, set())
+            chain = self.chains[record.run] = _Chain(record.body, self._runbook(record), wanted)
+        if record.seq in chain.wanted:
             chain.heads[record.seq] = record.sha256
-        if chain.last is not None and _shown(record) < _shown(chain.last):
-            yield from _clock_problems(chain.last, record)
+        last, chain.last = chain.last, record
+        was, chain.shown = chain.shown, _shown(record)
+        if chain.shown >= was and record.type not in _WATCHED:
+            return ()  # nearly all of them
+        return self._looked_at(chain, last, record)
+
+    def _looked_at(self, chain: _Chain, last: Record | None, record: Record) -> Iterator[str]:
+        if last is not None:
+            yield from _clock_problems(last, record)
         if record.type in _WATCHED:
             yield from self._heed(chain, record)
-        chain.last = record
 
     def _heed(self, chain: _Chain, record: Record) -> Iterator[str]:
         match record.type:

@@ -18,13 +18,14 @@ Rules:
 
 from __future__ import annotations
 
+import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final, NoReturn
 
 from drengine.errors import JournalDamaged, JournalError
-from drengine.journal.quick import ABSENT, Line, line_of, members_of, written
+from drengine.journal.quick import ABSENT, MAX_MONO, Line, lines_of, members_of, written
 from drengine.model.canonical import canonical, parse_canonical, sha256_hex
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType
@@ -36,11 +37,13 @@ MAX_LINE_BYTES: Final = 1 << 20
 MAX_RUN_ID: Final = 200
 """The longest run id, so that every file named after a run has a name that file systems take."""
 
+_BATCH_BYTES: Final = 1 << 16
+"""So much is read at once, or one line that is longer."""
+
 _KEYS: Final = frozenset({"actor", "at", "body", "mono", "prev", "run", "seq", "type"})
 _KEYS_WITH_WALL: Final = _KEYS | {"wall"}
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9._-]+)*")
-_MAX_MONO: Final = (1 << 63) - 1
 ENDINGS: Final = frozenset(
     {RecordType.RUN_FINISHED, RecordType.RUN_CANCELLED, RecordType.RUN_ROLLED_BACK}
 )
@@ -94,7 +97,7 @@ def decode(line: bytes, expect_seq: int, expect_prev: str, run: RunId) -> Record
         JournalDamaged: names the record and what is wrong with it.
     """
     try:
-        return _read(line, expect_seq, expect_prev, run)
+        return _record_of(line, _checked(line, expect_seq, expect_prev, run))
     except ValueError as error:
         damaged(run, expect_seq, str(error), error)
 
@@ -119,16 +122,22 @@ def records_of(
     Raises:
         JournalDamaged: names the first record that does not follow.
     """
-    seq, prev = (after.seq, after.sha256) if after else (-1, GENESIS_PREV)
+    end = after or Head(-1, GENESIS_PREV)
     rest = iter(lines)
-    for line in rest:
-        seq += 1
-        run = run or _named_run(line)
-        if not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES and next(rest, None) is None:
-            damaged(run, seq, _torn(len(line), seq))
-        record = decode(line, seq, prev, run)
-        prev = record.sha256
-        yield record
+    while batch := _batch(rest):
+        run = run or _named_run(batch[0])
+        if records := _usual(batch, end, run):
+            end = Head(records[-1].seq, records[-1].sha256)
+            yield from records
+        odd = batch[len(records) :]
+        for place, line in enumerate(odd, 1):
+            seq = end.seq + 1
+            is_torn = not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES
+            if is_torn and place == len(odd) and next(rest, None) is None:
+                damaged(run, seq, _torn(len(line), seq))
+            record = decode(line, seq, end.sha256, run)
+            end = Head(seq, record.sha256)
+            yield record
 
 
 def verify_lines(
@@ -165,15 +174,45 @@ def ends_chain(line: bytes | None) -> bool:
 
 
 def split_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a stream with their newlines, never holding more than one record."""
-    while line := stream.readline(MAX_LINE_BYTES + 1):
-        yield line
+    """Yield the lines of a stream with their newlines.
+
+    It never holds more than one long record; of a line longer than any it yields a part that is
+    too long as well.
+    """
+    while block := stream.read(_BATCH_BYTES):
+        yield from io.BytesIO(block + stream.readline(MAX_LINE_BYTES + 1))
 
 
-def _read(line: bytes, seq: int, prev: str, run: RunId) -> Record:
-    found = line_of(line) if len(line) <= MAX_LINE_BYTES else None
-    if found is None or not _fits(found, seq, prev, run):
-        found = _checked(line, seq, prev, run)
+def _batch(lines: Iterator[bytes]) -> list[bytes]:
+    """Return the next lines, at least one where there is one."""
+    batch: list[bytes] = []
+    size = 0
+    for line in lines:
+        batch.append(line)
+        size += len(line)
+        if size >= _BATCH_BYTES:
+            break
+    return batch
+
+
+def _usual(batch: Sequence[bytes], end: Head, run: RunId) -> list[Record]:
+    """Return the records that follow from `end`, up to the first line that wants a careful look."""
+    if max(map(len, batch)) > MAX_LINE_BYTES:
+        return []
+    records: list[Record] = []
+    seq, prev = end.seq + 1, end.sha256
+    try:
+        for line, found in zip(batch, lines_of(batch), strict=False):
+            if not _fits(found, seq, prev, run):
+                break
+            records.append(record := _record_of(line, found))
+            seq, prev = seq + 1, record.sha256
+    except ValueError:
+        pass  # a time that is none
+    return records
+
+
+def _record_of(line: bytes, found: Line) -> Record:
     wall_ms = None if found.wall is ABSENT else utc_ms(found.wall)
     return _record(line, found, utc_ms(found.at), wall_ms)
 
@@ -182,7 +221,7 @@ def _record(line: bytes, found: Line, at_ms: int, wall_ms: int | None) -> Record
     return Record(
         seq=found.seq,
         run=RunId(found.run),
-        type=_TYPES[found.type],
+        type=found.type,
         actor=found.actor,
         body=found.body,
         at_ms=at_ms,
@@ -216,10 +255,7 @@ def _fits(found: Line, seq: int, prev: str, run: RunId) -> bool:
         found.seq == seq
         and found.prev == prev
         and found.run == run
-        and found.type in _TYPES
-        and (found.type == RecordType.RUN_CREATED) == (seq == 0)
-        and 0 <= found.mono <= _MAX_MONO
-        and found.actor != ""
+        and (found.type is RecordType.RUN_CREATED) == (seq == 0)
     )
 
 
@@ -232,7 +268,7 @@ def _checked(line: bytes, seq: int, prev: str, run: RunId) -> Line:
     doc = parse_canonical(line[:-1])
     _check_keys(doc)
     _check_place(doc, seq, prev, run)
-    _check_type(doc["type"], seq)
+    doc["type"] = _type_of(doc["type"], seq)
     return Line(**doc)
 
 
@@ -245,7 +281,7 @@ def _check_keys(doc: Mapping[str, Any]) -> None:
         raise ValueError("body is not an object")
     if not isinstance(doc["actor"], str) or not doc["actor"]:
         raise ValueError("actor is not a text")
-    if type(doc["mono"]) is not int or not 0 <= doc["mono"] <= _MAX_MONO:
+    if type(doc["mono"]) is not int or not 0 <= doc["mono"] <= MAX_MONO:
         raise ValueError("mono is not a count of milliseconds")
 
 
@@ -260,11 +296,13 @@ def _check_place(doc: Mapping[str, Any], seq: int, prev: str, run: RunId) -> Non
         raise ValueError(f"prev is {doc['prev'][:12]}…, but the line before has {prev[:12]}…")
 
 
-def _check_type(name: object, seq: int) -> None:
-    if not isinstance(name, str) or name not in _TYPES:
+def _type_of(name: object, seq: int) -> RecordType:
+    kind = _TYPES.get(name) if isinstance(name, str) else None
+    if kind is None:
         raise ValueError(f"type {_short(name)} is not known")
-    if (name == RecordType.RUN_CREATED) != (seq == 0):
+    if (kind is RecordType.RUN_CREATED) != (seq == 0):
         raise ValueError(f"type {name} does not belong there")
+    return kind
 
 
 def _named_run(line: bytes) -> RunId:

@@ -174,7 +174,9 @@ def _verify_chain(
     return [*problems, Problem(run, "there is no record at all")]
 
 
-_PINNING: Final = (RecordType.CHILD_STARTED, RecordType.CHILD_FINISHED, RecordType.RUN_IMPORTED)
+_PINNING: Final = frozenset(
+    {RecordType.CHILD_STARTED, RecordType.CHILD_FINISHED, RecordType.RUN_IMPORTED}
+)
 
 
 def _missed(record: Record, pins: Sequence[_Pin]) -> list[Problem]:

@@ -33,8 +33,10 @@ def no_float(text: str) -> NoReturn:
     raise ValueError(f"{text[:20]} is a number that canonical JSON has no form for")
 
 
-encode = msgspec.json.Encoder(order="sorted").encode
-"""Writes what is known to be plain; everything else goes through `canonical`."""
+_ENCODER = msgspec.json.Encoder(order="sorted")
+encode, encode_lines = _ENCODER.encode, _ENCODER.encode_lines
+"""They write what is known to be plain, the second one value a line; everything else goes
+through `canonical`."""
 _DECODE = msgspec.json.Decoder(float_hook=no_float).decode
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import random
+from contextlib import suppress
 from enum import IntEnum, StrEnum
+from itertools import pairwise
 from types import MappingProxyType
 
 import pytest
@@ -14,10 +17,10 @@ from hypothesis import strategies as st
 
 from drengine.errors import JournalDamaged, JournalError
 from drengine.journal import codec
-from drengine.journal.quick import ABSENT, Line, line_of
+from drengine.journal.quick import ABSENT, Line, lines_of
 from drengine.model.canonical import canonical
 from drengine.model.ids import RunId
-from drengine.model.records import GENESIS_PREV, Draft, Head, RecordType
+from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType
 from drengine.model.times import utc_ms
 
 RUN = RunId("r-0123456789ab")
@@ -210,18 +213,83 @@ def test_a_line_nested_to_where_any_reader_gives_up_is_damage():
 
 
 def test_a_line_longer_than_any_is_refused_before_it_is_read(monkeypatch):
-    monkeypatch.setattr(codec, "line_of", None)
+    monkeypatch.setattr(codec, "lines_of", None)
+    monkeypatch.setattr(codec, "parse_canonical", None)
+    long = b"[" * (codec.MAX_LINE_BYTES + 1)
     with pytest.raises(JournalDamaged, match="is longer than"):
-        codec.decode(b"[" * (codec.MAX_LINE_BYTES + 1), 3, PREV, RUN)
+        list(codec.records_of([long], RUN))
 
 
 @given(lines_and_changed_ones())
 @settings(max_examples=300)
 def test_the_quick_reader_takes_nothing_that_the_careful_one_would_refuse(pair):
     for changed in pair:
-        found = line_of(changed)
-        if found is not None and codec._fits(found, 3, PREV, RUN):
-            assert codec._checked(changed, 3, PREV, RUN) == found
+        for found in lines_of([changed]):
+            if codec._fits(found, 3, PREV, RUN):
+                assert codec._checked(changed, 3, PREV, RUN) == found
+
+
+def recut(data: bytes, cuts: list[int]) -> list[bytes]:
+    """Cut bytes into rows as a store might hold them that somebody wrote into."""
+    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[begin:end] for begin, end in pairwise(places)]
+
+
+def read_carefully(rows: list[bytes]) -> list[Record]:
+    records, prev = [], GENESIS_PREV
+    for seq, row in enumerate(rows):
+        try:
+            records.append(codec.decode(row, seq, prev, RUN))
+        except JournalDamaged:
+            break
+        prev = records[-1].sha256
+    return records
+
+
+@given(
+    st.lists(st.integers(0, 1 << 12), max_size=9),
+    st.none() | st.tuples(st.integers(0, 1 << 12), st.binary(max_size=3)),
+)
+@settings(max_examples=400)
+def test_many_lines_at_once_give_the_records_that_they_give_one_by_one(cuts, put):
+    data = WHOLE
+    if put is not None:
+        place = put[0] % len(data)
+        data = data[:place] + put[1] + data[place + len(put[1]) :]
+    for rows in (recut(data, cuts), bytes_lines(data), [*bytes_lines(data), b""]):
+        expected, found = read_carefully(rows), []
+        if len(expected) < len(rows):
+            with pytest.raises(JournalDamaged):
+                found.extend(codec.records_of(rows, RUN))
+            found = before_damage(rows)
+        else:
+            found.extend(codec.records_of(rows, RUN))
+        assert found == expected
+
+
+def before_damage(rows: list[bytes]) -> list[Record]:
+    found: list[Record] = []
+    with suppress(JournalDamaged):
+        for record in codec.records_of(rows, RUN):
+            found.append(record)  # noqa: PERF402 - what came before the error counts
+    return found
+
+
+def test_a_row_that_hides_a_second_line_is_refused():
+    hiding = [LINES[0], LINES[1] + LINES[2], b"", *LINES[3:]]
+    assert [record.seq for record in before_damage(hiding)] == [0]
+
+
+def test_lines_with_many_brackets_stand_among_others():
+    lines, prev = [], GENESIS_PREV
+    for seq in range(300):
+        kind = RecordType.NOTE if seq else RecordType.RUN_CREATED
+        body = {"n": [[]] * 50 if seq % 7 == 3 else seq, "filling": "x" * 500}
+        line, record = codec.encode(Draft(kind, "engine", body, 1, 7), RUN, seq, prev)
+        lines.append(line)
+        prev = record.sha256
+    assert list(codec.records_of(lines)) == read_carefully(lines)
+    assert codec.verify_lines(codec.split_lines(io.BytesIO(b"".join(lines)))).sha256 == prev
 
 
 def make_chain(count: int, run: RunId = RUN) -> tuple[list[bytes], Head]:

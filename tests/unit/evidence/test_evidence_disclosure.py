@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 
@@ -38,7 +39,16 @@ def changed(folder, change):
     return folder
 
 
-@pytest.mark.parametrize("size", [*range(1, 18), 33])
+def test_a_tree_asked_for_its_root_while_it_grows_has_the_root_of_its_leaves_so_far():
+    leaves, tree = [b"leaf %d" % number for number in range(2_100)], Tree()
+    assert tree.root() == hashlib.sha256(b"").hexdigest()
+    for count, leaf in enumerate(leaves, 1):
+        tree.add(leaf)
+        if count % 97 == 0 or count in (1, 1023, 1024, 1025, 2048, 2100):
+            assert tree.root() == Tree(leaves[:count]).root()
+
+
+@pytest.mark.parametrize("size", [*range(1, 18), 33, 1024, 1025, 2085])
 def test_every_leaf_of_a_tree_has_a_path_to_its_root(size):
     leaves = [b"leaf %d" % number for number in range(size)]
     proofs, root = Proofs([leaf_hash(leaf) for leaf in leaves]), Tree(leaves).root()
