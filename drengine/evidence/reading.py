@@ -86,9 +86,10 @@ def requests(record: Record) -> tuple[list[RequestFacts], int]:
 
 
 def _is_worth_naming(doc: Mapping[str, Any]) -> bool:
-    status = count(doc.get("status"))
+    status = doc.get("status")
     # "Not there" is what a look before the send hopes for.
-    return doc.get("sent") is True or not (0 < status < _ERRORS or status == _NOT_THERE)
+    went_well = type(status) is int and (0 < status < _ERRORS or status == _NOT_THERE)
+    return not went_well or doc.get("sent") is True
 
 
 def _request(seq: int, doc: Mapping[str, Any]) -> RequestFacts:
