@@ -21,34 +21,18 @@ from drengine.actions.contract import (
     Verified,
 )
 from drengine.actions.documents import inventory_of
-from drengine.actions.sas import sas_facts, utc
-from drengine.errors import AzureError, GuardError, NotAuthorized, Waiting
+from drengine.actions.sas import utc
+from drengine.actions.storage import storage_of
+from drengine.errors import AzureError, GuardError, NotAuthorized
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
-from drengine.model.cloud import Operation, OperationStatus, StorageTarget
+from drengine.model.cloud import Operation, OperationStatus
 from drengine.model.findings import block, ok
 
 _BAD_REQUEST: Final = 400
 _BACKUP_AGE_MS: Final = 30 * 60_000
 _CLOCK_SKEW_MS = 120_000
 """A folder's name carries the service's clock, the intent the engine's."""
-
-
-def storage_of(ctx: StepContext) -> StorageTarget:
-    """Return where backups lie, with the SAS where one was given.
-
-    Raises:
-        Waiting: the SAS has expired while the run was under way; nothing was sent with it.
-    """
-    reference = ctx.inputs.get("storage_sas")
-    sas = ctx.secret(str(reference)) if reference else None
-    expires = sas_facts(sas)["expires_ms"] if sas and ctx.step else None
-    if expires is not None and expires <= ctx.now_ms:
-        raise Waiting(
-            f"the SAS {reference} expired at {utc(expires)}; nothing was sent with it",
-            hint=f"Put a new one where {reference} points, then: drengine resume {ctx.root}",
-        )
-    return StorageTarget(str(ctx.inputs["container_url"]).rstrip("/"), sas)
 
 
 def folder_prefix(hsm_name: str) -> str:
@@ -85,7 +69,7 @@ class BackupTarget(BaseAction):
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
         """POST the backup."""
         hsm = await our_target(ctx)
-        return await ctx.cloud.hsm(hsm.uri).start_backup(storage_of(ctx))
+        return await ctx.cloud.hsm(hsm.uri).start_backup(await storage_of(ctx))
 
     def outputs_of(self, status: OperationStatus) -> JsonObject:
         """Return the folder's name from the job's answer."""
@@ -94,7 +78,8 @@ class BackupTarget(BaseAction):
     async def verify(self, ctx: StepContext) -> Verified:
         """List the folder's blobs."""
         folder = str(ctx.outputs[ctx.step].get("folder", ""))
-        blobs = await ctx.cloud.storage.list_blobs(storage_of(ctx), f"{folder}/") if folder else ()
+        target = await storage_of(ctx)
+        blobs = await ctx.cloud.storage.list_blobs(target, f"{folder}/") if folder else ()
         if not blobs:
             why = f"folder {folder!r} holds no blob"
             return Verified((block("target-backup", why, "Resume: a new backup is taken."),))
@@ -110,7 +95,7 @@ class BackupTarget(BaseAction):
 
 async def _folders_since(ctx: StepContext, since_ms: int) -> list[str]:
     prefix = folder_prefix(str(ctx.inputs["target_hsm"]))
-    folders = await ctx.cloud.storage.list_folders(storage_of(ctx), prefix)
+    folders = await ctx.cloud.storage.list_folders(await storage_of(ctx), prefix)
     return [f for f in folders if (folder_time_ms(f) or 0) >= since_ms]
 
 
@@ -182,7 +167,7 @@ class Restore(BaseAction):
                 hint="Plan again with a folder of that HSM.",
             )
         try:
-            return await ctx.cloud.hsm(hsm.uri).start_restore(storage_of(ctx), folder)
+            return await ctx.cloud.hsm(hsm.uri).start_restore(await storage_of(ctx), folder)
         except AzureError as error:
             if error.status == _BAD_REQUEST:
                 error.hint = await _young_backup(ctx) or error.hint
@@ -231,7 +216,7 @@ class CheckRestore(BaseAction):
         """PUT the check."""
         hsm = await our_target(ctx)
         folder = str(ctx.values["folder"])
-        return await ctx.cloud.hsm(hsm.uri).start_restore_check(storage_of(ctx), folder)
+        return await ctx.cloud.hsm(hsm.uri).start_restore_check(await storage_of(ctx), folder)
 
     async def verify(self, ctx: StepContext) -> Verified:
         """The job's success is the answer."""

@@ -13,11 +13,12 @@ from drengine.actions.contract import Discoverer, StepContext
 from drengine.actions.documents import parse_inventory
 from drengine.actions.names import host_of, hsm_uri
 from drengine.actions.observe import folder_facts
-from drengine.actions.sas import BACKUP_RIGHTS, LIST_RIGHT, sas_facts, sas_problems
+from drengine.actions.sas import sas_facts, sas_problems
+from drengine.actions.storage import RIGHTS, storage_of
 from drengine.ceremony.domain import parse_security_domain
 from drengine.errors import InputError, InputFileError
 from drengine.model.catalogue import Parameter
-from drengine.model.cloud import FailoverGroup, Instance, StorageTarget
+from drengine.model.cloud import FailoverGroup, Instance
 
 LATEST = "latest"
 
@@ -31,15 +32,15 @@ async def discover_backup(ctx: StepContext) -> dict[str, Any]:
     source, folder = str(ctx.values["source_hsm"]), str(ctx.values["folder"])
     url = str(ctx.values["container_url"]).rstrip("/")
     reference = ctx.values.get("storage_sas")
-    sas = ctx.secret(str(reference)) if reference else None
-    if sas is not None and (
-        wrong := sas_problems(sas_facts(sas), BACKUP_RIGHTS + LIST_RIGHT, ctx.now_ms, 0)
+    ctx = replace(ctx, inputs={**ctx.inputs, "container_url": url, "storage_sas": reference})
+    target = await storage_of(ctx)
+    if target.sas is not None and (
+        wrong := sas_problems(sas_facts(target.sas), RIGHTS, ctx.now_ms, 0)
     ):
         raise InputError(
             f"the SAS in {reference}: {'; '.join(wrong)}; nothing was sent",
             hint="Make one for the container with the rights crdwl that lasts some hours.",
         )
-    target = StorageTarget(url, sas)
     prefix = folder_prefix(source)
     folders = [f for f in await ctx.cloud.storage.list_folders(target, prefix) if folder_time_ms(f)]
     if folder == LATEST:
@@ -54,7 +55,7 @@ async def discover_backup(ctx: StepContext) -> dict[str, Any]:
             f"folder {folder!r} is not a backup of {source}: its name does not begin with {prefix}",
             hint=f"Folders of {source}: {', '.join(folders[-5:]) or 'none'}",
         )
-    facts = await folder_facts(_with_container(ctx, url, reference), folder)
+    facts = await folder_facts(ctx, folder)
     if not facts["blobs"]:
         raise InputError(
             f"backup folder {folder!r} in {url} is empty or does not exist",
@@ -82,10 +83,6 @@ def _compare_with_inventory(ctx: StepContext, found: Mapping[str, Any]) -> None:
                 " bytes: it is incomplete or was changed",
                 hint="Name an older folder, or find out what happened to this one.",
             )
-
-
-def _with_container(ctx: StepContext, url: str, reference: object) -> StepContext:
-    return replace(ctx, inputs={**ctx.inputs, "container_url": url, "storage_sas": reference})
 
 
 def _utc(ms: int) -> str:

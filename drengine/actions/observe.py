@@ -10,14 +10,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from drengine.actions.backup import folder_time_ms, storage_of
+from drengine.actions.backup import folder_time_ms
 from drengine.actions.base import RUN_TAG, target_hsm
 from drengine.actions.contract import Observer, StepContext
 from drengine.actions.documents import inventory_of
 from drengine.actions.names import hsm_uri, subscription_of_identity
-from drengine.actions.sas import BACKUP_RIGHTS, LIST_RIGHT, sas_facts, sas_problems
+from drengine.actions.sas import sas_facts, sas_problems
 from drengine.actions.security_domain import unstable_key
 from drengine.actions.sql import roles_now, target_host
+from drengine.actions.storage import RIGHTS, is_minted, storage_of
 from drengine.ceremony.blob import inspect_restore_blob
 from drengine.errors import AzureError, GuardError
 from drengine.model.canonical import digest
@@ -125,7 +126,7 @@ async def observe_backup(ctx: StepContext) -> dict[str, Any]:
 
 async def folder_facts(ctx: StepContext, folder: str) -> dict[str, Any]:
     """Return what a backup folder holds, with one digest over its listing."""
-    blobs = await ctx.cloud.storage.list_blobs(storage_of(ctx), f"{folder}/")
+    blobs = await ctx.cloud.storage.list_blobs(await storage_of(ctx), f"{folder}/")
     return {"folder": folder, **listing_facts(blobs), "taken_at_ms": folder_time_ms(folder)}
 
 
@@ -149,15 +150,19 @@ async def observe_target_backup(ctx: StepContext) -> dict[str, Any]:
 
 
 async def observe_storage_access(ctx: StepContext) -> dict[str, Any]:
-    """How the HSM reaches the container, and whether that will do: judged here, without I/O.
+    """How the HSM reaches the container, and whether that will do.
 
-    The SAS itself stays where it is; what it says of its rights and times does not.
+    The SAS itself stays where it is; what it says of its rights and times does not. One that is
+    made when it is needed is made now, to see that it can be; its times are no facts, because
+    the next process makes another.
     """
-    target = storage_of(ctx)
+    target = await storage_of(ctx)
+    if is_minted(ctx):
+        return {"by": "delegation", "rights": "".join(sorted(RIGHTS)), "problems": []}
     if target.sas is None:
         return identity_facts(str(ctx.inputs.get("storage_identity") or ""), ctx.where)
     facts = sas_facts(target.sas)
-    problems = sas_problems(facts, BACKUP_RIGHTS + LIST_RIGHT, ctx.now_ms, _RECOVERY_MS)
+    problems = sas_problems(facts, RIGHTS, ctx.now_ms, _RECOVERY_MS)
     return {"by": "sas", **facts, "problems": problems}
 
 

@@ -34,6 +34,7 @@ from drengine.model.cloud import (
     TransferKey,
 )
 from drengine.model.plan import CloudIdentity
+from drengine.model.secret import Secret
 
 AuthKind: TypeAlias = Literal["azure-cli", "environment"]
 """The ways to sign in; there is no search through further ones."""
@@ -207,7 +208,7 @@ class SqlInstances(Protocol):
 
 
 class Storage(Protocol):
-    """Reading backup containers."""
+    """Reading backup containers, and making tokens for them."""
 
     async def list_blobs(self, target: StorageTarget, prefix: str) -> Sequence[BlobItem]:
         """Return the blobs under `prefix`, ordered by name; with the operator's own rights."""
@@ -215,6 +216,15 @@ class Storage(Protocol):
 
     async def list_folders(self, target: StorageTarget, prefix: str) -> Sequence[str]:
         """Return the top-level folder names that start with `prefix`, ordered by name."""
+        ...
+
+    async def delegated_sas(self, container_url: str, rights: str, now_ms: int) -> Secret:
+        """Return a SAS of the container, made with the operator's own sign-in.
+
+        Parameters:
+            rights: letters, as in `crdwl`.
+            now_ms: the engine's time; the token is valid from then on for a day.
+        """
         ...
 
 

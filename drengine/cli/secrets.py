@@ -66,8 +66,9 @@ class SecretResolver:
             case "prompt":
                 return _ask(ref)
             case _:
-                raise Waiting(
-                    f"the secret {ref} cannot be made by this version", hint="env:NAME or file:PATH"
+                raise InputError(
+                    f"{ref} makes a SAS of the backup container; no other secret is made",
+                    hint="env:NAME, file:PATH, fd:N or prompt:TEXT",
                 )
 
 

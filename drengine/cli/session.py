@@ -25,6 +25,7 @@ from drengine.errors import InputFileError, PlanStale
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject, sha256_hex
 from drengine.model.plan import Plan, PlanPart
+from drengine.model.secret import USER_DELEGATION
 
 MAX_INPUT_BYTES: Final = 64 * 1024 * 1024
 
@@ -88,7 +89,8 @@ def check_secrets(plan: Plan, library: Library, resolve: SecretResolver) -> None
         Waiting: one is not there; nothing was sent.
     """
     for reference in secrets_of(plan, library.from_text):
-        resolve(reference)
+        if reference != USER_DELEGATION:  # made when it is needed
+            resolve(reference)
 
 
 def make_world(

@@ -18,11 +18,10 @@ Rules:
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from drengine.errors import JournalDamaged, JournalError
 from drengine.journal.quick import ABSENT, MAX_MONO, Line, lines_of, members_of, written
@@ -37,7 +36,7 @@ MAX_LINE_BYTES: Final = 1 << 20
 MAX_RUN_ID: Final = 200
 """The longest run id, so that every file named after a run has a name that file systems take."""
 
-_BATCH_BYTES: Final = 1 << 16
+BATCH_BYTES: Final = 1 << 16
 """So much is read at once, or one line that is longer."""
 
 _KEYS: Final = frozenset({"actor", "at", "body", "mono", "prev", "run", "seq", "type"})
@@ -173,16 +172,6 @@ def ends_chain(line: bytes | None) -> bool:
         return False
 
 
-def split_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a stream with their newlines.
-
-    It never holds more than one long record; of a line longer than any it yields a part that is
-    too long as well.
-    """
-    while block := stream.read(_BATCH_BYTES):
-        yield from io.BytesIO(block + stream.readline(MAX_LINE_BYTES + 1))
-
-
 def _batch(lines: Iterator[bytes]) -> list[bytes]:
     """Return the next lines, at least one where there is one."""
     batch: list[bytes] = []
@@ -190,7 +179,7 @@ def _batch(lines: Iterator[bytes]) -> list[bytes]:
     for line in lines:
         batch.append(line)
         size += len(line)
-        if size >= _BATCH_BYTES:
+        if size >= BATCH_BYTES:
             break
     return batch
 

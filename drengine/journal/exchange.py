@@ -35,6 +35,7 @@ from drengine.journal import codec, manifest, verify
 from drengine.journal.archive import ArchiveFiles, open_archive
 from drengine.journal.chain import BEFORE_GENESIS, records_until
 from drengine.journal.files import sync_folder, whole_file
+from drengine.journal.lines import split_lines
 from drengine.journal.liveness import this_process
 from drengine.journal.manifest import DocumentEntry, JournalEntry, Manifest, digests_in
 from drengine.journal.port import ArrivingChain, JournalStore, RunRow
@@ -296,7 +297,7 @@ def _journals(files: ArchiveFiles) -> list[str]:
 
 def _entry_of_copy(files: ArchiveFiles, name: str) -> JournalEntry:
     with files.open(name) as stream:
-        records = codec.records_of(codec.split_lines(stream))
+        records = codec.records_of(split_lines(stream))
         first = next(records)
         last = deque(records, maxlen=1)
     end = last[0] if last else first
@@ -348,7 +349,7 @@ def _reading(path: Path) -> Iterator[None]:
 def _arriving(files: ArchiveFiles, entry: JournalEntry) -> ArrivingChain:
     def lines() -> Iterator[bytes]:
         with files.open(entry.file) as stream:
-            yield from codec.split_lines(stream)
+            yield from split_lines(stream)
 
     return ArrivingChain(
         entry.run, entry.title, entry.run_class, entry.created_at_ms, entry.head, lines

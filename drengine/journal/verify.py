@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from drengine.errors import JournalDamaged
 from drengine.journal import codec, manifest
+from drengine.journal.lines import split_lines
 from drengine.journal.port import JournalStore
 from drengine.model.ids import RunId, run_file_name
 from drengine.model.records import Head, Record, RecordType
@@ -260,6 +261,6 @@ def _lines_of(store: JournalStore, run: RunId) -> Lines:
 def _lines_of_file(file: Path) -> Lines:
     def lines() -> Iterator[bytes]:
         with file.open("rb") as stream:
-            yield from codec.split_lines(stream)
+            yield from split_lines(stream)
 
     return lines

@@ -13,6 +13,8 @@ from hashlib import sha256
 from typing import NoReturn
 
 SECRET_SCHEMES = ("env", "file", "fd", "prompt", "mint")
+USER_DELEGATION = "mint:user-delegation"
+"""A SAS of the backup container, made with the operator's own sign-in when it is needed."""
 
 
 class Secret:
@@ -52,7 +54,10 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """Where a secret is found: `env:NAME`, `file:PATH`, `fd:N`, `prompt:TEXT`, `mint:…`."""
+    """Where a secret is found: `env:NAME`, `file:PATH`, `fd:N`, `prompt:TEXT`.
+
+    `mint:user-delegation` says how one is made instead.
+    """
 
     scheme: str
     name: str
@@ -65,5 +70,7 @@ class SecretRef:
         """Return the reference that `text` is, or None where it is not one."""
         scheme, colon, name = text.partition(":")
         if not colon or scheme not in SECRET_SCHEMES or (not name and scheme != "prompt"):
+            return None
+        if scheme == "mint" and text != USER_DELEGATION:
             return None
         return SecretRef(scheme, name)

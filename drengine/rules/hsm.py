@@ -218,8 +218,12 @@ def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
     if elsewhere := seen.get("elsewhere"):
         text = f"identity {seen['identity']} is in another subscription, {elsewhere}"
         return (warn("H05", text, "The plan acts in one subscription only: meant?"),)
-    how = f"a SAS with {seen['rights']}" if seen["by"] == "sas" else f"identity {seen['identity']}"
-    return (ok("H05", f"storage is reached by {how}"),)
+    how = {
+        "sas": "a SAS with {rights}",
+        "delegation": "a SAS with {rights} that your own sign-in makes",
+        "identity": "identity {identity}",
+    }[seen["by"]]
+    return (ok("H05", f"storage is reached by {how.format_map(seen)}"),)
 
 
 def recovery_point(facts: JsonObject, ctx: RuleContext) -> Findings:

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from drengine.model.canonical import Json, parse_strict, plain
 from drengine.model.ids import HSM_NAME, LAB_HSM_NAME
 from drengine.model.runbook import InputSpec, InputType
-from drengine.model.secret import SECRET_SCHEMES, SecretRef
+from drengine.model.secret import SECRET_SCHEMES, USER_DELEGATION, SecretRef
 from drengine.runbook import durations
 from drengine.runbook.expression_functions import kind_of
 from drengine.runbook.suggest import did_you_mean, shown
@@ -230,8 +230,11 @@ def _secret(value: Json) -> Json:
     """Take a reference; what is not one may be the secret itself and is not repeated."""
     reference = SecretRef.parse(value) if isinstance(value, str) else None
     if reference is None or looks_secret(str(reference)) or _CONTROL.search(str(reference)):
-        schemes = ", ".join(f"{scheme}:" for scheme in SECRET_SCHEMES)
-        raise MistypedInput(f"expected a reference to a secret ({schemes}), not the secret itself")
+        schemes = ", ".join(f"{scheme}:" for scheme in SECRET_SCHEMES if scheme != "mint")
+        raise MistypedInput(
+            f"expected a reference to a secret ({schemes}, or {USER_DELEGATION} for a SAS), not the"
+            " secret itself"
+        )
     return str(reference)
 
 

@@ -35,6 +35,7 @@ from drengine.ceremony.unseal import open_domain, open_share
 from drengine.engine.fold import fold
 from drengine.errors import InputFileError
 from drengine.journal import codec, manifest
+from drengine.journal.lines import split_lines
 from drengine.model.canonical import canonical
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Head
@@ -244,7 +245,7 @@ def _journals() -> st.SearchStrategy[bytes]:
 
 
 def _read_journal(data: bytes) -> None:
-    fold(codec.records_of(codec.split_lines(io.BytesIO(data))))
+    fold(codec.records_of(split_lines(io.BytesIO(data))))
 
 
 def _manifests() -> st.SearchStrategy[bytes]:

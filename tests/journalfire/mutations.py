@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from drengine.errors import JournalDamaged
 from drengine.journal import codec
+from drengine.journal.lines import split_lines
 from drengine.model.canonical import canonical
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Draft, Head, RecordType
@@ -192,7 +193,7 @@ def campaign(count: int, seed: int, stride: int = 1, first: int = 0) -> Result:
 def verdict(data: bytes, anchor: Head) -> str:
     """Return an empty text where the change is refused as it must be."""
     try:
-        codec.verify_lines(codec.split_lines(io.BytesIO(data)), RUN, [anchor])
+        codec.verify_lines(split_lines(io.BytesIO(data)), RUN, [anchor])
     except JournalDamaged:
         return ""
     except Exception as error:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from drengine.errors import JournalDamaged, JournalError
 from drengine.journal import codec
+from drengine.journal.lines import split_lines
 from drengine.journal.quick import ABSENT, Line, lines_of
 from drengine.model.canonical import canonical
 from drengine.model.ids import RunId
@@ -289,7 +290,7 @@ def test_lines_with_many_brackets_stand_among_others():
         lines.append(line)
         prev = record.sha256
     assert list(codec.records_of(lines)) == read_carefully(lines)
-    assert codec.verify_lines(codec.split_lines(io.BytesIO(b"".join(lines)))).sha256 == prev
+    assert codec.verify_lines(split_lines(io.BytesIO(b"".join(lines)))).sha256 == prev
 
 
 def make_chain(count: int, run: RunId = RUN) -> tuple[list[bytes], Head]:

@@ -19,6 +19,7 @@ from drengine.engine.fold import apply, begin, fold
 from drengine.engine.genesis import part_of
 from drengine.errors import JournalDamaged
 from drengine.journal import codec
+from drengine.journal.lines import split_lines
 from drengine.journal.verify import verify_folder
 from drengine.model.ids import RunId
 from drengine.model.records import Head
@@ -55,7 +56,7 @@ def test_it_verifies_to_the_heads_it_had(tmp_path, version):
 def test_every_chain_folds_to_a_finished_run(tmp_path, version):
     for file in _unpacked(version, tmp_path).iterdir():
         with file.open("rb") as stream:
-            state = fold(codec.records_of(codec.split_lines(stream)))
+            state = fold(codec.records_of(split_lines(stream)))
         assert state.status is RunStatus.FINISHED, file.name
         assert all(step.status.is_done for step in state.steps.values()), file.name
 
@@ -65,7 +66,7 @@ def test_a_decision_can_be_made_at_every_record_and_none_at_the_end(tmp_path, ve
     plan = read_plan(gzip.decompress((HERE / version / "plan.json.gz").read_bytes()))
     for file in _unpacked(version, tmp_path).iterdir():
         with file.open("rb") as stream:
-            records = list(codec.records_of(codec.split_lines(stream)))
+            records = list(codec.records_of(split_lines(stream)))
         state = begin(records[0])
         part = part_of(plan, state.genesis["path"])
         runbook = load_runbook(part.runbook_text, "runbook", CATALOGUE)
@@ -82,5 +83,5 @@ def test_a_damaged_journal_is_refused_at_its_record(tmp_path):
     record = int((HERE / "damaged" / "record").read_text())
     (file,) = _unpacked("damaged", tmp_path).iterdir()
     with file.open("rb") as stream, pytest.raises(JournalDamaged, match=f"record {record}: prev"):
-        codec.verify_lines(codec.split_lines(stream))
+        codec.verify_lines(split_lines(stream))
     assert verify_folder(tmp_path) != []

@@ -11,6 +11,7 @@ import pytest
 
 from drengine.errors import JournalDamaged, JournalError
 from drengine.journal import codec
+from drengine.journal.lines import split_lines
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Draft, Head, RecordType
 
@@ -161,7 +162,7 @@ def test_a_line_of_exactly_the_longest_length_is_written_and_read():
     line, record = codec.encode(note({"x": "y" * room}), RUN, 3, PREV)
     assert len(line) == codec.MAX_LINE_BYTES
     assert codec.decode(line, 3, PREV, RUN) == record
-    assert list(codec.split_lines(io.BytesIO(line))) == [line]
+    assert list(split_lines(io.BytesIO(line))) == [line]
     with pytest.raises(JournalError, match="nothing was written"):
         codec.encode(note({"x": "y" * (room + 1)}), RUN, 3, PREV)
 
@@ -213,7 +214,7 @@ def test_a_torn_last_line_is_told_apart_from_damage():
         JournalDamaged,
         match=r"record 4: the last line is torn: it ends after \d+ bytes .*0 to 3 are whole",
     ):
-        codec.verify_lines(codec.split_lines(torn))
+        codec.verify_lines(split_lines(torn))
 
 
 def test_a_torn_first_line_is_told():
@@ -241,7 +242,7 @@ def test_a_line_without_end_is_refused_without_being_read():
 
     stream = Endless()
     with pytest.raises(JournalDamaged, match="record 0"):
-        codec.verify_lines(codec.split_lines(stream), RUN)
+        codec.verify_lines(split_lines(stream), RUN)
     assert stream.asked <= 2 * (codec.MAX_LINE_BYTES + 1)
 
 

@@ -1,0 +1,37 @@
+"""Where backups lie, and with what right the HSM reaches them."""
+
+from __future__ import annotations
+
+from drengine.actions.contract import StepContext
+from drengine.actions.sas import BACKUP_RIGHTS, LIST_RIGHT, sas_facts, utc
+from drengine.errors import Waiting
+from drengine.model.cloud import StorageTarget
+from drengine.model.secret import USER_DELEGATION
+
+RIGHTS = BACKUP_RIGHTS + LIST_RIGHT
+
+
+def is_minted(ctx: StepContext) -> bool:
+    """Whether the SAS is made with the operator's own sign-in, when it is needed."""
+    return ctx.inputs.get("storage_sas") == USER_DELEGATION
+
+
+async def storage_of(ctx: StepContext) -> StorageTarget:
+    """Return where backups lie, with the SAS where there is to be one.
+
+    Raises:
+        Waiting: the SAS has expired while the run was under way; nothing was sent with it.
+        NotAuthorized: the operator's sign-in may not make one.
+    """
+    url = str(ctx.inputs["container_url"]).rstrip("/")
+    reference = ctx.inputs.get("storage_sas")
+    if is_minted(ctx):
+        return StorageTarget(url, await ctx.cloud.storage.delegated_sas(url, RIGHTS, ctx.now_ms))
+    sas = ctx.secret(str(reference)) if reference else None
+    expires = sas_facts(sas)["expires_ms"] if sas and ctx.step else None
+    if expires is not None and expires <= ctx.now_ms:
+        raise Waiting(
+            f"the SAS {reference} expired at {utc(expires)}; nothing was sent with it",
+            hint=f"Put a new one where {reference} points, then: drengine resume {ctx.root}",
+        )
+    return StorageTarget(url, sas)

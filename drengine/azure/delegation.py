@@ -1,0 +1,124 @@
+"""A SAS for the backup container, made with the operator's own sign-in.
+
+The Blob service hands out a key for some hours (Get User Delegation Key); with it the token is
+signed here, by azure-storage-blob. It never allows more than the operator's own role does, and
+no key of the account is needed.
+
+Source: REST "Get User Delegation Key"; the emulated service takes such tokens for the backups
+of an HSM. That Managed HSM takes them as any other SAS is an inference: no recording shows it.
+
+Rules:
+- Key and token stay in memory. Another process makes its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+from xml.etree import ElementTree as ET
+
+from drengine.errors import NotAuthorized
+from drengine.model.secret import Secret
+
+if TYPE_CHECKING:
+    from azure.storage.blob import UserDelegationKey
+
+LASTS_MS: Final = 24 * 3_600_000
+"""How long a token is valid: a restore must not outlive the one that it was started with."""
+
+RENEWED_MS: Final = LASTS_MS // 2
+"""One that is valid for less is not used for anything new."""
+
+_SKEW_MS: Final = 15 * 60_000
+"""So far the service's clock may be behind ours."""
+
+_FIELDS: Final = {
+    "SignedOid": "signed_oid",
+    "SignedTid": "signed_tid",
+    "SignedStart": "signed_start",
+    "SignedExpiry": "signed_expiry",
+    "SignedService": "signed_service",
+    "SignedVersion": "signed_version",
+    "Value": "value",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """A token, and until when it is valid."""
+
+    sas: Secret
+    until_ms: int
+
+    def serves(self, now_ms: int) -> bool:
+        """Whether it may be used for something new."""
+        return self.until_ms - now_ms >= RENEWED_MS
+
+
+def key_query() -> str:
+    """Return the query of the request for a key."""
+    return "restype=service&comp=userdelegationkey"
+
+
+def key_request(now_ms: int) -> bytes:
+    """Return the body of the request for a key."""
+    root = ET.Element("KeyInfo")
+    ET.SubElement(root, "Start").text = _time(now_ms - _SKEW_MS)
+    ET.SubElement(root, "Expiry").text = _time(now_ms + LASTS_MS)
+    body: bytes = ET.tostring(root, "utf-8", xml_declaration=True)
+    return body
+
+
+def delegation_of(container_url: str, answer: ET.Element, rights: str, now_ms: int) -> Delegation:
+    """Sign a token for a container with the key in an answer.
+
+    Parameters:
+        rights: letters in any order, as in `crdwl`.
+
+    Raises:
+        TypeError: the answer holds no key.
+    """
+    from azure.storage.blob import (  # noqa: PLC0415 (370 ms, when needed)
+        ContainerSasPermissions,
+        generate_container_sas,
+    )
+
+    place = urlsplit(container_url)
+    until_ms = now_ms + LASTS_MS
+    token = generate_container_sas(
+        account_name=(place.hostname or "").partition(".")[0],
+        container_name=place.path.strip("/"),
+        user_delegation_key=_key(answer),
+        permission=ContainerSasPermissions.from_string(rights),
+        start=_time(now_ms - _SKEW_MS),
+        expiry=_time(until_ms),
+        protocol="https",
+    )
+    return Delegation(Secret(token), until_ms)
+
+
+def refused(container_url: str, error: NotAuthorized) -> NotAuthorized:
+    """Return a refusal that says what the operator lacks."""
+    error.hint = (
+        "Making a SAS with your own sign-in needs a role such as Storage Blob Data Contributor on"
+        f" {urlsplit(container_url).hostname}; or give storage_identity, or a SAS as env:NAME."
+    )
+    return error
+
+
+def _key(answer: ET.Element) -> UserDelegationKey:
+    from azure.storage.blob import UserDelegationKey  # noqa: PLC0415 (as above)
+
+    key = UserDelegationKey()  # type: ignore[no-untyped-call] # of a library
+    for tag, name in _FIELDS.items():
+        text = answer.findtext(tag)
+        if not text:
+            raise TypeError(f"the answer has no {tag}")
+        setattr(key, name, text)
+    return key
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
