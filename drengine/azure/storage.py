@@ -6,6 +6,7 @@ a run lists a folder before it asks its first gate. It signs tokens (`delegation
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Final
 from urllib.parse import urlencode, urlsplit
@@ -52,6 +53,7 @@ class BlobStorage:
         self._pipeline = pipeline
         self._made: dict[bool, AsyncPipelineClient[HttpRequest, AsyncHttpResponse]] = {}
         self._delegated: dict[tuple[str, str], Delegation] = {}
+        self._delegating = asyncio.Lock()
 
     async def list_blobs(self, target: StorageTarget, prefix: str) -> Sequence[BlobItem]:
         """Return the blobs under `prefix`, ordered by name."""
@@ -75,21 +77,24 @@ class BlobStorage:
         Raises:
             NotAuthorized: the operator may not; the hint names the role.
         """
-        place = container_url, rights
-        known = self._delegated.get(place)
-        if known is None or not known.serves(now_ms):
-            what = f"making a SAS of {container_url} with your sign-in"
-
-            async def asked() -> Delegation:
-                answer = await self._delegation_key(container_url, now_ms)
-                return delegation_of(container_url, answer, rights, now_ms)
-
-            try:
-                known = await self._pipeline.read(what, asked, by_post=True)
-            except NotAuthorized as error:
-                raise refused(container_url, error) from None
-            self._delegated[place] = known
+        async with self._delegating:  # what looks at the storage at once shares one
+            known = self._delegated.get((container_url, rights))
+            if known is None or not known.serves(now_ms):
+                known = await self._delegate(container_url, rights, now_ms)
+                self._delegated[container_url, rights] = known
         return known.sas
+
+    async def _delegate(self, container_url: str, rights: str, now_ms: int) -> Delegation:
+        what = f"making a SAS of {container_url} with your sign-in"
+
+        async def asked() -> Delegation:
+            answer = await self._delegation_key(container_url, now_ms)
+            return delegation_of(container_url, answer, rights, now_ms)
+
+        try:
+            return await self._pipeline.read(what, asked, by_post=True)
+        except NotAuthorized as error:
+            raise refused(container_url, error) from None
 
     async def _delegation_key(self, container_url: str, now_ms: int) -> ET.Element:
         account = urlsplit(container_url)._replace(path="/", query=key_query()).geturl()

@@ -76,3 +76,13 @@ def test_an_empty_secret_is_a_wait():
 def test_a_prompt_without_a_terminal_is_a_wait():
     with pytest.raises(Waiting, match="must be typed"):
         SecretResolver({})("prompt:The SAS")
+
+
+def test_what_is_made_for_a_container_is_no_other_secret():
+    with pytest.raises(InputError, match="makes a SAS of the backup container"):
+        SecretResolver({})("mint:user-delegation")
+
+
+def test_what_nobody_can_make_is_no_reference():
+    with pytest.raises(InputError, match="must be given as a reference"):
+        SecretResolver({})("mint:passphrase")

@@ -60,12 +60,16 @@ class Host:
 
     def plan_with_sas(self, folder: Path, sas: str) -> None:
         """Plan the run anew, with a SAS by reference where the stage has an identity."""
+        self.environment["STORAGE_SAS"] = sas
+        self.plan_with_reference(folder, "env:STORAGE_SAS")
+
+    def plan_with_reference(self, folder: Path, reference: str) -> None:
+        """Plan the run anew with that `storage_sas`."""
         inputs = json.loads((self.stage.folder / "inputs.json").read_text())
         del inputs["storage_identity"]
-        inputs["storage_sas"] = "env:STORAGE_SAS"
+        inputs["storage_sas"] = reference
         file, self.plan = folder / "inputs-sas.json", folder / "plan-sas.json"
         file.write_text(json.dumps(inputs))
-        self.environment["STORAGE_SAS"] = sas
         arguments = ("--class", "drill", "--inputs", str(file), "--out", str(self.plan))
         assert self.do("plan", "mhsm-full-recovery", *arguments) == 0, self.log()
         self.run = run_id_of(read_plan(self.plan.read_bytes()).digest)

@@ -21,11 +21,12 @@ from drengine.lab.clock import LabClock
 from drengine.lab.home import LabHome
 from drengine.lab.store import Store
 from drengine.model.canonical import digest
+from drengine.model.secret import USER_DELEGATION
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
 HOUR, DAY = 3600, 86_400
-WAITING, REFUSED = 5, 8
+WAITING, REFUSED, OBJECTIVE_MISSED = 5, 8, 10
 
 
 LONG = bool(os.environ.get("DRENGINE_FAULTS_LONG"))
@@ -105,6 +106,39 @@ def test_a_sas_that_ends_in_the_middle_is_waited_for_and_a_new_one_goes_on(
         for once in ("hsm.create", "hsm.domain.upload", "hsm.restore"):
             assert host.effects().count(once) == 1
         assert "sig=" not in host.log()
+
+
+def test_a_sas_that_the_operators_sign_in_makes_is_made_anew_and_never_waited_for(
+    quick_stage, zygote, tmp_path
+):
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        host.plan_with_reference(tmp_path, USER_DELEGATION)
+        with SqliteStore(host.home) as store:
+            people, follower = People(quick_stage, store, host.folder), Follower(store, host.run)
+            pid, jumped = host.begin("run", str(host.plan), "--wait"), False
+            while (code := zygote.poll(pid)) is None:
+                if follower.advance():
+                    root = follower.family.root
+                    if root.steps["approve-restore"].gate and not jumped:
+                        jumped = True
+                        commands.set_clock(host.lab, advance_seconds=8 * DAY)
+                    people.answer(follower.family)
+                time.sleep(0.012)
+            assert jumped, host.log()
+            out = write_evidence(store, host.run, tmp_path / "evidence")
+        assert code == OBJECTIVE_MISSED, host.log()  # by the days
+        for once in ("hsm.create", "hsm.domain.upload", "hsm.restore"):
+            assert host.effects().count(once) == 1
+        asked = [
+            row
+            for row in commands.log(host.lab)
+            if (row["method"], row["path"]) == ("POST", "/") and ".blob." in row["host"]
+        ]
+        assert len(asked) == 3, "for the plan, for the run, and after the days between"
+        assert "sig=" not in host.log()
+        texts = [file.read_text() for file in out.rglob("*") if file.is_file()]
+        assert not [text for text in texts if "sig=" in text or "skoid" in text]
+        assert verify_folder(out).holds
 
 
 def _new_sas(host) -> str:

@@ -206,6 +206,8 @@ def test_a_way_to_the_storage_that_will_not_do_is_refused():
     assert worst("H05", {"storage-access": good}) is Severity.OK
     afar = {**good, "elsewhere": "0000-another"}
     assert worst("H05", {"storage-access": afar}) is Severity.WARN
+    made = {"by": "delegation", "rights": "cdlrw", "problems": []}
+    assert worst("H05", {"storage-access": made}) is Severity.OK
     bad = {"by": "sas", "rights": "rl", "problems": ["it grants lr, and lacks cdw"]}
     assert worst("H05", {"storage-access": bad}) is Severity.BLOCK
 
