@@ -29,16 +29,22 @@ TOKEN_ENVIRONMENT: Final = ("HOME", "SOFTHSM2_CONF", "P11_KIT_STRICT")
 def start_line(module: str) -> str:
     """Return the one line that a child runs.
 
-    `-I` leaves out the current folder and PYTHON* variables. The package's own folder is
-    put last, so that it is found in a source checkout and shadows nothing elsewhere.
+    `-I` leaves out the current folder and PYTHON* variables. The package is loaded from the folder
+    of this process's own, so that another one that is installed too does not take its place.
     """
-    return f"import sys; sys.path.append(sys.argv[1]); from {module} import main; main()"
+    return (
+        "import sys; from importlib import util;"
+        " spec = util.spec_from_file_location('drengine', sys.argv[1] + '/__init__.py',"
+        " submodule_search_locations=[sys.argv[1]]);"
+        " package = sys.modules['drengine'] = util.module_from_spec(spec);"
+        f" spec.loader.exec_module(package); from {module} import main; main()"
+    )
 
 
 def command_of(start: str) -> list[str]:
     """Return the command of a child."""
-    package_root = str(Path(drengine.__file__).parent.parent.absolute())
-    return [sys.executable, "-I", "-c", start, package_root]
+    package = str(Path(drengine.__file__).parent.absolute())
+    return [sys.executable, "-I", "-c", start, package]
 
 
 def child_environment(more: tuple[str, ...] = ()) -> dict[str, str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +28,8 @@ from drengine.trust.register import (
     read_trust,
 )
 
+_TRIES: Final = 500
+_PAUSE_SECONDS: Final = 0.02
 _SUFFIX: Final = {"p256": "pem", "ssh": "pub", "cms": "crt"}
 
 
@@ -58,6 +63,11 @@ def enrol(folder: Path, *entries: Entry) -> None:
         InputFileError: the folder cannot be read or written, or the key is another person's;
             the list is as it was.
     """
+    with _alone(folder):
+        _enrol(folder, entries)
+
+
+def _enrol(folder: Path, entries: Sequence[Entry]) -> None:
     place = folder / TRUST_FILE
     doc: dict[str, Any] = {"schema": SCHEMA, "people": [], "sealers": []}
     before = ""
@@ -88,10 +98,46 @@ def add_tsa(folder: Path, pem: str) -> None:
     Raises:
         InputFileError: the folder cannot be read or written.
     """
-    doc = parse_json(read_bounded(folder / TRUST_FILE, "the trust folder's list"))
-    _write(folder / TSA_FILE, pem)
-    doc["tsa"] = TSA_FILE
-    _write(folder / TRUST_FILE, f"{json.dumps(doc, indent=2, sort_keys=True)}\n")
+    with _alone(folder):
+        doc = parse_json(read_bounded(folder / TRUST_FILE, "the trust folder's list"))
+        _write(folder / TSA_FILE, pem)
+        doc["tsa"] = TSA_FILE
+        _write(folder / TRUST_FILE, f"{json.dumps(doc, indent=2, sort_keys=True)}\n")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from changing the folder: what both read, one of them would lose.
+
+    A folder that is made for it and stays empty is removed again.
+    """
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InputFileError(f"opening {folder}: {error.strerror}") from None
+    try:
+        _lock(folder, descriptor)
+        yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _lock(folder: Path, descriptor: int) -> None:
+    for _ in range(_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_PAUSE_SECONDS)
+    raise InputFileError(
+        f"{folder}: another process is changing it and does not end; nothing was changed"
+    )
 
 
 def _enter(folder: Path, doc: dict[str, Any], entry: Entry) -> None:

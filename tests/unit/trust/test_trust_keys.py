@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from securesystemslib.signer import SSlibKey
 
 from drengine.errors import InputError, InputFileError
 from drengine.resources import template_folder
+from drengine.trust import enrolling
 from drengine.trust.dsse import parse_json, read_envelope
 from drengine.trust.enrolling import Entry, enrol
 from drengine.trust.judging import verify_with
@@ -307,3 +311,33 @@ def test_a_signature_of_another_key_is_none():
     assert is_signed_by(public_pem(key), made, b"x")
     assert not is_signed_by(public_pem(make_key()), made, b"x")
     assert not is_signed_by("no key", made, b"x")
+
+
+def test_many_who_enter_keys_at_once_lose_nobodys(tmp_path):
+    people = [f"person-{number}" for number in range(12)]
+    told = {name: entry(name, roles=("officer",)) for name in people}
+    with ThreadPoolExecutor(len(people)) as at_once:
+        list(at_once.map(lambda name: enrol(tmp_path / "trust", told[name]), people))
+    register = read_trust(tmp_path / "trust").register
+    assert sorted(person.name for person in register.people) == sorted(people)
+
+
+def test_a_folder_that_another_process_holds_is_left_as_it_was(tmp_path, monkeypatch):
+    enrol(tmp_path / "trust", entry("ada"))
+    before = (tmp_path / "trust" / "trust.json").read_bytes()
+    monkeypatch.setattr(enrolling, "_TRIES", 2)
+    held = os.open(tmp_path / "trust", os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(InputFileError, match="another process is changing it"):
+            enrol(tmp_path / "trust", entry("grace"))
+    finally:
+        os.close(held)
+    assert (tmp_path / "trust" / "trust.json").read_bytes() == before
+    enrol(tmp_path / "trust", entry("grace"))
+
+
+def test_a_refused_first_entry_leaves_no_folder(tmp_path):
+    with pytest.raises(InputError, match="is not a name"):
+        enrol(tmp_path / "trust", entry("no/name"))
+    assert not (tmp_path / "trust").exists()

@@ -154,8 +154,8 @@ def cores_allowed(monkeypatch, folder):
 def crashing(module):
     """A child that dies when the keys, shares and parts are all in its memory."""
     return (
-        "import os, sys; sys.path.append(sys.argv[1]); "
-        f"from drengine.ceremony import {module} as one; "
+        f"{spawn.start_line(f'drengine.ceremony.{module}').removesuffix('main()')}"
+        f"import os; from drengine.ceremony import {module} as one; "
         "one.make_restore_blob = lambda *_: os.kill(os.getpid(), 11); one.main()"
     )
 
