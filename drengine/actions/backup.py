@@ -22,7 +22,7 @@ from drengine.actions.contract import (
 )
 from drengine.actions.documents import inventory_of
 from drengine.actions.sas import utc
-from drengine.actions.storage import storage_of
+from drengine.actions.storage import az_options, storage_of
 from drengine.errors import AzureError, GuardError, NotAuthorized
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
@@ -90,7 +90,7 @@ class BackupTarget(BaseAction):
 
     def manual(self, ctx: StepContext) -> str:
         """Return the az command."""
-        return f"az keyvault backup start --hsm-name {ctx.inputs['target_hsm']} {_az_storage(ctx)}"
+        return f"az keyvault backup start --hsm-name {ctx.inputs['target_hsm']} {az_options(ctx)}"
 
 
 async def _folders_since(ctx: StepContext, since_ms: int) -> list[str]:
@@ -114,12 +114,6 @@ async def _young_backup(ctx: StepContext) -> str:
         f" is younger. If the refusal is about that: after {utc(old_enough_ms)},"
         f" drengine resume {ctx.root}"
     )
-
-
-def _az_storage(ctx: StepContext) -> str:
-    url = str(ctx.inputs["container_url"]).rstrip("/")
-    how = "-t $SAS" if ctx.inputs.get("storage_sas") else "--use-managed-identity true"
-    return f"--storage-resource-uri {url} {how}"
 
 
 class Restore(BaseAction):
@@ -196,7 +190,7 @@ class Restore(BaseAction):
         """Return the az command."""
         return (
             f"az keyvault restore start --hsm-name {ctx.inputs['target_hsm']}"
-            f" {_az_storage(ctx)} --backup-folder {ctx.values['folder']}"
+            f" {az_options(ctx)} --backup-folder {ctx.values['folder']}"
         )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from shlex import quote
+
 from drengine.actions.contract import StepContext
 from drengine.actions.sas import BACKUP_RIGHTS, LIST_RIGHT, sas_facts, utc
 from drengine.errors import Waiting
@@ -9,11 +12,32 @@ from drengine.model.cloud import StorageTarget
 from drengine.model.secret import USER_DELEGATION
 
 RIGHTS = BACKUP_RIGHTS + LIST_RIGHT
+_DAY_SECONDS = 86_400
 
 
 def is_minted(ctx: StepContext) -> bool:
     """Whether the SAS is made with the operator's own sign-in, when it is needed."""
     return ctx.inputs.get("storage_sas") == USER_DELEGATION
+
+
+def az_options(ctx: StepContext) -> str:
+    """Return how az is told the same, for whoever looks or goes on by hand."""
+    url = str(ctx.inputs["container_url"]).rstrip("/")
+    place = f"--storage-resource-uri {quote(url)}"
+    if not ctx.inputs.get("storage_sas"):
+        return f"{place} --use-managed-identity true"
+    return f"{place} -t {_az_sas(ctx, url) if is_minted(ctx) else '$SAS'}"
+
+
+def _az_sas(ctx: StepContext, url: str) -> str:
+    account, _, container = url.removeprefix("https://").partition("/")
+    expiry = datetime.fromtimestamp(ctx.now_ms // 1000 + _DAY_SECONDS, UTC)
+    words = [
+        "az storage container generate-sas --as-user --auth-mode login --https-only -o tsv",
+        f"--account-name {quote(account.partition('.')[0])} --name {quote(container)}",
+        f"--permissions {RIGHTS} --expiry {expiry:%Y-%m-%dT%H:%MZ}",
+    ]
+    return f'"$({" ".join(words)})"'
 
 
 async def storage_of(ctx: StepContext) -> StorageTarget:

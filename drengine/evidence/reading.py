@@ -86,10 +86,10 @@ def requests(record: Record) -> tuple[list[RequestFacts], int]:
 
 
 def _is_worth_naming(doc: Mapping[str, Any]) -> bool:
-    status = doc.get("status")
     # "Not there" is what a look before the send hopes for.
-    went_well = type(status) is int and (0 < status < _ERRORS or status == _NOT_THERE)
-    return not went_well or doc.get("sent") is True
+    status = count(doc.get("status"))
+    went_wrong = status == 0 or (status >= _ERRORS and status != _NOT_THERE)
+    return went_wrong or doc.get("sent") is True
 
 
 def _request(seq: int, doc: Mapping[str, Any]) -> RequestFacts:

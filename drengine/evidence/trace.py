@@ -98,13 +98,14 @@ class Trace:
             JournalDamaged: the lifecycle has no place for it.
         """
         if self._is_one_more_look(record):
-            self._skipped = self._last = record
+            self._skipped = self._last = self._look = record
             _note_requests(self.steps[record.body["step"]], record)
             return
         self._catch_up()
         before = self._state
         self._state = self._folded(before, record)
         self._last = record
+        self._look = record if _is_look(record) else None
         if before is None:
             self._begin(record)
         self.deviations.take(before, record)
@@ -118,11 +119,10 @@ class Trace:
         A long run is made of looks. All that one leaves in the state, the next one replaces;
         and after the first has found its place in the lifecycle, the others have it too.
         """
-        is_look = record.type is R.OPERATION_POLLED and record.body.keys() == _LOOK
-        last, self._look = self._look, record if is_look else None
+        last = self._look
         return (
-            is_look
-            and last is not None
+            last is not None
+            and _is_look(record)
             and record.body["step"] == last.body["step"]
             and record.at_ms >= last.at_ms
         )
@@ -275,6 +275,10 @@ class Trace:
         if len(known) < len(done) or self._first is None:
             return None
         return max(known, key=lambda m: m.at_ms, default=moment(self._first))
+
+
+def _is_look(record: Record) -> bool:
+    return record.type is R.OPERATION_POLLED and record.body.keys() == _LOOK
 
 
 def _note_requests(trace: StepTrace, record: Record) -> None:

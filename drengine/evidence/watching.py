@@ -94,17 +94,18 @@ class BundleWatch:
             chain = self.chains[record.run] = _Chain(record.body, self._runbook(record), wanted)
         if record.seq in chain.wanted:
             chain.heads[record.seq] = record.sha256
-        last, chain.last = chain.last, record
-        was, chain.shown = chain.shown, _shown(record)
-        if chain.shown >= was and record.type not in _WATCHED:
-            return ()  # nearly all of them
-        return self._looked_at(chain, last, record)
+        shown = _shown(record)
+        if shown < chain.shown or record.type in _WATCHED:
+            return self._looked_at(chain, record, shown)
+        chain.last, chain.shown = record, shown  # nearly all of them
+        return ()
 
-    def _looked_at(self, chain: _Chain, last: Record | None, record: Record) -> Iterator[str]:
-        if last is not None:
-            yield from _clock_problems(last, record)
+    def _looked_at(self, chain: _Chain, record: Record, shown: int) -> Iterator[str]:
+        if chain.last is not None:
+            yield from _clock_problems(chain.last, record)
         if record.type in _WATCHED:
             yield from self._heed(chain, record)
+        chain.last, chain.shown = record, shown
 
     def _heed(self, chain: _Chain, record: Record) -> Iterator[str]:
         match record.type:

@@ -178,7 +178,7 @@ def _batch(lines: Iterator[bytes]) -> list[bytes]:
     size = 0
     for line in lines:
         batch.append(line)
-        size += len(line)
+        size += len(line) or BATCH_BYTES  # a store may hold rows without a byte, and many
         if size >= BATCH_BYTES:
             break
     return batch

@@ -281,6 +281,20 @@ def test_a_row_that_hides_a_second_line_is_refused():
     assert [record.seq for record in before_damage(hiding)] == [0]
 
 
+def test_rows_without_a_byte_are_not_read_to_their_end():
+    taken = []
+
+    def rows():
+        yield LINES[0]
+        while True:
+            taken.append(b"")
+            yield b""
+
+    with pytest.raises(JournalDamaged, match="record 1"):
+        list(codec.records_of(rows(), RUN))
+    assert len(taken) < 4
+
+
 def test_lines_with_many_brackets_stand_among_others():
     lines, prev = [], GENESIS_PREV
     for seq in range(300):

@@ -7,6 +7,8 @@ import pytest
 
 from drengine.errors import JournalDamaged
 from drengine.evidence.collect import Gathering, collect
+from drengine.evidence.reading import requests
+from drengine.model.records import Record
 from drengine.model.records import RecordType as R
 
 
@@ -52,6 +54,29 @@ def test_a_clock_that_goes_back_between_looks_is_a_deviation(tell, store):
     story.say(R.OPERATION_POLLED, "create-hsm", **body)
     facts = collect(story.plan, {story.run: records_of(store)})
     assert [d.kind for d in facts.deviations if d.kind == "clock went back"] == ["clock went back"]
+
+
+@pytest.mark.parametrize("step", ["restore", "nowhere"])
+def test_a_look_that_was_refused_is_refused_again(tell, store, step):
+    story = looking(tell, store)
+    records = records_of(store)
+    wrong = msgspec.structs.replace(records[-1], body={**records[-1].body, "step": step})
+    gathering = Gathering(story.plan)
+    gathering.take(records[:-1])
+    for _ in range(2):
+        with pytest.raises(JournalDamaged):
+            gathering.take_one(wrong)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_named"),
+    [(200, False), (404, False), (0, True), (503, True), (-1, False), (True, True), (None, True)],
+)
+def test_a_request_that_went_wrong_is_named_whatever_its_status_is(status, is_named):
+    body = {"exchanges": [{"status": status, "sent": False}]}
+    record = Record(5, "r-1", R.OPERATION_POLLED, "engine", body, 1, 1, None, "", "")
+    named, others = requests(record)
+    assert (len(named), others) == ((1, 0) if is_named else (0, 1))
 
 
 def test_a_look_at_another_step_is_refused_still(tell, store):
