@@ -16,7 +16,7 @@ from typing import Any, Final
 import click
 
 from drengine.cli import output
-from drengine.cli.family import read_family
+from drengine.cli.family import Family, read_family
 from drengine.cli.people import (
     follow_up,
     reason_option,
@@ -211,11 +211,28 @@ def import_command(*, file: Path, output_format: str) -> int:
         raise InputFileError(f"reading {file}: it {error}") from None
     with open_store() as store:
         run = find_run(store, said.asked.run)
+        why_not = _unasked(read_family(store, run), run, said)
         _hand_over(store, run, said, doc, _actor(store, run, envelope, said))
         follow = _next(store, run)
+    if why_not:
+        output.talk(f"⚠ {why_not}")
     facts = {"run": run, "step": said.asked.step, "decision": said.decision, "by": said.by}
     told = f"{said.decision} of {run} {said.asked.step} by {said.by} handed in"
     return _done(told, facts, "", follow, output_format)
+
+
+def _unasked(family: Family, run: RunId, said: Approval) -> str:
+    """Say why a decision will move nothing; empty where it may.
+
+    It is handed in all the same: what somebody tried stands in the journal.
+    """
+    state = family.states[run]
+    step = state.steps.get(said.asked.step)
+    if said.nonce in state.signals or said.nonce in {signal.id for signal in family.inbox}:
+        return f"this very {said.decision} was handed in before: it moves nothing more"
+    if step is None or said.decision == "withdraw" or step.status is S.AWAITING_APPROVAL:
+        return ""
+    return f"step {said.asked.step} is '{step.status}' and asks nothing now: it will be noted only"
 
 
 def _next(store: SqliteStore, run: RunId) -> str:
@@ -248,6 +265,35 @@ def _hand_over(
     return send(store, run, said.decision, actor, body, said.nonce)
 
 
+def _refuse_too_late(store: JournalStore, family: Family, run: RunId, step: str) -> None:
+    """Refuse to take back what the run has used, or what was never given.
+
+    Raises:
+        InputError: what stands in the way, and what still helps.
+    """
+    from drengine.engine.inbox import using  # noqa: PLC0415 - loads the engine
+    from drengine.evidence.collect import read_plan  # noqa: PLC0415 - as above
+    from drengine.evidence.outline import outline_of  # noqa: PLC0415 - as above
+    from drengine.evidence.reading import texts  # noqa: PLC0415 - as above
+
+    state = family.states[run]
+    gate = state.steps[step].gate
+    given = gate is not None and gate.approvers
+    if not given and not family.handed_in(run, step, "approve"):
+        raise InputError(f"gate {step} of {run} has no approval to take back; nothing was sent")
+    if "plan" not in store.documents(root_of(run)):
+        return  # the engine judges it, as it does in any case
+    plan = read_plan(store.get_document(root_of(run), "plan"))
+    runbook = outline_of(plan, texts(state.genesis.get("path"))).runbook
+    if late := using(runbook, step, state):
+        raise InputError(
+            f"too late to withdraw: {', '.join(late)} of {run} has begun with that approval;"
+            " nothing was sent",
+            hint=f"drengine pause {root_of(run)}, or drengine cancel {root_of(run)}: before the"
+            " next send",
+        )
+
+
 @approval.command("withdraw", short_help="Take your approval back, unless it is used.")
 @run_argument
 @click.argument("step")
@@ -263,9 +309,11 @@ def withdraw_command(
     check_keys(**keys)
     with open_store() as store:
         found = find_run(store, run)
-        state = read_family(store, found).states[found]
+        family = read_family(store, found)
+        state = family.states[found]
         if step not in state.steps:
             raise InputError(f"run {found} has no step '{step}'")
+        _refuse_too_late(store, family, found, step)
         asked = asked_of(state, state.steps[step])
         signer = signer_of(**keys)
         require_signer(state, signer)

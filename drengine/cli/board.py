@@ -75,7 +75,7 @@ def render(family: Family, now_ms: int, width: int) -> list[str]:
 
 def ending(family: Family) -> list[str]:
     """Return what stands below the board: why steps are stuck, in full, and what comes next."""
-    told = (*_stuck(family), *uncounted_lines(family))
+    told = (*_stuck(family), *uncounted_lines(family), *handed_in_lines(family))
     return [*told, *(f"Next: {text}" for text in next_commands(family))]
 
 
@@ -88,6 +88,18 @@ def uncounted_lines(family: Family) -> list[str]:
         if not family.root.status.is_over
         and (found := family.states[run].steps.get(step))
         and found.status.is_waiting
+    ]
+
+
+_ANSWERS: Final = ("approve", "reject", "deliver", "resolve")
+
+
+def handed_in_lines(family: Family) -> list[str]:
+    """Return what people have sent and no process has taken in yet."""
+    return [
+        f"· handed in: {signal.kind} of {signal.body.get('step') or signal.run} by {signal.actor}"
+        for signal in family.inbox
+        if not family.root.status.is_over
     ]
 
 
@@ -291,6 +303,8 @@ def resume_command(family: Family) -> str:
 
 def _of_run(family: Family, run: RunId) -> Iterator[str]:
     for step in family.states[run].steps.values():
+        if family.owner is None and family.handed_in(run, step.id, *_ANSWERS):
+            continue  # the resume comes first: it takes in what was sent
         if step.status is S.AWAITING_APPROVAL:
             yield f"drengine approve {run} {step.id}{_as(step)}{_key(family)}"
         elif step.status is S.AWAITING_DELIVERY:

@@ -173,6 +173,8 @@ def deliver_command(
         return 0
     output.say(f"✓ {file} fits: {'; '.join(facts['findings'])}")
     output.say(f"  SHA-256 {facts['sha256']}")
+    for warning in facts["warnings"]:
+        output.say(f"⚠ {warning}")
     output.say(f"Next: {facts['next']}")
     return 0
 
@@ -206,6 +208,7 @@ def hand_in(
             hint=" ".join(finding.advice for finding in wrong if finding.advice)
             or f"drengine request {run} {step} --out FOLDER",
         )
+    _refuse_second(family, run, step, file)
     sha256 = store.put_object(data)
     body = {"step": step, "kind": kind, "sha256": sha256, "size": len(data)}
     if ceremony:
@@ -218,5 +221,27 @@ def hand_in(
         "size": len(data),
         "signal": signal,
         "findings": [finding.message for finding in findings],
+        "warnings": _warnings(family, run, step, sha256),
         "next": follow_up(family),
     }
+
+
+def _refuse_second(family: Family, run: RunId, step: str, file: Path) -> None:
+    """Refuse a delivery behind one that is not taken in yet: the run takes the first."""
+    for signal in family.handed_in(run, step, "deliver"):
+        raise InputError(
+            f"a file for step {step} is handed in already, by {signal.actor} (SHA-256"
+            f" {str(signal.body.get('sha256'))[:12]}…), and the run takes the first; {file} was"
+            " not kept",
+            hint=follow_up(family),
+        )
+
+
+def _warnings(family: Family, run: RunId, step: str, sha256: str) -> list[str]:
+    known = family.states[run].steps[step].transcripts
+    if not known or sha256 in known:
+        return []
+    named = ", ".join(f"{blob[:12]}…" for blob in known)
+    return [
+        f"the attached transcript is of another file ({named}): how this one was made is not told"
+    ]

@@ -5,14 +5,14 @@ Built from the journal alone, in one go or following it while it grows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from drengine.engine.fold import apply, begin
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId, root_of
-from drengine.model.records import Record
+from drengine.model.records import Record, Signal
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunState
 from drengine.model.times import instant_ms
@@ -29,6 +29,7 @@ class Family:
         states: the root first.
         requests: (run, step) -> what a gate or delivery last asked.
         uncounted: (run, step) -> why what a person last said to it did not count.
+        inbox: what people have sent and no process has taken in yet.
         owner: the process that holds the root run, None where nobody does.
     """
 
@@ -36,6 +37,7 @@ class Family:
     states: dict[RunId, RunState] = field(default_factory=dict)
     requests: dict[tuple[RunId, str], JsonObject] = field(default_factory=dict)
     uncounted: dict[tuple[RunId, str], str] = field(default_factory=dict)
+    inbox: list[Signal] = field(default_factory=list)
     owner: str | None = None
 
     def take(self, state: RunState, record: Record) -> None:
@@ -69,6 +71,18 @@ class Family:
             if child.run in self.states:
                 yield name, self.states[child.run]
 
+    def handed_in(self, run: RunId, step: str, *kinds: str) -> list[Signal]:
+        """Return what of these kinds waits to be taken in for a step as it is asked now."""
+        found = self.states[run].steps.get(step)
+        asked = found.gate.seq if found is not None and found.gate else None
+        return [
+            signal
+            for signal in self.inbox
+            if (signal.run, signal.kind in kinds) == (run, True)
+            and signal.body.get("step") == step
+            and signal.body.get("request_seq", asked) == asked
+        ]
+
     def started_ms(self) -> int:
         """Return when the objective's clock began: at the incident where the inputs name one."""
         named = self.root.genesis["inputs"].get("incident_at")
@@ -97,9 +111,17 @@ class Follower:
             found += self._grow(run)
             steps = family.states[run].steps.values()
             runs += [child.run for step in steps for child in step.children.values()]
+        family.inbox = [each for run in runs for each in self._waiting(run)]
         family.owner = self._store.living_owner(family.root_run)
         # Stable: the order within a chain stays, whatever its clock did.
         return sorted(found, key=lambda pair: pair[1].at_ms)
+
+    def _waiting(self, run: RunId) -> Sequence[Signal]:
+        """Return the inbox of a run without what its chain has by now."""
+        state = self.family.states.get(run)
+        if state is None:
+            return ()
+        return [each for each in self._store.peek_signals(run) if each.id not in state.signals]
 
     def _grow(self, run: RunId) -> list[tuple[RunState, Record]]:
         state = self.family.states.get(run)

@@ -240,6 +240,7 @@ def _decision(
     with open_store() as store:
         found = find_run(store, run)
         family = read_family(store, found)
+        found, step = _place_of(family, found, step)
         _refuse_step_of_child(family, found, step, kind)
         waiting_step(family.states[found], step, S.AWAITING_APPROVAL)
         # Nobody is asked for a passphrase only to hear that the role was the wrong one.
@@ -248,15 +249,36 @@ def _decision(
         )
         request = family.requests[found, step]
         require_fitting(request, person.role, reason, break_glass=manner.break_glass)
+        _refuse_second(family, found, step, kind, person.actor("approver"))
         if output_format == "text":
             _show_request(family, found, step)
-            if sys.stdin.isatty() and not sure:
-                _confirm(kind)
+        if not sure:
+            _confirm(kind, can_ask=output_format == "text" and sys.stdin.isatty())
         manner = replace(manner, signer=signer_of(**keys))
         sent = decide(store, family, found, step, kind, person, reason, manner)
     actor = person.actor("approver")
     say_sent(kind, sent, found, step, actor, output_format, family)
     return 0
+
+
+def _place_of(family: Family, run: RunId, step: str) -> tuple[RunId, str]:
+    """Return the run and the step that the screens show as `STEP/…/STEP` of its root."""
+    way, _, last = step.rpartition("/")
+    child = RunId(f"{run}/{way}")
+    return (child, last) if way and child in family.states else (run, step)
+
+
+def _refuse_second(family: Family, run: RunId, step: str, kind: str, actor: str) -> None:
+    """Refuse to send what the same person has sent already."""
+    for signal in family.handed_in(run, step, "approve", "reject"):
+        if signal.actor == actor:
+            raise InputError(
+                f"{signal.kind} of {run} {step} by {actor} is handed in already and not taken in"
+                " yet; nothing was sent",
+                hint=follow_up(family)
+                if signal.kind == kind
+                else f"{follow_up(family)}   # takes in the {signal.kind}; then decide anew",
+            )
 
 
 def _refuse_step_of_child(family: Family, run: RunId, step: str, kind: str) -> None:
@@ -272,7 +294,12 @@ def _refuse_step_of_child(family: Family, run: RunId, step: str, kind: str) -> N
             )
 
 
-def _confirm(kind: str) -> None:
+def _confirm(kind: str, *, can_ask: bool) -> None:
+    if not can_ask:
+        raise InputError(
+            f"{kind} asks before it sends, and there is no terminal to ask at; nothing was sent",
+            hint=f"With --yes the command itself is the decision: drengine {kind} … --yes",
+        )
     answer = click.prompt(f"To {kind}, type {kind}", default="", show_default=False, err=True)
     if answer.strip() != kind:
         raise InputError(
@@ -291,6 +318,14 @@ def _show_request(family: Family, run: RunId, step: str) -> None:
         have = ", ".join(gate.approvers) or "nobody yet"
         output.say(f"Request   record {gate.seq}, digest {gate.digest}")
         output.say(f"Approvals {len(gate.approvers)} of {request.get('approvals', 1)}: {have}")
+    for line in handed_in_lines(family, run, step):
+        output.say(f"Handed in {line}")
+
+
+def handed_in_lines(family: Family, run: RunId, step: str) -> Iterator[str]:
+    """Yield what people have sent to a step that no process has taken in yet."""
+    for signal in family.handed_in(run, step, "approve", "reject", "deliver"):
+        yield f"{signal.kind} by {signal.actor}; {follow_up(family)} takes it in"
 
 
 def request_lines(request: Mapping[str, Any]) -> Iterator[str]:

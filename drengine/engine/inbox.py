@@ -14,7 +14,7 @@ from typing import Any, Final
 from drengine.engine.chain import Chain
 from drengine.engine.world import World
 from drengine.errors import JournalDamaged
-from drengine.model.findings import all_hold
+from drengine.model.findings import all_hold, warn
 from drengine.model.ids import root_of
 from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
@@ -152,6 +152,9 @@ def _terms(letter: _Letter, gate: GateState) -> Terms:
     )
 
 
+_OTHER_FILE: Final = (
+    "the attached transcript is of another file: how this one was made is not on record"
+)
 _UNSENT: Final = (S.PENDING, S.PROBING, S.CHECKING, S.CLEARED, S.FAILED, S.REFUSED)
 
 
@@ -162,13 +165,7 @@ def _withdrawal(letter: _Letter) -> Outcome:
         return letter.refused(letter.in_status())
     if signal.actor not in gate.approvers:
         return letter.refused(f"{signal.actor} did not approve this request")
-    states = letter.asked.steps
-    late = [
-        step.id
-        for step in letter.runbook.steps
-        if letter.step.id in step.needs and states[step.id].status not in _may_stop(step)
-    ]
-    if late:
+    if late := using(letter.runbook, letter.step.id, letter.asked):
         return letter.refused(f"too late: {', '.join(late)} has begun")
     refusal, signed = _signed(letter, gate)
     if refusal:
@@ -176,6 +173,15 @@ def _withdrawal(letter: _Letter) -> Outcome:
     reason = signal.body.get("reason", "")
     why = f"withdrawn by {signal.actor}: {reason or 'no reason given'}"
     return R.GATE_VOIDED, {"step": letter.step.id, "why": why, **signed}
+
+
+def using(runbook: Runbook, gate: str, state: RunState) -> list[str]:
+    """Return the steps behind a gate that have begun to use its approval."""
+    return [
+        step.id
+        for step in runbook.steps
+        if gate in step.needs and state.steps[step.id].status not in _may_stop(step)
+    ]
 
 
 def _may_stop(step: Step) -> tuple[S, ...]:
@@ -193,6 +199,9 @@ def _delivery(letter: _Letter) -> Outcome:
         return letter.refused(error.message)
     check = letter.world.kit.deliveries[letter.step.delivery.kind]
     findings = check(data, letter.st.expects)
+    proven = letter.st.transcripts.get(str(body["sha256"]))
+    if letter.st.transcripts and proven is None:
+        findings = (*findings, warn("TRANSCRIPT", _OTHER_FILE))
     listed = [finding.to_json() for finding in findings]
     if not all_hold(findings):
         return letter.refused("the delivered file does not fit", findings=listed)
@@ -201,7 +210,6 @@ def _delivery(letter: _Letter) -> Outcome:
         "outputs": {"sha256": body["sha256"], "size": len(data)},
         "findings": listed,
     }
-    proven = letter.st.transcripts.get(str(body["sha256"]))
     if ceremony := proven or body.get("ceremony"):
         accepted["ceremony"] = ceremony
     return R.DELIVERY_ACCEPTED, accepted

@@ -91,9 +91,9 @@ def test_a_key_is_shown_with_the_id_that_openssl_computes(keys, command):
 def test_a_wrong_passphrase_and_a_missing_key_send_nothing(keys, command, open_gate, monkeypatch):
     place = open_gate()
     monkeypatch.setenv("PASS", "battery staple horse")
-    wrong = command("approve", "@latest", "agree", *by(keys, "ada"), *AWAY)
+    wrong = command("approve", "--yes", "@latest", "agree", *by(keys, "ada"), *AWAY)
     assert (wrong.code, "passphrase is wrong" in wrong.err) == (3, True)
-    gone = command("approve", "@latest", "agree", *by(keys, "nobody"), *AWAY)
+    gone = command("approve", "--yes", "@latest", "agree", *by(keys, "nobody"), *AWAY)
     assert (gone.code, "nobody.key" in gone.err) == (3, True)
     assert list(place.store.peek_signals(place.chain.run)) == []
 
@@ -105,27 +105,27 @@ def test_nobody_is_asked_for_a_passphrase_before_the_role_fits(
     monkeypatch.delenv("PASS")
     as_janitor = ("--as", "ada", "--role", "janitor")
     secret = ("--key", keys / "ada.key", "--passphrase", "env:PASS")
-    wrong = command("approve", "@latest", "agree", *as_janitor, *secret)
+    wrong = command("approve", "--yes", "@latest", "agree", *as_janitor, *secret)
     assert_not_sent(place, wrong, f"asks for {OFFICER}")
     assert "PASS" not in wrong.err
-    missing = command("approve", "@latest", "agree", *by(keys, "ada"), *AWAY)
+    missing = command("approve", "--yes", "@latest", "agree", *by(keys, "ada"), *AWAY)
     assert "PASS" in missing.err
 
 
 def test_two_officers_open_the_gate_and_one_of_them_twice_does_not(keys, command, open_gate):
     place = open_gate()
     for _ in range(2):
-        assert command("approve", "@latest", "agree", *by(keys, "ada"), *AWAY).code == 0
+        assert command("approve", "--yes", "@latest", "agree", *by(keys, "ada"), *AWAY).code == 0
         place.absorb()
     assert place.gate.approvers == ("approver:ada",)
-    assert command("approve", "@latest", "agree", *by(keys, "bruno"), *AWAY).code == 0
+    assert command("approve", "--yes", "@latest", "agree", *by(keys, "bruno"), *AWAY).code == 0
     assert place.absorb().type is R.GATE_APPROVED
     assert place.gate.suffices(2)
 
 
 def test_a_decision_without_a_key_is_refused_where_signatures_count(keys, command, open_gate):
     place = open_gate()
-    ended = command("approve", "@latest", "agree", "--as", "ada", *AWAY)
+    ended = command("approve", "--yes", "@latest", "agree", "--as", "ada", *AWAY)
     assert (ended.code, "signed decisions only" in ended.err) == (8, True), ended.err
     assert list(place.store.peek_signals(place.chain.run)) == []
     del keys
@@ -136,11 +136,11 @@ def test_who_started_the_run_and_who_lacks_the_role_do_not_count(keys, command, 
     command("key", "init", keys / "dora.key", "--passphrase", "env:PASS")
     trust(command, keys, "dora", keys / "dora.pub.pem", [OFFICER], *account)
     place = open_gate()
-    own = command("approve", "@latest", "agree", *by(keys, "dora"), *AWAY)
+    own = command("approve", "--yes", "@latest", "agree", *by(keys, "dora"), *AWAY)
     assert_not_sent(place, own, "started the run")
-    asked = command("approve", "@latest", "agree", *by(keys, "carl"), "--role", "janitor")
+    asked = command("approve", "--yes", "@latest", "agree", *by(keys, "carl"), "--role", "janitor")
     assert (asked.code, f"asks for {OFFICER}" in asked.err) == (8, True)
-    other = command("approve", "@latest", "agree", *by(keys, "carl"), *AWAY)
+    other = command("approve", "--yes", "@latest", "agree", *by(keys, "carl"), *AWAY)
     assert_not_sent(place, other, "does not hold the role")
     assert "drengine cancel" in other.err
 
@@ -154,7 +154,7 @@ def test_a_decision_that_did_not_count_is_told_with_its_reason_until_one_does(ke
     place.absorb()
     shown = command("status").out
     assert "⚠ agree: approve of approver:carl did not count: carl does not hold" in shown
-    command("approve", "@latest", "agree", *by(keys, "ada"), *AWAY)
+    command("approve", "--yes", "@latest", "agree", *by(keys, "ada"), *AWAY)
     place.absorb()
     assert "did not count" not in command("status").out
 
@@ -179,13 +179,13 @@ def test_the_wrong_half_of_a_key_is_not_entered_and_a_role_is_shown(keys, comman
 def test_a_name_that_is_not_the_keys_own_does_not_count(keys, command, open_gate):
     place = open_gate()
     mixed = ("--as", "bruno", *by(keys, "ada")[2:])
-    assert_not_sent(place, command("approve", "@latest", "agree", *mixed, *AWAY), "ada")
+    assert_not_sent(place, command("approve", "--yes", "@latest", "agree", *mixed, *AWAY), "ada")
 
 
 def test_a_refusal_stops_the_gate_and_stays_signed(keys, command, open_gate):
     place = open_gate()
     told = ("--role", OFFICER, "--reason", "wrong backup")
-    assert command("reject", "@latest", "agree", *by(keys, "ada"), *told).code == 0
+    assert command("reject", "--yes", "@latest", "agree", *by(keys, "ada"), *told).code == 0
     record = place.absorb()
     assert record.type is R.GATE_REJECTED
     assert record.body["envelope"]["signatures"]
@@ -194,7 +194,7 @@ def test_a_refusal_stops_the_gate_and_stays_signed(keys, command, open_gate):
 
 def test_an_approval_is_withdrawn_until_it_is_used(keys, command, open_gate):
     place = open_gate()
-    command("approve", "@latest", "agree", *by(keys, "ada"), *AWAY)
+    command("approve", "--yes", "@latest", "agree", *by(keys, "ada"), *AWAY)
     place.absorb()
     told = ("--reason", "second thoughts")
     other = command("approval", "withdraw", "@latest", "agree", *by(keys, "bruno"), *told)
@@ -206,7 +206,7 @@ def test_an_approval_is_withdrawn_until_it_is_used(keys, command, open_gate):
 
 def test_an_approval_that_came_too_late_has_expired(keys, command, open_gate):
     place = open_gate()
-    command("approve", "@latest", "agree", *by(keys, "ada"), *AWAY, "--valid", "5m")
+    command("approve", "--yes", "@latest", "agree", *by(keys, "ada"), *AWAY, "--valid", "5m")
     place.clock.now += 6 * 60_000
     assert_refused(place, "expired at")
 
@@ -216,16 +216,18 @@ def test_a_revoked_key_does_not_count(keys, command, open_gate):
     since = ("--revoked", "2026-01-01T00:00:00.000Z")
     trust(command, keys, "erik", keys / "erik.pub.pem", [OFFICER], *since)
     place = open_gate()
-    ended = command("approve", "@latest", "agree", *by(keys, "erik"), *AWAY)
+    ended = command("approve", "--yes", "@latest", "agree", *by(keys, "erik"), *AWAY)
     assert_not_sent(place, ended, "was revoked at")
 
 
 def test_breaking_the_glass_counts_where_the_runbook_allows_it(keys, command, open_gate):
     place = open_gate(break_glass=True)
     glass = (*by(keys, "carl"), "--break-glass")
-    bare = command("approve", "@latest", "agree", *glass)
+    bare = command("approve", "--yes", "@latest", "agree", *glass)
     assert (bare.code, "a reason" in bare.err) == (8, True)
-    ended = command("approve", "@latest", "agree", *glass, "--reason", "both officers are dead")
+    ended = command(
+        "approve", "--yes", "@latest", "agree", *glass, "--reason", "both officers are dead"
+    )
     assert ended.code == 0, ended.err
     record = place.absorb()
     assert (record.type, record.body["break_glass"]) == (R.GATE_APPROVED, True)
@@ -235,7 +237,7 @@ def test_breaking_the_glass_counts_where_the_runbook_allows_it(keys, command, op
 def test_the_glass_is_not_broken_where_the_runbook_does_not_say_so(keys, command, open_gate):
     open_gate()
     glass = (*by(keys, "carl"), "--break-glass", "--reason", "hurry")
-    ended = command("approve", "@latest", "agree", *glass)
+    ended = command("approve", "--yes", "@latest", "agree", *glass)
     assert (ended.code, "a runbook that allows it" in ended.err) == (8, True)
 
 

@@ -8,12 +8,15 @@ import subprocess
 from contextlib import closing
 
 import pytest
+from sim.scene import restore_blob
 
 from drengine.cli import output
 from drengine.cli.board import in_flight_lines
 from drengine.cli.deliveries import _manner
 from drengine.cli.family import read_family
+from drengine.model.ids import RunId
 from drengine.model.records import RecordType as R
+from drengine.model.records import Signal
 
 RUN = "r-0123456789ab"
 DELIVERY = {
@@ -23,6 +26,7 @@ DELIVERY = {
     "expects": {"exchange": "x5t"},
     "generation": 0,
 }
+EXCHANGE = "AB" * 21 + "A"  # 32 bytes in base64url
 
 
 def test_a_waiting_gate_is_shown_with_the_command_that_answers_it(command, story):
@@ -100,7 +104,7 @@ def test_an_error_from_outside_cannot_add_a_next_line(command, story):
 
 def test_an_approval_binds_the_record_that_was_shown(command, story):
     told = story().asks()
-    ended = command("approve", "@latest", "declare", "--as", "ada", "--reason", "seen")
+    ended = command("approve", "--yes", "@latest", "declare", "--as", "ada", "--reason", "seen")
     assert ended.code == 0
     assert "source-hsm" in ended.out
     (signal,) = told.signals()
@@ -110,17 +114,81 @@ def test_an_approval_binds_the_record_that_was_shown(command, story):
     assert ended.out.rstrip().endswith(f"drengine resume {RUN}")
 
 
+@pytest.mark.parametrize("kind", ["approve", "reject"])
+@pytest.mark.parametrize("form", [(), ("-o", "json")], ids=str)
+def test_where_nobody_can_be_asked_a_decision_needs_yes(command, story, kind, form):
+    told = story().asks()
+    ended = command(kind, RUN, "declare", "--reason", "no terminal here", *form)
+    assert ended.code == 3
+    said = ended.out + ended.err
+    assert "there is no terminal to ask at; nothing was sent" in said
+    assert "--yes" in said
+    assert told.signals() == []
+
+
+def test_what_was_handed_in_is_shown_and_not_handed_in_again(command, story):
+    told = story().asks(approvals=2)
+    ada = ("approve", "--yes", RUN, "declare", "--as", "ada")
+    assert command(*ada).code == 0
+    again = command(*ada)
+    assert again.code == 3
+    assert "approve of r-0123456789ab declare by approver:ada is handed in already" in again.err
+    assert f"Next: drengine resume {RUN}" in again.err
+    other = command("reject", "--yes", RUN, "declare", "--as", "ada", "--reason", "no")
+    assert "then decide anew" in other.err
+    assert len(told.signals()) == 1
+    lines = command("status").out.splitlines()
+    assert "· handed in: approve of declare by approver:ada" in lines
+    assert [line for line in lines if line.startswith("Next:")] == [f"Next: drengine resume {RUN}"]
+    bruno = command("approve", "--yes", RUN, "declare", "--as", "bruno")
+    assert "Handed in approve by approver:ada" in bruno.out
+    assert (bruno.code, len(told.signals())) == (0, 2)
+
+
+def test_what_was_said_of_an_earlier_request_does_not_stand_in_the_way(command, story):
+    told = story().asks()
+    assert command("approve", "--yes", RUN, "declare", "--as", "ada").code == 0
+    told.tell((R.GATE_VOIDED, {"step": "declare", "why": "facts changed"})).asks()
+    assert command("approve", "--yes", RUN, "declare", "--as", "ada").code == 0
+    assert len({signal.body["request_seq"] for signal in told.signals()}) == 2
+
+
+def test_a_second_file_is_not_taken_behind_one_that_waits(command, story, tmp_path):
+    told = story().tell((R.DELIVERY_REQUESTED, {**DELIVERY, "expects": {"exchange": EXCHANGE}}))
+    body = {"step": "restore-blob", "sha256": "ab" * 32, "size": 3}
+    told.store.put_signal(Signal("s-1", told.run, "deliver", "custodian:grace", body, 1))
+    blob = tmp_path / "blob.json"
+    blob.write_bytes(restore_blob(EXCHANGE))
+    ended = command("deliver", RUN, "restore-blob", blob)
+    assert ended.code == 3, ended.err
+    assert "handed in already, by custodian:grace (SHA-256 abababababab…)" in ended.err
+    assert len(told.signals()) == 1
+
+
+def test_a_file_that_the_attached_transcript_does_not_know_is_told(command, story, tmp_path):
+    facts = {"form": "ceremony", "blob": "cd" * 32}
+    attached = {"attached": "ceremony_transcript", "step": "restore-blob", "facts": facts}
+    asked = {**DELIVERY, "expects": {"exchange": EXCHANGE}}
+    told = story().tell((R.DELIVERY_REQUESTED, asked), (R.NOTE, attached))
+    blob = tmp_path / "blob.json"
+    blob.write_bytes(restore_blob(EXCHANGE))
+    ended = command("deliver", RUN, "restore-blob", blob)
+    assert ended.code == 0, ended.err
+    assert "⚠ the attached transcript is of another file (cdcdcdcdcdcd…)" in ended.out
+    assert len(told.signals()) == 1
+
+
 def test_a_rejection_needs_a_reason(command, story):
     told = story().asks()
-    assert command("reject", RUN, "declare").code == 2
-    assert command("reject", RUN, "declare", "--reason", "not lost").code == 0
+    assert command("reject", "--yes", RUN, "declare").code == 2
+    assert command("reject", "--yes", RUN, "declare", "--reason", "not lost").code == 0
     assert told.signals()[0].body["reason"] == "not lost"
 
 
 @pytest.mark.parametrize("changed", [{"lab": False}, {"run_class": "incident"}], ids=str)
 def test_nobody_plays_an_approver_outside_a_drill_in_a_lab(command, story, changed):
     told = story(**changed).asks()
-    ended = command("approve", RUN, "declare", "--simulated")
+    ended = command("approve", "--yes", RUN, "declare", "--simulated")
     assert ended.code == 8
     assert "nothing was sent" in ended.err
     assert told.signals() == []
@@ -128,13 +196,13 @@ def test_nobody_plays_an_approver_outside_a_drill_in_a_lab(command, story, chang
 
 def test_a_played_approver_is_marked_for_ever(command, story):
     told = story().asks()
-    assert command("approve", RUN, "declare", "--simulated", "--as", "ada").code == 0
+    assert command("approve", "--yes", RUN, "declare", "--simulated", "--as", "ada").code == 0
     assert told.signals()[0].actor == "simulated:approver:ada"
 
 
 def test_the_wrong_role_is_refused_with_the_right_command(command, story):
     told = story().asks(roles=["incident-commander"])
-    ended = command("approve", RUN, "declare", "--role", "janitor")
+    ended = command("approve", "--yes", RUN, "declare", "--role", "janitor")
     assert ended.code == 8
     assert "--role incident-commander" in ended.err
     assert told.signals() == []
@@ -142,7 +210,7 @@ def test_the_wrong_role_is_refused_with_the_right_command(command, story):
 
 def test_what_follows_an_incidents_answer_says_that_journals_are_copied(command, story):
     story(run_class="incident").asks()
-    ended = command("approve", RUN, "declare", "--as", "ada")
+    ended = command("approve", "--yes", RUN, "declare", "--as", "ada")
     assert f"Next: drengine resume {RUN} --copy-to FOLDER" in ended.out
 
 
@@ -155,10 +223,14 @@ def test_a_gate_of_a_child_run_is_named_with_its_run(command, story):
         (R.CHILD_STARTED, {"step": "late", "name": "late", "run": f"{RUN}/late", "item": {}}),
     )
     story(f"{RUN}/late", steps=("approve-repoint",)).asks("approve-repoint")
-    ended = command("approve", RUN, "approve-repoint")
+    ended = command("approve", "--yes", RUN, "approve-repoint")
     assert ended.code == 3
     assert f"Next: drengine approve {RUN}/late approve-repoint" in ended.err
     assert told.signals() == []
+    as_shown = command("approve", "--yes", RUN, "late/approve-repoint")
+    assert as_shown.code == 0, as_shown.err
+    (signal,) = told.store.peek_signals(RunId(f"{RUN}/late"))
+    assert signal.body["step"] == "approve-repoint"
 
 
 def test_every_next_command_is_one_that_a_shell_reads(command, story):
@@ -174,10 +246,10 @@ def test_every_next_command_is_one_that_a_shell_reads(command, story):
 
 def test_a_step_that_does_not_wait_takes_no_answer(command, story):
     told = story().asks()
-    ended = command("approve", RUN, "restore")
+    ended = command("approve", "--yes", RUN, "restore")
     assert ended.code == 3
     assert "'pending'" in ended.err
-    assert command("approve", RUN, "nothing").code == 3
+    assert command("approve", "--yes", RUN, "nothing").code == 3
     assert told.signals() == []
 
 
