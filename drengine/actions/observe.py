@@ -275,7 +275,47 @@ async def observe_group_roles(ctx: StepContext) -> dict[str, Any]:
     }
 
 
+async def observe_planned(ctx: StepContext) -> dict[str, Any]:
+    """What the plan is to do, in words of its inputs: nothing is asked of Azure for it."""
+    given = ctx.inputs
+    storage = given.get("storage_sas") or given.get("storage_identity") or ""
+    return {
+        "source": given.get("source_hsm"),
+        "target": given.get("target_hsm"),
+        "resource_group": given.get("resource_group"),
+        "location": given.get("location"),
+        "backup": (ctx.plan.get("backup") or {}).get("folder"),
+        "container": given.get("container_url"),
+        "storage": str(storage),
+    }
+
+
+async def observe_planned_groups(ctx: StepContext) -> dict[str, Any]:
+    """Which instances are to take their protector from the target, as the plan found them."""
+    return {
+        "target": ctx.inputs.get("target_hsm"),
+        "groups": [
+            {
+                "name": group["name"],
+                "instances": [
+                    {
+                        "name": member["name"],
+                        "role": member["role"],
+                        "location": member["location"],
+                        "databases": [database["name"] for database in member["databases"]],
+                        "keys": member["keys"],
+                    }
+                    for member in group["members"]
+                ],
+            }
+            for group in ctx.plan.get("groups") or ()
+        ],
+    }
+
+
 OBSERVERS: Final[Mapping[str, Observer]] = {
+    "planned": observe_planned,
+    "planned-groups": observe_planned_groups,
     "source-hsm": observe_source,
     "target-hsm": observe_target,
     "target-name": observe_target_name,

@@ -148,14 +148,13 @@ def sign_command(
 
 
 def _now(at: str | None) -> int:
-    from drengine.model.times import utc_ms  # noqa: PLC0415 - on this path only
+    from drengine.model.times import instant_ms  # noqa: PLC0415 - on this path only
 
     if at is None:
         return open_clock().now_ms()
-    try:
-        return utc_ms(at)
-    except ValueError as error:
-        raise InputError(f"--at: {error}") from None
+    if (found := instant_ms(at)) is None:
+        raise InputError(f"--at: {at[:40]!r} is not a UTC time like 2026-11-22T10:00:00Z")
+    return found
 
 
 def _read(path: Path, schema: str) -> dict[str, Any]:

@@ -296,7 +296,7 @@ def resume_command(family: Family) -> str:
     asks = family.root.run_class is RunClass.INCIDENT and not family.root.copies_to
     elsewhere = " --copy-to FOLDER" if asks else ""
     then = ""
-    if any(step.status is S.REFUSED for step in steps):
+    if any(step.status in (S.REFUSED, S.FAILED) for step in steps):
         then = "   # once it is mended; a wrong input takes: drengine cancel, and a new plan"
     return f"drengine resume {family.root_run}{elsewhere}{then}"
 

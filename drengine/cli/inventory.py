@@ -9,6 +9,7 @@ import click
 
 from drengine.cli.output import output_option
 from drengine.cli.plan import auth_option
+from drengine.errors import InputFileError
 
 if TYPE_CHECKING:
     from drengine.azure.ports import AuthKind
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     help="The container with its backups: they are listed, so that a changed or incomplete one"
     " is refused later.",
 )
+@click.option("--replace", is_flag=True, help="Write over a file that is there.")
 @auth_option
 @output_option
 def inventory_command(
@@ -38,6 +40,7 @@ def inventory_command(
     out: Path,
     sd_file: Path | None,
     container_url: str,
+    replace: bool,
     auth: AuthKind,
     output_format: str,
 ) -> int:
@@ -47,6 +50,11 @@ def inventory_command(
     backup: a recovery is proved against it. It holds public parts only. Wrapping one
     canary per key is all that it asks of the HSM beyond reading.
     """
+    if out.exists() and not replace:
+        raise InputFileError(
+            f"{out} is there already, and a recovery is proved against it; nothing was asked",
+            hint="Name another file, with the date in it perhaps; --replace writes over this one.",
+        )
     from drengine.cli.taking import take  # noqa: PLC0415 - loads Azure's libraries
 
     return take(

@@ -140,7 +140,7 @@ def _facts(plan: Plan, out: Path, ahead: Ahead) -> dict[str, Any]:
         "claims": targets_of(plan),
         "summary": json.loads(canonical(plan.summary)),
         "refused_now": {step: [f.to_json() for f in found] for step, found in ahead.items()},
-        "next": _next(plan, out),
+        "next": _next(plan, out, ahead),
     }
 
 
@@ -155,7 +155,12 @@ def _show(plan: Plan, out: Path, ahead: Ahead) -> None:
     say(f"Run       {plan.run_id}   (this plan starts exactly this run)")
     say(f"Acts in   {cloud.name}, subscription {cloud.subscription}, as {cloud.principal}")
     say(f"Claims    {', '.join(targets_of(plan)) or 'nothing'}")
+    backup = plan.root.discovery.get("backup")
+    if isinstance(backup, Mapping):
+        say(f"Backup    {backup.get('folder')}")
     say(f"Expected  {_expected(summary)}")
+    given = [f"{name}: {_shown(value)}" for name, value in plan.root.inputs.items()]
+    _list("Inputs", given, lambda each: output.shorten(each, 160))
     _list("Points of no return", summary["points_of_no_return"], _point)
     _list("Gates", summary["gates"], _gate)
     _list("Deliveries", summary["deliveries"], lambda each: f"{each['step']}: {each['ask']}")
@@ -170,12 +175,20 @@ def _show(plan: Plan, out: Path, ahead: Ahead) -> None:
     say()
     if ahead:
         say("The plan is frozen: what its inputs say wrongly takes a new plan.")
-    say(f"Next: {_next(plan, out)}")
+    say(f"Next: {_next(plan, out, ahead)}")
 
 
-def _next(plan: Plan, out: Path) -> str:
+def _next(plan: Plan, out: Path, ahead: Ahead) -> str:
     elsewhere = " --copy-to FOLDER" if plan.run_class is RunClass.INCIDENT else ""
-    return f"drengine run {out}{elsewhere}"
+    first = "   # once that is mended, or with another plan" if ahead else ""
+    return f"drengine run {out}{elsewhere}{first}"
+
+
+def _shown(value: object) -> str:
+    """Return an input as one short text; a file by its path and digest."""
+    if isinstance(value, Mapping) and {"path", "sha256"} <= value.keys():
+        return f"{value['path']} (SHA-256 {str(value['sha256'])[:12]}…)"
+    return value if isinstance(value, str) else canonical(value).decode()
 
 
 def _list(title: str, entries: list[Any], line: Any) -> None:

@@ -164,7 +164,11 @@ def family_json(family: Family, now_ms: int) -> dict[str, Any]:
         "finished_ms": root.finished_ms,
         "elapsed_ms": (root.finished_ms or now_ms) - family.started_ms(),
         "rto_ms": root.genesis["objectives"].get("rto_ms"),
-        "waiting_for": list(root.waiting_for),
+        "waiting_for": list(root.waiting_for) if root.status is RunStatus.WAITING else [],
+        "handed_in": [
+            {"run": str(s.run), "kind": s.kind, "step": s.body.get("step"), "actor": s.actor}
+            for s in family.inbox
+        ],
         "runs": [
             {
                 "run": str(state.run),

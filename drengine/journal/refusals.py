@@ -77,7 +77,8 @@ def claimed(target: str, run: RunId, holder: str) -> Locked:
     """Return the error for a target that another run holds."""
     return Locked(
         f"run {run} needs {target}, but run {holder} holds it; nothing was claimed",
-        hint=f"drengine status {holder}",
+        hint=f"drengine status {holder}   # to give it up: drengine cancel {holder} --reason TEXT,"
+        f" then drengine resume {holder}",
     )
 
 

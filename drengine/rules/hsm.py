@@ -212,7 +212,8 @@ def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
         what = "the SAS" if seen["by"] == "sas" else "the way to the storage"
         advice = (
             "A SAS needs crdwl and some hours. The usual way is storage_identity: /subscriptions/…"
-            "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/NAME"
+            "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/NAME; where there is none,"
+            " storage_sas: mint:user-delegation makes a SAS with your own sign-in"
         )
         return (block("H05", f"{what}: {'; '.join(problems)}", advice),)
     if elsewhere := seen.get("elsewhere"):
@@ -220,7 +221,7 @@ def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
         return (warn("H05", text, "The plan acts in one subscription only: meant?"),)
     how = {
         "sas": "a SAS with {rights}",
-        "delegation": "a SAS with {rights} that your own sign-in makes",
+        "delegation": "a SAS with {rights} that the operator's sign-in makes",
         "identity": "identity {identity}",
     }[seen["by"]]
     return (ok("H05", f"storage is reached by {how.format_map(seen)}"),)

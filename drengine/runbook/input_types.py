@@ -229,6 +229,8 @@ def _file(value: Json) -> Json:
 def _secret(value: Json) -> Json:
     """Take a reference; what is not one may be the secret itself and is not repeated."""
     reference = SecretRef.parse(value) if isinstance(value, str) else None
+    if isinstance(value, str) and value.lower().startswith("mint:") and reference is None:
+        raise MistypedInput(f"one thing only is made: {USER_DELEGATION}, a SAS of the container")
     if reference is None or looks_secret(str(reference)) or _CONTROL.search(str(reference)):
         schemes = ", ".join(f"{scheme}:" for scheme in SECRET_SCHEMES if scheme != "mint")
         raise MistypedInput(

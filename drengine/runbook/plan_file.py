@@ -38,7 +38,7 @@ _CLOUD: Final[Mapping[str, type]] = {
     "storage_suffix": str,
     "lab": bool,
 }
-_HINT: Final = "Make a plan with: drengine plan RUNBOOK --class CLASS -o plan.json"
+_HINT: Final = "Make a plan with: drengine plan RUNBOOK --class CLASS --out plan.json"
 
 
 def read_plan(text: bytes) -> Plan:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from drengine.errors import InputError, InputFileError
-from drengine.model.times import utc_ms
+from drengine.model.times import instant_ms, utc_text
 from drengine.trust.dsse import parse_json
 from drengine.trust.files import read_bounded
 from drengine.trust.register import (
@@ -143,11 +143,9 @@ def _lock(folder: Path, descriptor: int) -> None:
 def _enter(folder: Path, doc: dict[str, Any], entry: Entry) -> None:
     key: dict[str, Any] = {"kind": entry.kind}
     if entry.revoked:
-        try:
-            utc_ms(entry.revoked)
-        except ValueError as error:
-            raise InputError(str(error)) from None
-        key["revoked"] = entry.revoked
+        if (since_ms := instant_ms(entry.revoked)) is None:
+            raise InputError(f"{entry.revoked[:40]!r} is not a UTC time like 2026-11-22T10:00:00Z")
+        key["revoked"] = utc_text(since_ms)
     if entry.sealer:
         listed = doc.setdefault("sealers", [])
         # The first sealer has the name that the commands in every README use.
@@ -158,6 +156,13 @@ def _enter(folder: Path, doc: dict[str, Any], entry: Entry) -> None:
         if standing := _standing(folder, person, entry):
             standing.update({name: key[name] for name in key if name == "revoked"})
             return
+        for other in doc["people"]:
+            if other is not person and _standing(folder, other, entry):
+                raise InputFileError(
+                    f"{entry.name}: this very key is {other['name']}'s already, and would count one"
+                    " person twice; nothing was changed",
+                    hint="Every person has a key of their own: drengine key init.",
+                )
         number = len(person["keys"])
         end = f"-{number + 1}" if number else ""
         key["file"] = f"approvers/{entry.name}{end}.{_SUFFIX[entry.kind]}"

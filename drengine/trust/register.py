@@ -167,7 +167,10 @@ def _person(entry: Mapping[str, Any], text: Any) -> Approver:
 
 def _key(entry: Mapping[str, Any], text: Any) -> TrustedKey:
     kind, public = str(entry["kind"]), str(text(entry))
-    found = key_id(kind, public)
+    try:
+        found = key_id(kind, public)
+    except ValueError as error:
+        raise ValueError(f"{entry.get('file', 'a key')}: {error}") from None
     if entry.get("keyid", found) != found:
         raise ValueError(f"a key says its id is {entry['keyid']}, but it is {found}")
     key = TrustedKey(kind, found, public)

@@ -239,3 +239,13 @@ def test_every_code_that_the_engine_records_is_explained():
     recorded = {code for text in sources for code in re.findall(r'"(DR-[A-Z]\d{3})"', text)}
     assert "DR-S005" in recorded
     assert recorded <= set(CODES)
+
+
+def test_an_inventory_is_not_written_over_another(command, tmp_path):
+    known = tmp_path / "inventory.json"
+    known.write_text("what a recovery is proved against")
+    ended = command("inventory", "--hsm", "contoso-hsm", "--out", known)
+    assert ended.code == 3
+    assert "nothing was asked" in ended.err
+    assert "--replace" in ended.err
+    assert known.read_text() == "what a recovery is proved against"

@@ -99,7 +99,8 @@ def test_an_error_from_outside_cannot_add_a_next_line(command, story):
     )
     lines = command("status").out.splitlines()
     told = [line for line in lines if line.startswith("Next:")]
-    assert told == [f"Next: drengine resume {RUN}"]
+    assert len(told) == 1
+    assert told[0].startswith(f"Next: drengine resume {RUN}   # once it is mended")
 
 
 def test_an_approval_binds_the_record_that_was_shown(command, story):

@@ -201,3 +201,20 @@ def test_a_blob_for_another_exchange_key_is_not_delivered(place):
     assert changed_effects(place, before) == []
     place.run("cancel", run, "--reason", "end of the test")
     place.run("resume", run)
+
+
+def test_plan_and_first_gate_say_what_is_to_be_done(place):
+    code, said, out = place.plan(storage_sas="mint:user-delegation", storage_identity=None)
+    assert code == 0, said
+    folder = json.loads(out.read_bytes())["root"]["discovery"]["backup"]["folder"]
+    for line in (f"Backup    {folder}", "  target_hsm: contoso--new", "  location: northeurope"):
+        assert line in said.splitlines(), said
+    run = "r-" + json.loads(out.read_bytes())["digest"][:12]
+    assert place.run("run", out)[0] == 5
+    code, said = place.run("status", run, "-o", "json")
+    facts = json.loads(said)["runs"][0]["steps"][0]["request"]["facts"]["planned"]
+    place.run("cancel", run, "--reason", "end of the test")
+    place.run("resume", run)
+    assert (facts["source"], facts["target"]) == ("contoso--hsm", "contoso--new")
+    assert (facts["backup"], facts["storage"]) == (folder, "mint:user-delegation")
+    assert facts["location"] == "northeurope"

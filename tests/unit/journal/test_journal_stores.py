@@ -448,7 +448,7 @@ def test_a_claimed_target_is_refused_to_another_run_naming_both(host, writer):
     first.claim(RUN, [HSM])
     with pytest.raises(Locked, match=f"run {OTHER} needs {HSM}, but run {RUN} holds it") as refused:
         second.claim(OTHER, [HSM.upper()])
-    assert refused.value.hint == f"drengine status {RUN}"
+    assert f"drengine cancel {RUN} --reason TEXT" in refused.value.hint
 
 
 def test_a_claim_takes_all_targets_or_none(store):

@@ -270,3 +270,9 @@ def test_some_inputs_can_be_typed_without_the_others(declare: Load) -> None:
     assert typed_inputs(runbook, {"a": "1"}) == {"a": 1}
     with pytest.raises(InputError, match="unknown input 'c'"):
         typed_inputs(runbook, {"c": 1})
+
+
+@pytest.mark.parametrize("given", ["mint:sas", "mint:", "Mint:user-delegation"])
+def test_what_cannot_be_made_is_answered_with_what_can(declare: Load, given: str) -> None:
+    with pytest.raises(InputError, match="mint:user-delegation, a SAS of the container"):
+        bind(declare("x: {type: secret}"), x=given)

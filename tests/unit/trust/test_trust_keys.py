@@ -274,7 +274,7 @@ def test_a_role_that_is_not_held_cannot_be_taken_away(tmp_path):
 
 def test_one_key_under_two_names_is_refused_and_leaves_no_list(tmp_path):
     one = entry("ada")
-    with pytest.raises(InputFileError, match="two names"):
+    with pytest.raises(InputFileError, match="already, and would count one person twice"):
         enrol(tmp_path / "trust", one, Entry("bruno", "p256", one.public))
     assert not (tmp_path / "trust" / "trust.json").exists()
 
@@ -282,10 +282,25 @@ def test_one_key_under_two_names_is_refused_and_leaves_no_list(tmp_path):
 def test_an_entry_that_is_refused_leaves_the_list_as_it_was(tmp_path):
     one = entry("ada", roles=("officer",))
     enrol(tmp_path / "trust", one)
-    with pytest.raises(InputFileError, match="two names"):
+    with pytest.raises(InputFileError, match="already, and would count one person twice"):
         enrol(tmp_path / "trust", Entry("bruno", "p256", one.public))
     (ada,) = read_trust(tmp_path / "trust").register.people
     assert (ada.name, ada.roles) == ("ada", ("officer",))
+    assert [file.name for file in (tmp_path / "trust" / "approvers").iterdir()] == ["ada.pem"]
+
+
+def test_a_file_of_the_folder_that_is_no_key_is_named(tmp_path):
+    enrol(tmp_path / "trust", entry("engine", sealer=True), entry("ada"))
+    (tmp_path / "trust" / "engine.pem").write_text("no key")
+    with pytest.raises(InputFileError, match=r"engine\.pem: "):
+        read_trust(tmp_path / "trust")
+
+
+@pytest.mark.parametrize("since", ["2026-11-22T10:00:00Z", "2026-11-22T10:00:00.000Z"])
+def test_a_time_is_taken_with_and_without_its_fraction(tmp_path, since):
+    enrol(tmp_path / "trust", entry("ada", revoked=since))
+    doc = json.loads((tmp_path / "trust" / "trust.json").read_text())
+    assert doc["people"][0]["keys"][0]["revoked"] == "2026-11-22T10:00:00.000Z"
 
 
 @pytest.mark.parametrize("name", ["../engine.pem", "/etc/passwd", "a/../../b", "a\\b", ""])
