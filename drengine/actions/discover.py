@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from drengine.actions.backup import folder_prefix, folder_time_ms
@@ -63,8 +62,6 @@ async def discover_backup(ctx: StepContext) -> dict[str, Any]:
         )
     newer = [f for f in folders if (folder_time_ms(f) or 0) > (folder_time_ms(folder) or 0)]
     _compare_with_inventory(ctx, facts)
-    taken = folder_time_ms(folder)
-    facts["taken_at"] = _utc(taken) if taken else ""
     facts["newer"] = sorted(newer)
     return facts
 
@@ -83,10 +80,6 @@ def _compare_with_inventory(ctx: StepContext, found: Mapping[str, Any]) -> None:
                 " bytes: it is incomplete or was changed",
                 hint="Name an older folder, or find out what happened to this one.",
             )
-
-
-def _utc(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 async def discover_domain(ctx: StepContext) -> dict[str, Any]:

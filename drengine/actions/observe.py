@@ -24,6 +24,7 @@ from drengine.errors import AzureError, GuardError
 from drengine.model.canonical import digest
 from drengine.model.cloud import BlobItem, HsmResource
 from drengine.model.plan import CloudIdentity
+from drengine.model.times import utc_text
 
 _RECOVERY_MS: Final = 3_600_000
 """How long a SAS must still be valid when it is checked."""
@@ -127,7 +128,10 @@ async def observe_backup(ctx: StepContext) -> dict[str, Any]:
 async def folder_facts(ctx: StepContext, folder: str) -> dict[str, Any]:
     """Return what a backup folder holds, with one digest over its listing."""
     blobs = await ctx.cloud.storage.list_blobs(await storage_of(ctx), f"{folder}/")
-    return {"folder": folder, **listing_facts(blobs), "taken_at_ms": folder_time_ms(folder)}
+    taken_ms = folder_time_ms(folder)
+    taken_at = "" if taken_ms is None else utc_text(taken_ms)
+    facts = {"taken_at_ms": taken_ms, "taken_at": taken_at}
+    return {"folder": folder, **listing_facts(blobs), **facts}
 
 
 def listing_facts(blobs: Sequence[BlobItem]) -> dict[str, Any]:

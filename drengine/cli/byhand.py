@@ -48,7 +48,7 @@ def _tell(kind: str, run: RunId, step: str, output_format: str) -> None:
     if output_format == "json":
         output.emit("drengine/signal/v1", {"run": run, "step": step, "kind": kind})
         return
-    output.say(f"✓ {kind} of {run} {step} sent")
+    output.say(f"✓ {kind} of {f'{run} {step}'.rstrip()} sent")
     output.say(f"Next: drengine resume {root}   # unless it runs")
 
 

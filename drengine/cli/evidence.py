@@ -26,7 +26,7 @@ def evidence() -> None:
     """Seal a run's evidence; stamp, redact and archive the bundle."""
 
 
-@evidence.command("seal")
+@evidence.command("seal", short_help="Seal a run's evidence into a signed bundle.")
 @run_or_latest
 @click.option("--out", type=_folder, help="The bundle's folder; new. By default ./RUN.")
 @click.option(
@@ -126,7 +126,7 @@ def _hsm_signed(folder: Path, key: str, auth: AuthKind) -> str:
     return sign_by_hsm(folder, key, auth)
 
 
-@evidence.command("hsm-sign")
+@evidence.command("hsm-sign", short_help="Have the recovered HSM sign a bundle too.")
 @click.argument("bundle", type=_folder)
 @click.option("--key", required=True, metavar="KEY", help="A key's name, or NAME/VERSION.")
 @auth_option
@@ -146,7 +146,7 @@ def hsm_sign_command(*, bundle: Path, key: str, auth: AuthKind, output_format: s
     return 0
 
 
-@evidence.command("stamp")
+@evidence.command("stamp", short_help="Have a bundle or a run's heads time-stamped.")
 @click.argument("target")
 @click.option(
     "--tsa",
@@ -181,7 +181,7 @@ def stamp_command(*, target: str, url: str, output_format: str) -> int:
     return 0 if done.token else 4
 
 
-@evidence.command("redact")
+@evidence.command("redact", short_help="Show some records, with proofs.")
 @click.argument("bundle", type=_folder)
 @click.option(
     "--profile",
@@ -213,7 +213,7 @@ def redact_command(
     return 0
 
 
-@evidence.command("check")
+@evidence.command("check", short_help="Check a redacted folder.")
 @click.argument("folder", type=_folder)
 @click.option("--trust", type=_folder, required=True, help="Your folder of trusted keys.")
 @output.output_option
@@ -234,7 +234,7 @@ def check_command(*, folder: Path, trust: Path, output_format: str) -> int:
     return 0
 
 
-@evidence.command("archive")
+@evidence.command("archive", short_help="Copy a bundle into immutable blobs.")
 @click.argument("bundle", type=_folder)
 @click.option("--to", "address", required=True, help="azblob://ACCOUNT/CONTAINER[/PREFIX]")
 @click.option("--retain", default="2190d", show_default=True, help="For how long; six years.")

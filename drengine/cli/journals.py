@@ -15,7 +15,7 @@ from drengine.journal.verify import Problem, verify_folder, verify_run
 
 @click.group("journal")
 def journal() -> None:
-    """Export, import and check journals.
+    """Export and import journals.
 
     A journal is a file of one JSON line per record, each naming the SHA-256 of the line
     before it. It is the checkpoint, the audit trail and the evidence at once.

@@ -87,7 +87,7 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "diff": Lazy("learning:diff_command", "Compare two runs, step by step.", PROVE),
     "trends": Lazy("learning:trends_command", "Show times and deviations over runs.", PROVE),
     "actions": Lazy("actions:actions", "Track corrective actions across drills.", PROVE),
-    "journal": Lazy("journals:journal", "Export, import and check journals.", PROVE),
+    "journal": Lazy("journals:journal", "Export and import journals.", PROVE),
     "rules": Lazy("catalogue:rules_command", "List the rules, with source and advice.", LEARN),
     "explain": Lazy("catalogue:explain_command", "Explain a code, a rule, an action.", LEARN),
     "completion": Lazy("completion:completion_command", "Print a shell completion script.", LEARN),

@@ -146,7 +146,8 @@ def _detail(record: Record) -> str:
         case R.GATE_REQUESTED | R.DELIVERY_REQUESTED:
             return f": {body.get('ask', '')}"
         case R.RUN_WAITING | R.RUN_STOPPED:
-            return ": " + "; ".join(str(reason) for reason in body.get("for", ()))
+            reasons = "; ".join(str(reason) for reason in body.get("for", ()))
+            return f": {reasons or body.get('why') or 'asked to'}"
         case R.STEP_SKIPPED:
             return f": {body.get('reason', '')}"
         case R.OPERATION_POLLED:
