@@ -15,11 +15,12 @@ from drengine.actions.observe import folder_facts
 from drengine.actions.sas import sas_facts, sas_problems
 from drengine.actions.storage import RIGHTS, storage_of
 from drengine.ceremony.domain import parse_security_domain
-from drengine.errors import InputError, InputFileError
+from drengine.errors import AzureError, InputError, InputFileError
 from drengine.model.catalogue import Parameter
 from drengine.model.cloud import FailoverGroup, Instance
 
 LATEST = "latest"
+_NOT_FOUND: Final = 404
 
 
 async def discover_backup(ctx: StepContext) -> dict[str, Any]:
@@ -41,7 +42,16 @@ async def discover_backup(ctx: StepContext) -> dict[str, Any]:
             hint="Make one for the container with the rights crdwl that lasts some hours.",
         )
     prefix = folder_prefix(source)
-    folders = [f for f in await ctx.cloud.storage.list_folders(target, prefix) if folder_time_ms(f)]
+    try:
+        listed = await ctx.cloud.storage.list_folders(target, prefix)
+    except AzureError as error:
+        if error.status == _NOT_FOUND:
+            raise InputError(
+                f"there is no container {url} ({error.message})",
+                hint="Mend container_url, then plan again; nothing was sent.",
+            ) from None
+        raise
+    folders = [folder for folder in listed if folder_time_ms(folder)]
     if folder == LATEST:
         if not folders:
             raise InputError(

@@ -159,7 +159,7 @@ class Session:
             x5t_256 = contribution.statement.x5t_256
             earlier = self._contributions.get(x5t_256)
             if earlier is not None and earlier.to_bytes() == contribution.to_bytes():
-                return self._status({})
+                return {**self._status({}), "again": contribution.statement.custodian}
             check_distinct([*self._contributions.values(), contribution])
         except DrError as error:
             self._refused("contribution", error, sha256_hex(data))

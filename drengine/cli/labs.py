@@ -252,6 +252,7 @@ def disaster_command(*, home: Path, kind: str, target: str, output_format: str) 
         output.emit("drengine/lab-disaster/v1", found)
     else:
         output.say(f"{kind}: {found.get('hsm') or found.get('target')}.")
+        output.say("Next: drengine plan mhsm-full-recovery --class drill …, as docs/lab.md says")
     return 0
 
 

@@ -36,7 +36,7 @@ def keep_file(store: JournalStore, path: str) -> JsonObject:
     Raises:
         InputFileError: it cannot be read or is too large.
     """
-    data = read_bounded(Path(path), "input file", MAX_INPUT_BYTES)
+    data = read_bounded(Path(path).absolute(), "input file", MAX_INPUT_BYTES)
     where = str(Path(path).absolute())
     return {"path": where, "sha256": store.put_object(data), "size": len(data)}
 

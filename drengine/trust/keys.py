@@ -109,6 +109,11 @@ def load_key(path: Path, passphrase: bytes) -> PrivateKey:
             passphrase is wrong.
     """
     data = read_bounded(path, "the signing key", MAX_BYTES)
+    if b"PRIVATE KEY" not in data and b"PUBLIC KEY" in data:
+        raise InputFileError(
+            f"{path} is the public half of a key; it signs nothing",
+            hint="Name the private one, as 'drengine key init' wrote it.",
+        )
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077 and os.name == "posix":
         raise InputFileError(

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import click
 
+from drengine.cli import output
 from drengine.errors import DrError, UsageError
 
 MAX_SECRET_BYTES: Final = 64 * 1024
@@ -153,6 +154,8 @@ def add_contributions(session: Path, files: Sequence[Path]) -> dict[str, Any]:
         except DrError as error:
             # One of several files: which one is what the person needs first.
             raise type(error)(f"{path}: {error.message}", hint=error.hint) from None
+        if again := found.pop("again", ""):
+            output.talk(f"· {path}: the contribution of {again} was there already; it counts once")
     return found
 
 

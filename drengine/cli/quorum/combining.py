@@ -203,6 +203,7 @@ def _joined_text(found: Mapping[str, Any]) -> str:
             "",
             found["sentence"],
             f"Its memory {locked} locked. The one-time key is gone.",
+            f"Next: drengine deliver RUN STEP {found['out']}, where the run is",
         ]
     )
 

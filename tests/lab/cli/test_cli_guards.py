@@ -218,3 +218,12 @@ def test_plan_and_first_gate_say_what_is_to_be_done(place):
     assert (facts["source"], facts["target"]) == ("contoso--hsm", "contoso--new")
     assert (facts["backup"], facts["storage"]) == (folder, "mint:user-delegation")
     assert facts["location"] == "northeurope"
+
+
+def test_a_container_that_is_not_there_is_an_input_to_be_mended(place):
+    account = place.lab["storage"]["account"]
+    code, said, out = place.plan(container_url=f"https://{account}.blob.core.windows.net/nope")
+    assert code == 3, said
+    assert "there is no container" in said
+    assert "Next: Mend container_url, then plan again; nothing was sent." in said
+    assert not out.exists()

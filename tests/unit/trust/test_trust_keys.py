@@ -356,3 +356,9 @@ def test_a_refused_first_entry_leaves_no_folder(tmp_path):
     with pytest.raises(InputError, match="is not a name"):
         enrol(tmp_path / "trust", entry("no/name"))
     assert not (tmp_path / "trust").exists()
+
+
+def test_the_public_half_given_as_the_signing_key_is_called_by_its_name(tmp_path):
+    public = save_key(make_key(), tmp_path / "ada.pem", b"correct horse")
+    with pytest.raises(InputFileError, match="is the public half of a key"):
+        load_key(public, b"correct horse")
