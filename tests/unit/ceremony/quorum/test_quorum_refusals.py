@@ -32,7 +32,9 @@ def test_too_few_contributions_leave_the_ceremony_open(opened):
 
 def test_the_same_contribution_twice_counts_once(opened):
     first = opened.shares(1)
-    assert_refused(opened.combine(*first, *first), "needs 2 of its 3 custodians; 1 contributed")
+    done = opened.combine(*first, *first)
+    assert_refused(done, "needs 2 of its 3 custodians; 1 contributed")
+    assert b"was there already; it counts once" in done.stderr
 
 
 def test_one_custodian_with_two_contributions_is_refused(opened):
