@@ -850,6 +850,9 @@ def verdict(bundle, predicate):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
+    places = [Path(each) for each in sys.argv[1:] if each != "--trust"]
+    if len(places) < 2:
         sys.exit("usage: verify.py BUNDLE TRUST [EARLIER ...]")
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), [Path(each) for each in sys.argv[3:]]))
+    if not (places[1] / "trust.json").is_file():
+        sys.exit(f"{places[1]} is no trust folder: there is no trust.json in it")
+    sys.exit(main(places[0], places[1], places[2:]))

@@ -36,6 +36,15 @@ def test_the_honest_bundle_passes_the_single_file(forger):
     assert (forger.path / "verify.py").read_bytes().startswith(b'"""Verify a sealed')
 
 
+def test_the_single_file_takes_the_trust_folder_as_the_command_does(forger, cast, alone, tmp_path):
+    done = alone(forger.path, "--trust", cast.trust)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lost = alone(forger.path, tmp_path / "nowhere")
+    assert lost.returncode == 1
+    assert lost.stderr.strip().endswith("is no trust folder: there is no trust.json in it")
+    assert alone(forger.path).stderr.startswith("usage: verify.py BUNDLE TRUST")
+
+
 def test_the_honest_bundle_passes_the_commands_of_its_readme(forger, cast):
     text = (forger.path / "README.txt").read_text()
     commands = [line.strip() for line in text.splitlines() if line.startswith("     ")]
