@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -29,7 +29,7 @@ from drengine.model.canonical import Json, JsonObject, canonical, plain
 from drengine.model.findings import Findings
 from drengine.model.ids import RunId
 from drengine.model.plan import Plan
-from drengine.model.runbook import Runbook, RunClass
+from drengine.model.runbook import InputType, Runbook, RunClass
 from drengine.model.times import utc_text
 from drengine.runbook.planner import make_plan
 from drengine.runbook.yaml import parse_yaml
@@ -64,7 +64,7 @@ def make(request: PlanRequest, output_format: str) -> int:
     if output_format == "json":
         output.emit("drengine/plan-made/v1", _facts(plan, request.out, ahead))
     else:
-        _show(plan, request.out, ahead)
+        _show(plan, runbook, request.out, ahead)
     return 0
 
 
@@ -144,7 +144,7 @@ def _facts(plan: Plan, out: Path, ahead: Ahead) -> dict[str, Any]:
     }
 
 
-def _show(plan: Plan, out: Path, ahead: Ahead) -> None:
+def _show(plan: Plan, runbook: Runbook, out: Path, ahead: Ahead) -> None:
     summary: Mapping[str, Any] = plan.summary
     cloud = plan.cloud
     say = output.say
@@ -159,8 +159,7 @@ def _show(plan: Plan, out: Path, ahead: Ahead) -> None:
     if isinstance(backup, Mapping):
         say(f"Backup    {backup.get('folder')}")
     say(f"Expected  {_expected(summary)}")
-    given = [f"{name}: {_shown(value)}" for name, value in plan.root.inputs.items()]
-    _list("Inputs", given, lambda each: output.shorten(each, 160))
+    _list("Inputs", list(_inputs(plan, runbook)), lambda each: output.shorten(each, 160))
     _list("Points of no return", summary["points_of_no_return"], _point)
     _list("Gates", summary["gates"], _gate)
     _list("Deliveries", summary["deliveries"], lambda each: f"{each['step']}: {each['ask']}")
@@ -182,6 +181,14 @@ def _next(plan: Plan, out: Path, ahead: Ahead) -> str:
     elsewhere = " --copy-to FOLDER" if plan.run_class is RunClass.INCIDENT else ""
     first = "   # once that is mended, or with another plan" if ahead else ""
     return f"drengine run {out}{elsewhere}{first}"
+
+
+def _inputs(plan: Plan, runbook: Runbook) -> Iterator[str]:
+    """Yield the inputs that say something, as a person reads them."""
+    for name, value in plan.root.inputs.items():
+        if value not in (None, "", [], {}):
+            is_time = runbook.inputs[name].type is InputType.DURATION and isinstance(value, int)
+            yield f"{name}: {output.spell_ms(value) if is_time else _shown(value)}"
 
 
 def _shown(value: object) -> str:
