@@ -122,6 +122,7 @@ class Place:
             initiator="operator:ines",
             tool={},
         )
+        self.store.put_document(plan.run_id, "plan", plan.to_json())
         self.chain = Chain.open(self.world, plan.run_id)
         self.ask()
 

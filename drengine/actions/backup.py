@@ -21,13 +21,13 @@ from drengine.actions.contract import (
     Verified,
 )
 from drengine.actions.documents import inventory_of
-from drengine.actions.sas import utc
 from drengine.actions.storage import az_options, storage_of
 from drengine.errors import AzureError, GuardError, NotAuthorized
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import Operation, OperationStatus
 from drengine.model.findings import block, ok
+from drengine.model.times import utc_seconds
 
 _BAD_REQUEST: Final = 400
 _BACKUP_AGE_MS: Final = 30 * 60_000
@@ -111,7 +111,7 @@ async def _young_backup(ctx: StepContext) -> str:
         return ""
     return (
         "The documents ask for a backup of the target 30 minutes before a restore, and its newest"
-        f" is younger. If the refusal is about that: after {utc(old_enough_ms)},"
+        f" is younger. If the refusal is about that: after {utc_seconds(old_enough_ms)},"
         f" drengine resume {ctx.root}"
     )
 

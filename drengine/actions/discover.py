@@ -12,8 +12,8 @@ from drengine.actions.contract import Discoverer, StepContext
 from drengine.actions.documents import parse_inventory
 from drengine.actions.names import host_of, hsm_uri
 from drengine.actions.observe import folder_facts
-from drengine.actions.sas import sas_facts, sas_problems
-from drengine.actions.storage import RIGHTS, storage_of
+from drengine.actions.sas import RIGHTS, sas_facts, sas_problems
+from drengine.actions.storage import storage_of
 from drengine.ceremony.domain import parse_security_domain
 from drengine.errors import AzureError, InputError, InputFileError
 from drengine.model.catalogue import Parameter

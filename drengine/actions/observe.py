@@ -15,10 +15,10 @@ from drengine.actions.base import RUN_TAG, target_hsm
 from drengine.actions.contract import Observer, StepContext
 from drengine.actions.documents import inventory_of
 from drengine.actions.names import hsm_uri, subscription_of_identity
-from drengine.actions.sas import sas_facts, sas_problems
+from drengine.actions.sas import RIGHTS, sas_facts, sas_problems
 from drengine.actions.security_domain import unstable_key
 from drengine.actions.sql import roles_now, target_host
-from drengine.actions.storage import RIGHTS, is_minted, storage_of
+from drengine.actions.storage import is_minted, storage_of
 from drengine.ceremony.blob import inspect_restore_blob
 from drengine.errors import AzureError, GuardError
 from drengine.model.canonical import digest

@@ -8,12 +8,15 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from drengine.model.secret import Secret
+from drengine.model.times import utc_seconds
 
 BACKUP_RIGHTS = "crdw"
 """What the HSM needs to write a backup (seed 004)."""
 
 LIST_RIGHT = "l"
 """What we need beside it, to see what was written."""
+
+RIGHTS = BACKUP_RIGHTS + LIST_RIGHT
 
 _LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 _LETTERS = frozenset(ascii_letters)
@@ -64,16 +67,11 @@ def sas_problems(facts: dict[str, Any], rights: str, now_ms: int, lasts_ms: int)
         problems.append(f"it grants {facts['rights'] or 'nothing'}, and lacks {''.join(missing)}")
     starts, expires = facts["starts_ms"], facts["expires_ms"]
     if starts is not None and starts > now_ms:
-        problems.append(f"it is not valid before {utc(starts)}")
+        problems.append(f"it is not valid before {utc_seconds(starts)}")
     if expires is None:
         problems.append("its expiry cannot be read")
     elif expires <= now_ms:
-        problems.append(f"it expired at {utc(expires)}")
+        problems.append(f"it expired at {utc_seconds(expires)}")
     elif expires < now_ms + lasts_ms:
-        problems.append(f"it expires at {utc(expires)}, before the recovery can have ended")
+        problems.append(f"it expires at {utc_seconds(expires)}, before the recovery can have ended")
     return problems
-
-
-def utc(ms: int) -> str:
-    """Return epoch milliseconds as UTC text, to the second."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from shlex import quote
+from typing import Final
 
 from drengine.actions.contract import StepContext
-from drengine.actions.sas import BACKUP_RIGHTS, LIST_RIGHT, sas_facts, utc
+from drengine.actions.sas import RIGHTS, sas_facts
 from drengine.errors import Waiting
 from drengine.model.cloud import StorageTarget
 from drengine.model.secret import USER_DELEGATION
+from drengine.model.times import utc_seconds
 
-RIGHTS = BACKUP_RIGHTS + LIST_RIGHT
-_DAY_SECONDS = 86_400
+_DAY_MS: Final = 86_400_000
 
 
 def is_minted(ctx: StepContext) -> bool:
@@ -31,11 +31,10 @@ def az_options(ctx: StepContext) -> str:
 
 def _az_sas(ctx: StepContext, url: str) -> str:
     account, _, container = url.removeprefix("https://").partition("/")
-    expiry = datetime.fromtimestamp(ctx.now_ms // 1000 + _DAY_SECONDS, UTC)
     words = [
         "az storage container generate-sas --as-user --auth-mode login --https-only -o tsv",
         f"--account-name {quote(account.partition('.')[0])} --name {quote(container)}",
-        f"--permissions {RIGHTS} --expiry {expiry:%Y-%m-%dT%H:%MZ}",
+        f"--permissions {RIGHTS} --expiry {utc_seconds(ctx.now_ms + _DAY_MS)}",
     ]
     return f'"$({" ".join(words)})"'
 
@@ -55,7 +54,7 @@ async def storage_of(ctx: StepContext) -> StorageTarget:
     expires = sas_facts(sas)["expires_ms"] if sas and ctx.step else None
     if expires is not None and expires <= ctx.now_ms:
         raise Waiting(
-            f"the SAS {reference} expired at {utc(expires)}; nothing was sent with it",
+            f"the SAS {reference} expired at {utc_seconds(expires)}; nothing was sent with it",
             hint=f"Put a new one where {reference} points, then: drengine resume {ctx.root}",
         )
     return StorageTarget(url, sas)

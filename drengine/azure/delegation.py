@@ -14,13 +14,12 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
-from drengine.errors import NotAuthorized
 from drengine.model.secret import Secret
+from drengine.model.times import utc_seconds
 
 if TYPE_CHECKING:
     from azure.storage.blob import UserDelegationKey
@@ -33,6 +32,8 @@ RENEWED_MS: Final = LASTS_MS // 2
 
 _SKEW_MS: Final = 15 * 60_000
 """So far the service's clock may be behind ours."""
+
+KEY_QUERY: Final = "restype=service&comp=userdelegationkey"
 
 _FIELDS: Final = {
     "SignedOid": "signed_oid",
@@ -57,16 +58,11 @@ class Delegation:
         return self.until_ms - now_ms >= RENEWED_MS
 
 
-def key_query() -> str:
-    """Return the query of the request for a key."""
-    return "restype=service&comp=userdelegationkey"
-
-
 def key_request(now_ms: int) -> bytes:
     """Return the body of the request for a key."""
     root = ET.Element("KeyInfo")
-    ET.SubElement(root, "Start").text = _time(now_ms - _SKEW_MS)
-    ET.SubElement(root, "Expiry").text = _time(now_ms + LASTS_MS)
+    ET.SubElement(root, "Start").text = utc_seconds(now_ms - _SKEW_MS)
+    ET.SubElement(root, "Expiry").text = utc_seconds(now_ms + LASTS_MS)
     body: bytes = ET.tostring(root, "utf-8", xml_declaration=True)
     return body
 
@@ -92,20 +88,19 @@ def delegation_of(container_url: str, answer: ET.Element, rights: str, now_ms: i
         container_name=place.path.strip("/"),
         user_delegation_key=_key(answer),
         permission=ContainerSasPermissions.from_string(rights),
-        start=_time(now_ms - _SKEW_MS),
-        expiry=_time(until_ms),
+        start=utc_seconds(now_ms - _SKEW_MS),
+        expiry=utc_seconds(until_ms),
         protocol="https",
     )
     return Delegation(Secret(token), until_ms)
 
 
-def refused(container_url: str, error: NotAuthorized) -> NotAuthorized:
-    """Return a refusal that says what the operator lacks."""
-    error.hint = (
+def role_advice(container_url: str) -> str:
+    """Return what an operator lacks whose sign-in may make no token."""
+    return (
         "Making a SAS with your own sign-in needs a role such as Storage Blob Data Contributor on"
-        f" {urlsplit(container_url).hostname}; or give storage_identity, or a SAS as env:NAME."
+        f" {urlsplit(container_url).hostname}; or plan with storage_identity, or a SAS as env:NAME."
     )
-    return error
 
 
 def _key(answer: ET.Element) -> UserDelegationKey:
@@ -118,7 +113,3 @@ def _key(answer: ET.Element) -> UserDelegationKey:
             raise TypeError(f"the answer has no {tag}")
         setattr(key, name, text)
     return key
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

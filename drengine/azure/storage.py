@@ -23,11 +23,11 @@ from azure.core.rest import AsyncHttpResponse, HttpRequest
 
 from drengine import __version__
 from drengine.azure.delegation import (
+    KEY_QUERY,
     Delegation,
     delegation_of,
-    key_query,
     key_request,
-    refused,
+    role_advice,
 )
 from drengine.azure.hsm_data import sas_text
 from drengine.azure.pipeline import Pipeline
@@ -94,10 +94,11 @@ class BlobStorage:
         try:
             return await self._pipeline.read(what, asked, by_post=True)
         except NotAuthorized as error:
-            raise refused(container_url, error) from None
+            error.hint = role_advice(container_url)
+            raise
 
     async def _delegation_key(self, container_url: str, now_ms: int) -> ET.Element:
-        account = urlsplit(container_url)._replace(path="/", query=key_query()).geturl()
+        account = urlsplit(container_url)._replace(path="/", query=KEY_QUERY).geturl()
         request = HttpRequest("POST", account, content=key_request(now_ms))
         request.headers["content-type"] = "application/xml"
         response = await self._client(with_sas=False).send_request(request)

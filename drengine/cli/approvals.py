@@ -36,7 +36,7 @@ from drengine.cli.signing import (
     signer_of,
     signer_options,
 )
-from drengine.cli.stores import find_run, open_store, run_argument, user_name
+from drengine.cli.stores import find_run, find_step, open_store, run_argument, user_name
 from drengine.cli.times import option_ms
 from drengine.errors import InputError, InputFileError, JournalError
 from drengine.journal.port import JournalStore
@@ -71,7 +71,7 @@ def approval() -> None:
 def request_command(*, run: str, step: str, out: Path, output_format: str) -> int:
     """Write what gate STEP of RUN asks into a file for approvers elsewhere."""
     with open_store() as store:
-        found = find_run(store, run)
+        found, step = find_step(store, run, step)
         family = read_family(store, found)
     state = family.states[found]
     asked = asked_of(state, waiting_step(state, step, S.AWAITING_APPROVAL))
@@ -270,26 +270,23 @@ def _refuse_too_late(store: JournalStore, family: Family, run: RunId, step: str)
     Raises:
         InputError: what stands in the way, and what still helps.
     """
-    from drengine.engine.inbox import using  # noqa: PLC0415 - loads the engine
-    from drengine.evidence.collect import read_plan  # noqa: PLC0415 - as above
-    from drengine.evidence.outline import outline_of  # noqa: PLC0415 - as above
-    from drengine.evidence.reading import texts  # noqa: PLC0415 - as above
+    from drengine.cli.library import Library, catalogue  # noqa: PLC0415 - loads the engine
+    from drengine.engine.genesis import part_of  # noqa: PLC0415 - as above
+    from drengine.engine.inbox import using  # noqa: PLC0415 - as above
+    from drengine.model.plan import Plan  # noqa: PLC0415 - as above
 
     state = family.states[run]
     gate = state.steps[step].gate
     given = gate is not None and gate.approvers
     if not given and not family.handed_in(run, step, "approve"):
         raise InputError(f"gate {step} of {run} has no approval to take back; nothing was sent")
-    if "plan" not in store.documents(root_of(run)):
-        return  # the engine judges it, as it does in any case
-    plan = read_plan(store.get_document(root_of(run), "plan"))
-    runbook = outline_of(plan, texts(state.genesis.get("path"))).runbook
-    if late := using(runbook, step, state):
+    plan = Plan.from_json(store.get_document(root_of(run), "plan"))
+    text = part_of(plan, state.genesis["path"]).runbook_text
+    if late := using(Library(catalogue()).from_text(text), step, state):
         raise InputError(
             f"too late to withdraw: {', '.join(late)} of {run} has begun with that approval;"
             " nothing was sent",
-            hint=f"drengine pause {root_of(run)}, or drengine cancel {root_of(run)}: before the"
-            " next send",
+            hint=f"drengine pause {root_of(run)}   # then nothing new is sent",
         )
 
 
@@ -307,7 +304,7 @@ def withdraw_command(
     by = name or user_name()
     check_keys(**keys)
     with open_store() as store:
-        found = find_run(store, run)
+        found, step = find_step(store, run, step)
         family = read_family(store, found)
         state = family.states[found]
         if step not in state.steps:

@@ -14,6 +14,7 @@ from drengine.cli.family import Family
 from drengine.cli.output import banner, clock_ms, shorten, spell_ms, styled
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId
+from drengine.model.records import Signal
 from drengine.model.run import RunState, RunStatus, StepState
 from drengine.model.run import StepStatus as S
 from drengine.model.runbook import RunClass
@@ -91,16 +92,31 @@ def uncounted_lines(family: Family) -> list[str]:
     ]
 
 
-_ANSWERS: Final = ("approve", "reject", "deliver", "resolve")
+ANSWERS: Final = ("approve", "reject", "deliver", "resolve")
+"""Kinds of signals that answer what a step waits for."""
 
 
 def handed_in_lines(family: Family) -> list[str]:
     """Return what people have sent and no process has taken in yet."""
-    return [
-        f"· handed in: {signal.kind} of {signal.body.get('step') or signal.run} by {signal.actor}"
-        for signal in family.inbox
-        if not family.root.status.is_over
-    ]
+    waiting = () if family.root.status.is_over else family.inbox
+    return [f"· handed in: {handed_in_text(signal)}" for signal in waiting]
+
+
+def handed_in_text(signal: Signal) -> str:
+    """Return what somebody has sent on one line: text from outside must not look like ours."""
+    what = signal.body.get("step") or signal.run
+    return shorten(f"{signal.kind} of {what} by {signal.actor}", 200)
+
+
+def _is_answered(family: Family, run: RunId, step: StepState) -> bool:
+    """Whether what was handed in will do, so that the next command is the one that takes it in."""
+    sent = family.handed_in(run, step.id, *ANSWERS)
+    if family.owner is not None or not sent:
+        return False
+    if any(signal.kind != "approve" for signal in sent):
+        return True
+    have = {signal.actor for signal in sent} | set(step.gate.approvers if step.gate else ())
+    return len(have) >= int(family.requests[run, step.id].get("approvals", 1))
 
 
 _IN_FLIGHT: Final = {
@@ -303,8 +319,8 @@ def resume_command(family: Family) -> str:
 
 def _of_run(family: Family, run: RunId) -> Iterator[str]:
     for step in family.states[run].steps.values():
-        if family.owner is None and family.handed_in(run, step.id, *_ANSWERS):
-            continue  # the resume comes first: it takes in what was sent
+        if _is_answered(family, run, step):
+            continue
         if step.status is S.AWAITING_APPROVAL:
             yield f"drengine approve {run} {step.id}{_as(step)}{_key(family)}"
         elif step.status is S.AWAITING_DELIVERY:

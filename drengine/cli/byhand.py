@@ -17,7 +17,14 @@ from drengine.cli import output
 from drengine.cli.family import read_family
 from drengine.cli.people import send
 from drengine.cli.places import open_clock
-from drengine.cli.stores import find_run, open_store, owner_name, run_argument, user_name
+from drengine.cli.stores import (
+    find_run,
+    find_step,
+    open_store,
+    owner_name,
+    run_argument,
+    user_name,
+)
 from drengine.engine.fold import fold
 from drengine.engine.handover import take_back
 from drengine.errors import InputError, InputFileError, LimitExceeded
@@ -65,7 +72,7 @@ def skip_command(*, run: str, step: str, reason: str, name: str | None, output_f
     nor a step whose request may have taken effect.
     """
     with open_store() as store:
-        found = find_run(store, run)
+        found, step = find_step(store, run, step)
         _step_of(store, found, step, (S.PENDING, S.FAILED, S.REFUSED))
         actor = f"operator:{name or user_name()}"
         send(store, found, "skip", actor, {"step": step, "reason": reason})
@@ -96,7 +103,7 @@ def mark_done_command(
     """
     data = _evidence(evidence)
     with open_store() as store:
-        found = find_run(store, run)
+        found, step = find_step(store, run, step)
         _step_of(store, found, step, (S.PENDING, S.FAILED, S.REFUSED, S.UNKNOWN))
         actor = f"operator:{name or user_name()}"
         body: JsonObject = {"step": step, "evidence": store.put_object(data), "reason": reason}

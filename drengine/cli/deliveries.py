@@ -18,7 +18,7 @@ import click
 from drengine.cli import output
 from drengine.cli.family import Family, read_family
 from drengine.cli.people import Person, follow_up, send, waiting_step
-from drengine.cli.stores import find_run, open_store, run_argument, user_name
+from drengine.cli.stores import find_step, open_store, run_argument, user_name
 from drengine.cli.writing import read_bounded, write_private
 from drengine.errors import CeremonyError, InputError, InputFileError
 from drengine.journal.port import JournalStore
@@ -48,7 +48,7 @@ def request_command(*, run: str, step: str, out: Path, output_format: str) -> in
     apart, and the command for keys in one place. Nothing in it is secret.
     """
     with open_store() as store:
-        found = find_run(store, run)
+        found, step = find_step(store, run, step)
         facts = write_request(store, found, step, out)
     if output_format == "json":
         output.emit("drengine/delivery-request/v1", facts)
@@ -165,7 +165,7 @@ def deliver_command(
     and not kept; the custodians' keys never come near this command.
     """
     with open_store() as store:
-        found = find_run(store, run)
+        found, step = find_step(store, run, step)
         person = Person(name or user_name())
         facts = hand_in(store, found, step, file, person, ceremony=ceremony or "")
     if output_format == "json":
@@ -190,6 +190,7 @@ def hand_in(
         CeremonyError: it is not what is waited for; nothing was kept.
     """
     from drengine.actions.registry import KIT  # noqa: PLC0415 - only to check a file
+    from drengine.engine.inbox import unproven  # noqa: PLC0415 - as above
 
     family = read_family(store, run)
     waiting_step(family.states[run], step, S.AWAITING_DELIVERY)
@@ -221,7 +222,7 @@ def hand_in(
         "size": len(data),
         "signal": signal,
         "findings": [finding.message for finding in findings],
-        "warnings": _warnings(family, run, step, sha256),
+        "warnings": [each.message for each in unproven(family.states[run].steps[step], sha256)],
         "next": follow_up(family),
     }
 
@@ -235,13 +236,3 @@ def _refuse_second(family: Family, run: RunId, step: str, file: Path) -> None:
             " not kept",
             hint=follow_up(family),
         )
-
-
-def _warnings(family: Family, run: RunId, step: str, sha256: str) -> list[str]:
-    known = family.states[run].steps[step].transcripts
-    if not known or sha256 in known:
-        return []
-    named = ", ".join(f"{blob[:12]}…" for blob in known)
-    return [
-        f"the attached transcript is of another file ({named}): how this one was made is not told"
-    ]

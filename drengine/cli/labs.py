@@ -252,7 +252,8 @@ def disaster_command(*, home: Path, kind: str, target: str, output_format: str) 
         output.emit("drengine/lab-disaster/v1", found)
     else:
         output.say(f"{kind}: {found.get('hsm') or found.get('target')}.")
-        output.say("Next: drengine plan mhsm-full-recovery --class drill …, as docs/lab.md says")
+        if found.get("hsm"):
+            output.say("Next: drengine plan mhsm-full-recovery --class drill …   # docs/lab.md")
     return 0
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 import click
 
 from drengine.cli import output
-from drengine.cli.board import resume_command
+from drengine.cli.board import ANSWERS, handed_in_text, resume_command
 from drengine.cli.family import Family, read_family
 from drengine.cli.places import open_clock
 from drengine.cli.register import require_counting
@@ -36,7 +36,7 @@ from drengine.cli.signing import (
     signer_options,
 )
 from drengine.cli.stores import (
-    find_run,
+    find_step,
     open_store,
     run_argument,
     user_name,
@@ -238,9 +238,8 @@ def _decision(
 ) -> int:
     check_keys(**keys)
     with open_store() as store:
-        found = find_run(store, run)
+        found, step = find_step(store, run, step)
         family = read_family(store, found)
-        found, step = _place_of(family, found, step)
         _refuse_step_of_child(family, found, step, kind)
         waiting_step(family.states[found], step, S.AWAITING_APPROVAL)
         # Nobody is asked for a passphrase only to hear that the role was the wrong one.
@@ -259,13 +258,6 @@ def _decision(
     actor = person.actor("approver")
     say_sent(kind, sent, found, step, actor, output_format, family)
     return 0
-
-
-def _place_of(family: Family, run: RunId, step: str) -> tuple[RunId, str]:
-    """Return the run and the step that the screens show as `STEP/…/STEP` of its root."""
-    way, _, last = step.rpartition("/")
-    child = RunId(f"{run}/{way}")
-    return (child, last) if way and child in family.states else (run, step)
 
 
 def _refuse_second(family: Family, run: RunId, step: str, kind: str, actor: str) -> None:
@@ -318,14 +310,8 @@ def _show_request(family: Family, run: RunId, step: str) -> None:
         have = ", ".join(gate.approvers) or "nobody yet"
         output.say(f"Request   record {gate.seq}, digest {gate.digest}")
         output.say(f"Approvals {len(gate.approvers)} of {request.get('approvals', 1)}: {have}")
-    for line in handed_in_lines(family, run, step):
-        output.say(f"Handed in {line}")
-
-
-def handed_in_lines(family: Family, run: RunId, step: str) -> Iterator[str]:
-    """Yield what people have sent to a step that no process has taken in yet."""
-    for signal in family.handed_in(run, step, "approve", "reject", "deliver"):
-        yield f"{signal.kind} by {signal.actor}; {follow_up(family)} takes it in"
+    for signal in family.handed_in(run, step, *ANSWERS):
+        output.say(f"Handed in {handed_in_text(signal)}; {follow_up(family)} takes it in")
 
 
 def request_lines(request: Mapping[str, Any]) -> Iterator[str]:
@@ -452,9 +438,9 @@ def resolve_command(
     """
     if found is None:
         raise click.UsageError("Say --found or --absent.")
-    body = {"step": step, "found": found, "reason": reason, "outputs": _pairs(outputs)}
     with open_store() as store:
-        run_id = find_run(store, run)
+        run_id, step = find_step(store, run, step)
+        body = {"step": step, "found": found, "reason": reason, "outputs": _pairs(outputs)}
         family = read_family(store, run_id)
         waiting_step(family.states[run_id], step, S.UNKNOWN)
         actor = f"operator:{name or user_name()}"

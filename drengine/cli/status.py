@@ -166,8 +166,13 @@ def family_json(family: Family, now_ms: int) -> dict[str, Any]:
         "rto_ms": root.genesis["objectives"].get("rto_ms"),
         "waiting_for": list(root.waiting_for) if root.status is RunStatus.WAITING else [],
         "handed_in": [
-            {"run": str(s.run), "kind": s.kind, "step": s.body.get("step"), "actor": s.actor}
-            for s in family.inbox
+            {
+                "run": str(signal.run),
+                "kind": signal.kind,
+                "step": signal.body.get("step"),
+                "actor": signal.actor,
+            }
+            for signal in family.inbox
         ],
         "runs": [
             {

@@ -74,6 +74,20 @@ def find_run(store: SqliteStore, text: str) -> RunId:
     )
 
 
+def find_step(store: SqliteStore, run: str, step: str) -> tuple[RunId, str]:
+    """Return the run and the step that are meant; a step of a child run as `STEP/…/STEP`, too.
+
+    The screens name it so below its root run.
+
+    Raises:
+        InputError: there is no such run, or several.
+    """
+    found = find_run(store, run)
+    way, _, last = step.rpartition("/")
+    child = RunId(f"{found}/{way}")
+    return (child, last) if way and store.exists(child) else (found, step)
+
+
 def _latest(store: SqliteStore, rows: list[RunId]) -> RunId:
     for run in rows:
         if "/" not in run:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from drengine.engine.chain import Chain
 from drengine.engine.world import World
 from drengine.errors import JournalDamaged
-from drengine.model.findings import all_hold, warn
+from drengine.model.findings import Findings, all_hold, warn
 from drengine.model.ids import root_of
 from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
@@ -152,9 +152,6 @@ def _terms(letter: _Letter, gate: GateState) -> Terms:
     )
 
 
-_OTHER_FILE: Final = (
-    "the attached transcript is of another file: how this one was made is not on record"
-)
 _UNSENT: Final = (S.PENDING, S.PROBING, S.CHECKING, S.CLEARED, S.FAILED, S.REFUSED)
 
 
@@ -199,9 +196,7 @@ def _delivery(letter: _Letter) -> Outcome:
         return letter.refused(error.message)
     check = letter.world.kit.deliveries[letter.step.delivery.kind]
     findings = check(data, letter.st.expects)
-    proven = letter.st.transcripts.get(str(body["sha256"]))
-    if letter.st.transcripts and proven is None:
-        findings = (*findings, warn("TRANSCRIPT", _OTHER_FILE))
+    findings = (*findings, *unproven(letter.st, str(body["sha256"])))
     listed = [finding.to_json() for finding in findings]
     if not all_hold(findings):
         return letter.refused("the delivered file does not fit", findings=listed)
@@ -210,9 +205,21 @@ def _delivery(letter: _Letter) -> Outcome:
         "outputs": {"sha256": body["sha256"], "size": len(data)},
         "findings": listed,
     }
+    proven = letter.st.transcripts.get(str(body["sha256"]))
     if ceremony := proven or body.get("ceremony"):
         accepted["ceremony"] = ceremony
     return R.DELIVERY_ACCEPTED, accepted
+
+
+def unproven(step: StepState, sha256: str) -> Findings:
+    """Return a warning where transcripts were attached to a delivery, but none is of this file."""
+    if not step.transcripts or sha256 in step.transcripts:
+        return ()
+    named = ", ".join(f"{blob[:12]}…" for blob in step.transcripts)
+    text = (
+        f"the attached transcript is of another file ({named}): how this one was made is not told"
+    )
+    return (warn("TRANSCRIPT", text),)
 
 
 def _attachment(letter: _Letter) -> Outcome:

@@ -31,7 +31,7 @@ def _node(left: bytes, right: bytes) -> bytes:
 class Tree:
     """A tree that grows leaf by leaf, and of what it has taken in holds one hash per level only.
 
-    It takes leaves in many at a time, which is much faster than one by one.
+    It takes leaves in many at a time, which is faster than one by one.
     """
 
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:

@@ -35,6 +35,11 @@ def utc_text(ms: int) -> str:
     return f"{_minute_text(minute)}{rest // 1000:02}.{rest % 1000:03}Z"
 
 
+def utc_seconds(ms: int) -> str:
+    """Return epoch milliseconds as `2026-11-22T10:00:00Z`, for people and for services."""
+    return f"{utc_text(ms)[:19]}Z"
+
+
 @lru_cache(maxsize=256)
 def _minute_text(minute: int) -> str:
     """Return `2026-11-22T10:00:` for a count of minutes; see `_minute_ms`."""

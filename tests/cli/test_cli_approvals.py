@@ -204,6 +204,26 @@ def test_an_approval_is_withdrawn_until_it_is_used(keys, command, open_gate):
     assert place.absorb().type is R.GATE_VOIDED
 
 
+def test_a_withdrawal_that_comes_too_late_is_not_sent(keys, command, open_gate):
+    place = open_gate()
+    withdraw = ("approval", "withdraw", "@latest", "agree", *by(keys, "ada"), "--reason", "oh")
+    early = command(*withdraw)
+    assert early.code == 3
+    assert "has no approval to take back; nothing was sent" in early.err
+    for person in ("ada", "bruno"):
+        command("approve", "--yes", "@latest", "agree", *by(keys, person), *AWAY)
+        place.absorb()
+    place.chain.append(R.STEP_SUCCEEDED, {"step": "agree", "outputs": {}})
+    place.chain.append(R.STEP_BEGUN, {"step": "look", "attempt": 1, "generation": 0})
+    place.chain.append(R.GUARDS_HELD, {"step": "look", "findings": []})
+    place.chain.append(R.INTENT, {"step": "look"})
+    late = command(*withdraw)
+    assert late.code == 3
+    assert "too late to withdraw: look of" in late.err
+    assert "Next: drengine pause" in late.err
+    assert list(place.store.peek_signals(place.chain.run)) == []
+
+
 def test_an_approval_that_came_too_late_has_expired(keys, command, open_gate):
     place = open_gate()
     command("approve", "--yes", "@latest", "agree", *by(keys, "ada"), *AWAY, "--valid", "5m")

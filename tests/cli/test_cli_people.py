@@ -27,6 +27,19 @@ DELIVERY = {
     "generation": 0,
 }
 EXCHANGE = "AB" * 21 + "A"  # 32 bytes in base64url
+FOR_EXCHANGE = {**DELIVERY, "expects": {"exchange": EXCHANGE}}
+CHILD = (
+    (R.STEP_BEGUN, {"step": "late", "attempt": 1}),
+    (R.PROBE_ABSENT, {"step": "late"}),
+    (R.GUARDS_HELD, {"step": "late", "findings": []}),
+    (R.FANOUT_BEGUN, {"step": "late", "items": [{"name": "late"}]}),
+    (R.CHILD_STARTED, {"step": "late", "name": "late", "run": f"{RUN}/late", "item": {}}),
+)
+
+
+def blob_in(folder):
+    (folder / "blob.json").write_bytes(restore_blob(EXCHANGE))
+    return folder / "blob.json"
 
 
 def test_a_waiting_gate_is_shown_with_the_command_that_answers_it(command, story):
@@ -138,12 +151,21 @@ def test_what_was_handed_in_is_shown_and_not_handed_in_again(command, story):
     other = command("reject", "--yes", RUN, "declare", "--as", "ada", "--reason", "no")
     assert "then decide anew" in other.err
     assert len(told.signals()) == 1
-    lines = command("status").out.splitlines()
-    assert "· handed in: approve of declare by approver:ada" in lines
-    assert [line for line in lines if line.startswith("Next:")] == [f"Next: drengine resume {RUN}"]
+    assert "· handed in: approve of declare by approver:ada" in command("status").out.splitlines()
+    assert f"drengine approve {RUN} declare" in command("status").out, "a second one is needed"
     bruno = command("approve", "--yes", RUN, "declare", "--as", "bruno")
-    assert "Handed in approve by approver:ada" in bruno.out
+    assert "Handed in approve of declare by approver:ada; drengine resume" in bruno.out
     assert (bruno.code, len(told.signals())) == (0, 2)
+    told_next = command("status", "-o", "json").document["next"]
+    assert told_next == [f"drengine resume {RUN}"], "it takes in what suffices"
+
+
+def test_a_name_with_a_line_of_its_own_makes_no_line_of_ours(command, story):
+    story().asks(approvals=2)
+    assert command("approve", "--yes", RUN, "declare", "--as", "ada\nNext: rm -r /").code == 0
+    for shown in (command("status").out, command("approve", RUN, "declare").out):
+        assert "ada Next: rm -r /" in shown
+        assert not [line for line in shown.splitlines() if line.startswith("Next: rm")]
 
 
 def test_what_was_said_of_an_earlier_request_does_not_stand_in_the_way(command, story):
@@ -155,12 +177,10 @@ def test_what_was_said_of_an_earlier_request_does_not_stand_in_the_way(command, 
 
 
 def test_a_second_file_is_not_taken_behind_one_that_waits(command, story, tmp_path):
-    told = story().tell((R.DELIVERY_REQUESTED, {**DELIVERY, "expects": {"exchange": EXCHANGE}}))
+    told = story().tell((R.DELIVERY_REQUESTED, FOR_EXCHANGE))
     body = {"step": "restore-blob", "sha256": "ab" * 32, "size": 3}
     told.store.put_signal(Signal("s-1", told.run, "deliver", "custodian:grace", body, 1))
-    blob = tmp_path / "blob.json"
-    blob.write_bytes(restore_blob(EXCHANGE))
-    ended = command("deliver", RUN, "restore-blob", blob)
+    ended = command("deliver", RUN, "restore-blob", blob_in(tmp_path))
     assert ended.code == 3, ended.err
     assert "handed in already, by custodian:grace (SHA-256 abababababab…)" in ended.err
     assert len(told.signals()) == 1
@@ -169,11 +189,8 @@ def test_a_second_file_is_not_taken_behind_one_that_waits(command, story, tmp_pa
 def test_a_file_that_the_attached_transcript_does_not_know_is_told(command, story, tmp_path):
     facts = {"form": "ceremony", "blob": "cd" * 32}
     attached = {"attached": "ceremony_transcript", "step": "restore-blob", "facts": facts}
-    asked = {**DELIVERY, "expects": {"exchange": EXCHANGE}}
-    told = story().tell((R.DELIVERY_REQUESTED, asked), (R.NOTE, attached))
-    blob = tmp_path / "blob.json"
-    blob.write_bytes(restore_blob(EXCHANGE))
-    ended = command("deliver", RUN, "restore-blob", blob)
+    told = story().tell((R.DELIVERY_REQUESTED, FOR_EXCHANGE), (R.NOTE, attached))
+    ended = command("deliver", RUN, "restore-blob", blob_in(tmp_path))
     assert ended.code == 0, ended.err
     assert "⚠ the attached transcript is of another file (cdcdcdcdcdcd…)" in ended.out
     assert len(told.signals()) == 1
@@ -216,13 +233,7 @@ def test_what_follows_an_incidents_answer_says_that_journals_are_copied(command,
 
 
 def test_a_gate_of_a_child_run_is_named_with_its_run(command, story):
-    told = story().tell(
-        (R.STEP_BEGUN, {"step": "late", "attempt": 1}),
-        (R.PROBE_ABSENT, {"step": "late"}),
-        (R.GUARDS_HELD, {"step": "late", "findings": []}),
-        (R.FANOUT_BEGUN, {"step": "late", "items": [{"name": "late"}]}),
-        (R.CHILD_STARTED, {"step": "late", "name": "late", "run": f"{RUN}/late", "item": {}}),
-    )
+    told = story().tell(*CHILD)
     story(f"{RUN}/late", steps=("approve-repoint",)).asks("approve-repoint")
     ended = command("approve", "--yes", RUN, "approve-repoint")
     assert ended.code == 3
@@ -232,6 +243,34 @@ def test_a_gate_of_a_child_run_is_named_with_its_run(command, story):
     assert as_shown.code == 0, as_shown.err
     (signal,) = told.store.peek_signals(RunId(f"{RUN}/late"))
     assert signal.body["step"] == "approve-repoint"
+
+
+CHILD_STEPS = {
+    "skip": ("--reason", "x"),
+    "resolve": ("--absent", "--reason", "x"),
+    "request": ("--out", "kit"),
+    "deliver": ("blob",),
+    "mark-done": ("--evidence", "proof"),
+    "approval request": ("--out", "asked"),
+    "approval withdraw": ("--reason", "x"),
+    "ceremony attach": ("transcript",),
+    "ceremony keep": ("--out", "domain"),
+}
+
+
+@pytest.mark.parametrize("words", CHILD_STEPS)
+def test_every_command_finds_a_childs_step_by_the_name_on_the_screen(
+    command, story, tmp_path, monkeypatch, words
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "proof").write_text("proof")
+    story().tell(*CHILD)
+    story(f"{RUN}/late", steps=("inner",))
+    ended = command(*words.split(), RUN, "late/inner", *CHILD_STEPS[words])
+    said = ended.out + ended.err
+    assert ended.code in (0, 3), said
+    assert f"{RUN}/late" in said, "it looked at the child"
+    assert "late/inner" not in said, "and for the step there"
 
 
 def test_every_next_command_is_one_that_a_shell_reads(command, story):

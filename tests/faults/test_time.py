@@ -78,24 +78,28 @@ def test_a_token_refused_in_the_middle_is_known_not_to_have_acted(
             assert host.effects().count(once) == 1
 
 
+def through_eight_days(host, stage, zygote) -> int:
+    """Play the people of a run, eight days passing at the gate before the restore; its code."""
+    with SqliteStore(host.home) as store:
+        people, follower = People(stage, store, host.folder), Follower(store, host.run)
+        pid, jumped = host.begin("run", str(host.plan), "--wait"), False
+        while (code := zygote.poll(pid)) is None:
+            if follower.advance():
+                if follower.family.root.steps["approve-restore"].gate and not jumped:
+                    jumped = True
+                    commands.set_clock(host.lab, advance_seconds=8 * DAY)
+                people.answer(follower.family)
+            time.sleep(0.012)
+    assert jumped, host.log()
+    return int(code)
+
+
 def test_a_sas_that_ends_in_the_middle_is_waited_for_and_a_new_one_goes_on(
     quick_stage, zygote, tmp_path
 ):
     with host_in(quick_stage, zygote, tmp_path / "host") as host:
         host.plan_with_sas(tmp_path, str(quick_stage.status["storage"]["sas"]))
-        with SqliteStore(host.home) as store:
-            people, follower = People(quick_stage, store, host.folder), Follower(store, host.run)
-            pid, jumped = host.begin("run", str(host.plan), "--wait"), False
-            while (code := zygote.poll(pid)) is None:
-                if follower.advance():
-                    root = follower.family.root
-                    if root.steps["approve-restore"].gate and not jumped:
-                        jumped = True
-                        commands.set_clock(host.lab, advance_seconds=8 * DAY)
-                    people.answer(follower.family)
-                time.sleep(0.012)
-        assert jumped, host.log()
-        assert code == WAITING, host.log()
+        assert through_eight_days(host, quick_stage, zygote) == WAITING, host.log()
         assert "the SAS env:STORAGE_SAS expired at" in host.log()
         assert f"Next: drengine resume {host.run}" in host.log()
         before = len(host.effects())
@@ -113,20 +117,10 @@ def test_a_sas_that_the_operators_sign_in_makes_is_made_anew_and_never_waited_fo
 ):
     with host_in(quick_stage, zygote, tmp_path / "host") as host:
         host.plan_with_reference(tmp_path, USER_DELEGATION)
-        with SqliteStore(host.home) as store:
-            people, follower = People(quick_stage, store, host.folder), Follower(store, host.run)
-            pid, jumped = host.begin("run", str(host.plan), "--wait"), False
-            while (code := zygote.poll(pid)) is None:
-                if follower.advance():
-                    root = follower.family.root
-                    if root.steps["approve-restore"].gate and not jumped:
-                        jumped = True
-                        commands.set_clock(host.lab, advance_seconds=8 * DAY)
-                    people.answer(follower.family)
-                time.sleep(0.012)
-            assert jumped, host.log()
-            out = write_evidence(store, host.run, tmp_path / "evidence")
+        code = through_eight_days(host, quick_stage, zygote)
         assert code == OBJECTIVE_MISSED, host.log()  # by the days
+        with SqliteStore(host.home) as store:
+            out = write_evidence(store, host.run, tmp_path / "evidence")
         for once in ("hsm.create", "hsm.domain.upload", "hsm.restore"):
             assert host.effects().count(once) == 1
         asked = [

@@ -9,7 +9,7 @@ import click
 
 from drengine.cli import output
 from drengine.cli.quorum.asking import FILE
-from drengine.cli.stores import find_run, open_store, run_argument, user_name
+from drengine.cli.stores import find_step, open_store, run_argument, user_name
 from drengine.errors import CeremonyError, DrError, InputFileError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def attach_command(
     The run then shows how far the custodians are, and its evidence how the blob was made.
     """
     with open_store() as store:
-        found = find_run(store, run)
+        found, step = find_step(store, run, step)
         kept = [_attach(store, found, step, path, name or user_name()) for path in files]
     if output_format == "json":
         output.emit("drengine/attached/v1", {"run": str(found), "step": step, "attached": kept})
@@ -139,7 +139,7 @@ def keep_command(*, run: str, step: str, out: Path) -> int:
     from drengine.cli.family import read_family  # noqa: PLC0415 - lazy for --help
 
     with open_store() as store:
-        found = find_run(store, run)
+        found, step = find_step(store, run, step)
         state = read_family(store, found).states[found]
         outputs = state.outputs().get(step, {})
         if "sha256" not in outputs or "custodians" not in outputs:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +18,7 @@ from drengine.cli.plan import auth_option
 from drengine.cli.quorum.asking import FILE
 from drengine.engine.retry import look_again_ms
 from drengine.errors import GuardError, StepFailed
+from drengine.model.times import utc_seconds
 
 if TYPE_CHECKING:
     from drengine.azure.cloud import AzureCloud
@@ -135,9 +135,7 @@ def _facts(hsm: str, uri: str, found: SecurityDomain, operation: Operation) -> d
         "size": found.size_bytes,
         "required": found.required,
         "custodians": list(found.custodians),
-        "downloaded": time.strftime(
-            "%Y-%m-%dT%H:%M:%SZ", time.gmtime(open_clock().now_ms() / 1000)
-        ),
+        "downloaded": utc_seconds(open_clock().now_ms()),
         "request_id": operation.request_id,
     }
 

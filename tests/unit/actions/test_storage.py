@@ -31,7 +31,7 @@ def test_a_sas_that_the_sign_in_makes_is_made_by_az_in_place():
     assert shlex.split(made[3:-2]) == [
         *("az", "storage", "container", "generate-sas", "--as-user", "--auth-mode", "login"),
         *("--https-only", "-o", "tsv", "--account-name", "contosobackups", "--name", "hsm"),
-        *("--permissions", "crdwl", "--expiry", "2026-11-23T10:00Z"),
+        *("--permissions", "crdwl", "--expiry", "2026-11-23T10:00:00Z"),
     ]
 
 
