@@ -19,8 +19,10 @@ DOCUMENT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 BEFORE_GENESIS: Final = Head(-1, GENESIS_PREV)
 
 
-def extend(run: RunId, head: Head, drafts: Sequence[Draft]) -> tuple[list[bytes], list[Record]]:
-    """Return the lines and records that put `drafts` behind `head`.
+def extend(
+    run: RunId, head: Head, drafts: Sequence[Draft]
+) -> tuple[list[bytes], list[Record], Head]:
+    """Return the lines and records that put `drafts` behind `head`, and the new head.
 
     Raises:
         JournalError: a draft cannot be written as a record.
@@ -32,7 +34,7 @@ def extend(run: RunId, head: Head, drafts: Sequence[Draft]) -> tuple[list[bytes]
         lines.append(line)
         records.append(record)
         head = Head(record.seq, record.sha256)
-    return lines, records
+    return lines, records, head
 
 
 def records_until(lines: Iterator[bytes], run: RunId, start: Head, end: Head) -> Iterator[Record]:

@@ -15,10 +15,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Final, NoReturn
 
 from drengine.errors import JournalDamaged, JournalError, StoreFailed
-from drengine.journal.liveness import waiting_lock
+from drengine.journal.liveness import LockFolder, waiting_lock
 from drengine.journal.schema import FILE_NAME, Connect, connect_file, open_database
 
 _NOT_OURS: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
@@ -29,34 +30,23 @@ class Database:
 
     def __init__(self, home: Path, locks: Path, connect: Connect = connect_file) -> None:
         self._path = home / FILE_NAME
-        self._turn = threading.RLock()
+        self.turn = threading.RLock()
         self._why_closed = ""
         try:
             # Two processes that make the same file at once would meet in the switch to WAL,
             # where SQLite does not wait.
             with waiting_lock(locks / ".opening.lock"):
-                self._db = open_database(home, connect)
+                self.db = open_database(home, connect, LockFolder(locks).living_owner)
         except (sqlite3.Error, OSError) as error:
             raise _cannot_open(self._path, error) from error
 
-    @contextmanager
-    def writing(self, doing: str) -> Iterator[sqlite3.Connection]:
+    def writing(self, doing: str) -> Writing:
         """Give the connection inside a transaction that commits when the block ends.
 
         Raises:
             StoreFailed: SQLite failed; whether the commit is durable is not known.
         """
-        with self._turn:
-            self._check_open(doing)
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
-            except sqlite3.Error as error:
-                self.fail(doing, error)
-            except BaseException:
-                self._roll_back()
-                raise
+        return Writing(self, doing)
 
     @contextmanager
     def reading(self, doing: str) -> Iterator[sqlite3.Connection]:
@@ -67,23 +57,23 @@ class Database:
         Raises:
             StoreFailed: SQLite failed.
         """
-        with self._turn:
-            self._check_open(doing)
-            is_inside = self._db.in_transaction
+        with self.turn:
+            self.check_open(doing)
+            is_inside = self.db.in_transaction
             try:
                 if not is_inside:
-                    self._db.execute("BEGIN")
-                yield self._db
+                    self.db.execute("BEGIN")
+                yield self.db
             except sqlite3.Error as error:
                 self.fail(doing, error)
             finally:
                 if not is_inside:
-                    self._roll_back()
+                    self.roll_back()
 
     def fail(self, doing: str, error: Exception) -> NoReturn:
         """Close for good and raise `StoreFailed`."""
-        with self._turn:
-            self._roll_back()
+        with self.turn:
+            self.roll_back()
             self._why_closed = f"{doing} failed: {error}"
         raise StoreFailed(
             f"{self._path}: {doing} failed: {error}; whether it is durable is not known, and "
@@ -93,11 +83,16 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""
-        with self._turn:
+        with self.turn:
             self._why_closed = self._why_closed or "it was closed"
-            self._db.close()
+            self.db.close()
 
-    def _check_open(self, doing: str) -> None:
+    def check_open(self, doing: str) -> None:
+        """Refuse to do anything behind an error.
+
+        Raises:
+            StoreFailed: something failed before, or the store was closed.
+        """
         if self._why_closed:
             raise StoreFailed(
                 f"{self._path}: {doing} is refused: {self._why_closed}; the store must be opened "
@@ -105,11 +100,57 @@ class Database:
                 hint="drengine resume",
             )
 
-    def _roll_back(self) -> None:
+    def roll_back(self) -> None:
+        """End the transaction, if there is one, without what was done in it."""
         # SQLite may have rolled back by itself; a second ROLLBACK would hide the first error.
         with suppress(sqlite3.Error):
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+
+
+class Writing:
+    """One transaction of a `Database`; a class, for a generator takes longer at every append."""
+
+    __slots__ = ("_database", "_doing")
+
+    def __init__(self, database: Database, doing: str) -> None:
+        self._database: Final = database
+        self._doing: Final = doing
+
+    def __enter__(self) -> sqlite3.Connection:
+        database = self._database
+        database.turn.acquire()
+        try:
+            database.check_open(self._doing)
+            database.db.execute("BEGIN IMMEDIATE")
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        return database.db
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._give_up(error)
+            return
+        try:
+            self._database.db.execute("COMMIT")
+        except BaseException as failed:
+            self._give_up(failed)
+            raise
+        self._database.turn.release()
+
+    def _give_up(self, error: BaseException) -> None:
+        try:
+            if isinstance(error, sqlite3.Error):
+                self._database.fail(self._doing, error)
+            self._database.roll_back()
+        finally:
+            self._database.turn.release()
 
 
 def _cannot_open(path: Path, error: Exception) -> JournalError:

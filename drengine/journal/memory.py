@@ -69,13 +69,12 @@ class MemoryStore:
     def create(self, run: RunId, title: str, run_class: str, genesis: Draft) -> Head:
         """Write record 0 (see `JournalStore.create`)."""
         check_genesis(run, genesis)
-        lines, records = extend(run, BEFORE_GENESIS, [genesis])
+        lines, records, head = extend(run, BEFORE_GENESIS, [genesis])
         if run in self.disk.runs:
             first = self.disk.runs[run].lines[0]
             if codec.decode(first, 0, BEFORE_GENESIS.sha256, run).body != records[0].body:
                 raise refusals.other_genesis(run)
             return self.head(run)
-        head = Head(0, records[0].sha256)
         row = RunRow(run, title, run_class, genesis.at_ms, "created", None, head)
         self.disk.runs[run] = MemoryRun(row, lines)
         return head
@@ -109,11 +108,11 @@ class MemoryStore:
 
     def append(self, lease: Lease, expect: Head, drafts: Sequence[Draft]) -> Sequence[Record]:
         """Append all drafts or none (see `JournalStore.append`)."""
-        lines, records = extend(lease.run, expect, drafts)
+        lines, records, end = extend(lease.run, expect, drafts)
         kept = self._leased(lease)
         if (found := self.head(lease.run)) != expect:
             raise refusals.head_moved(lease.run, found, expect)
-        _grow(kept, lines, records)
+        _grow(kept, lines, end)
         return records
 
     def read(self, run: RunId, after: int = -1) -> Iterator[Record]:
@@ -162,7 +161,8 @@ class MemoryStore:
                 raise refusals.nothing_new(root)
             top = after[root]
             draft = take_over(top.token)
-            _grow(top, *extend(root, top.row.head, [draft]))
+            lines, _, end = extend(root, top.row.head, [draft])
+            _grow(top, lines, end)
             top.row = replace(top.row, status="imported", wake_at_ms=None)
             self.disk.runs.update(after)
             return top.row.head
@@ -286,7 +286,9 @@ class MemoryStore:
             self.head(chain.run)
         new = list(arriving(chain, iter(kept.lines)))
         after = replace(kept, lines=list(kept.lines), token=kept.token + 1)
-        _grow(after, [line for _, line in new], [record for record, _ in new])
+        if new:
+            last, _ = new[-1]
+            _grow(after, [line for _, line in new], Head(last.seq, last.sha256))
         return after
 
     def _has_ended(self, run: RunId) -> bool:
@@ -298,7 +300,6 @@ class MemoryStore:
         )
 
 
-def _grow(kept: MemoryRun, lines: Sequence[bytes], records: Sequence[Record]) -> None:
+def _grow(kept: MemoryRun, lines: Sequence[bytes], end: Head) -> None:
     kept.lines.extend(lines)
-    if records:
-        kept.row = replace(kept.row, head=Head(records[-1].seq, records[-1].sha256))
+    kept.row = replace(kept.row, head=end)

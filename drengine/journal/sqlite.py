@@ -53,6 +53,7 @@ class _Held:
     None equals no line in SQL, so that the first append of a lease looks for itself.
     """
 
+    number: int
     token: int
     lock: RunLock
     last: bytes | None = None
@@ -109,7 +110,7 @@ class SqliteStore:
     def create(self, run: RunId, title: str, run_class: str, genesis: Draft) -> Head:
         """Write record 0 (see `JournalStore.create`)."""
         check_genesis(run, genesis)
-        lines, records = extend(run, BEFORE_GENESIS, [genesis])
+        lines, records, head = extend(run, BEFORE_GENESIS, [genesis])
         with self._database.writing(f"creating run {run}") as db:
             if tables.has_run(db, run):
                 first = tables.line_at(db, run, 0) or b""
@@ -117,7 +118,8 @@ class SqliteStore:
                     raise refusals.other_genesis(run)
                 return tables.checked_head(db, run)
             tables.add_run(db, run, title, run_class, genesis.at_ms, "created")
-            return tables.add_lines(db, run, zip(records, lines, strict=True)) or BEFORE_GENESIS
+            tables.add_lines(db, run, zip(records, lines, strict=True))
+            return head
 
     def exists(self, run: RunId) -> bool:
         """Whether the run has a record 0."""
@@ -131,11 +133,11 @@ class SqliteStore:
         lock = self._take_lock(run, owner)
         try:
             with self._database.writing(f"taking run {run}") as db:
-                token = tables.next_token(db, run, owner)
+                number, token = tables.next_token(db, run, owner)
         except BaseException:
             lock.free()
             raise
-        self._held[run] = _Held(token, lock)
+        self._held[run] = _Held(number, token, lock)
         return Lease(run, owner, token)
 
     def release(self, lease: Lease) -> None:
@@ -165,11 +167,13 @@ class SqliteStore:
 
     def append(self, lease: Lease, expect: Head, drafts: Sequence[Draft]) -> Sequence[Record]:
         """Append in one durable commit (see `JournalStore.append`)."""
-        lines, records = extend(lease.run, expect, drafts)
+        lines, records, end = extend(lease.run, expect, drafts)
         failpoints.reach("journal.before_write")
         with self._database.writing(f"appending to run {lease.run}") as db:
             held = self._holding(lease)
-            if not (held and tables.grow(db, lease, expect, held.last, lines, records)):
+            if held is None or not tables.grow(
+                db, held.number, held.token, expect, held.last, lines, end
+            ):
                 held = self._fit_to_append(db, lease, expect)
                 tables.add_lines(db, lease.run, zip(records, lines, strict=True))
             failpoints.reach("journal.torn")
@@ -223,11 +227,12 @@ class SqliteStore:
                 grown = [self._adopt_chain(db, chain) for chain in chains]
                 if not any(grown):
                     raise refusals.nothing_new(root)
-                tokens = [tables.next_token(db, chain.run, owner) for chain in chains]
+                tokens = [tables.next_token(db, chain.run, owner)[1] for chain in chains]
                 head = tables.checked_head(db, root)
-                lines, records = extend(root, head, [take_over(tokens[0])])
+                lines, records, end = extend(root, head, [take_over(tokens[0])])
                 tables.set_status(db, root, "imported", None)
-                return tables.add_lines(db, root, zip(records, lines, strict=True)) or head
+                tables.add_lines(db, root, zip(records, lines, strict=True))
+                return end
 
     # signals and claims
 

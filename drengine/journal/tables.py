@@ -11,25 +11,28 @@ from typing import Any, Final
 
 from drengine.journal import codec, refusals
 from drengine.journal.port import RunRow
+from drengine.journal.schema import PLACE_BITS
 from drengine.model.canonical import JsonObject, canonical, parse_canonical, sha256_hex
 from drengine.model.ids import RunId, root_of
-from drengine.model.records import Head, Lease, Record, Signal
+from drengine.model.records import Head, Record, Signal
 
 _RUN_ROW: Final = (
     "SELECT run, title, run_class, created_at_ms, status, wake_at_ms, head_seq, head_sha256"
     " FROM runs"
 )
 _END: Final = (
-    "SELECT token, head_seq, head_sha256, seq, line FROM runs LEFT JOIN records"
-    " ON records.run = runs.run AND seq = (SELECT max(seq) FROM records WHERE run = runs.run)"
-    " WHERE runs.run = ?"
+    "SELECT number, token, head_seq, head_sha256, place, line FROM runs LEFT JOIN records"
+    " ON place = (SELECT max(place) FROM records"
+    " WHERE place >= number << 32 AND place < (number + 1) << 32) WHERE run = ?"
 )
 
 _MOVE: Final = (
-    "UPDATE runs SET head_seq = ?, head_sha256 = ? WHERE run = ? AND token = ?"
-    " AND head_seq = ? AND head_sha256 = ? AND (head_seq, ?) = ("
-    "SELECT seq, line FROM records WHERE run = runs.run ORDER BY seq DESC LIMIT 1)"
+    "UPDATE runs SET head_seq = ?, head_sha256 = ? WHERE number = ? AND token = ?"
+    " AND head_seq = ? AND head_sha256 = ? AND (?, ?) = ("
+    "SELECT place, line FROM records WHERE place < ? ORDER BY place DESC LIMIT 1)"
 )
+
+_INSERT: Final = "INSERT INTO records VALUES (?, ?)"
 
 
 def add_run(
@@ -37,7 +40,7 @@ def add_run(
 ) -> None:
     """Add a run that has no record yet."""
     db.execute(
-        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, NULL, 0, '', -1, '')",
+        "INSERT INTO runs VALUES (NULL, ?, ?, ?, ?, ?, ?, NULL, 0, '', -1, '')",
         (run, root_of(run), title, run_class, at_ms, status),
     )
 
@@ -89,7 +92,8 @@ def checked_end(db: sqlite3.Connection, run: RunId) -> tuple[int, Head]:
     row = db.execute(_END, (run,)).fetchone()
     if row is None:
         raise refusals.no_run(run)
-    token, seq, sha256, last, line = row
+    number, token, seq, sha256, place, line = row
+    last = -1 if place is None else place - (number << PLACE_BITS)
     found = "" if line is None else sha256_hex(line)
     if (last, found) != (seq, sha256):
         ends = f"record {last} ({found[:12]}…)" if found else "nothing"
@@ -103,8 +107,9 @@ def add_lines(
 ) -> Head | None:
     """Add lines behind the chain's end and move its head; return the new head if there is one."""
     head: Head | None = None
+    begin = _number(db, run) << PLACE_BITS
     for record, line in records:
-        db.execute("INSERT INTO records VALUES (?, ?, ?)", (run, record.seq, line))
+        db.execute(_INSERT, (begin + record.seq, line))
         head = Head(record.seq, record.sha256)
     if head is not None:
         db.execute(
@@ -116,26 +121,29 @@ def add_lines(
 
 def grow(
     db: sqlite3.Connection,
-    lease: Lease,
+    number: int,
+    token: int,
     expect: Head,
     last: bytes | None,
     lines: Sequence[bytes],
-    records: Sequence[Record],
+    end: Head,
 ) -> bool:
     """Add lines where the lease is the newest and the chain ends at `expect`, in the line `last`.
 
-    Returns False where one of these does not hold or nothing is to be added; then nothing was
-    changed, and `checked_end` tells which. One statement looks and moves the head: an append is
-    what a run does most.
+    Returns False where one of these does not hold; then nothing was changed, and `checked_end`
+    tells which. One statement looks and moves the head: an append is what a run does most.
+
+    Parameters:
+        number: the run's, as `next_token` returned it.
+        end: where the chain ends behind the lines.
     """
-    if not records:
-        return False
-    run, end = lease.run, records[-1]
-    was = (run, lease.token, expect.seq, expect.sha256, last)
+    place = (number << PLACE_BITS) + expect.seq
+    was = number, token, expect.seq, expect.sha256, place, last, (number + 1) << PLACE_BITS
     if db.execute(_MOVE, (end.seq, end.sha256, *was)).rowcount != 1:
         return False
-    for record, line in zip(records, lines, strict=True):
-        db.execute("INSERT INTO records VALUES (?, ?, ?)", (run, record.seq, line))
+    for line in lines:
+        place += 1
+        db.execute(_INSERT, (place, line))
     return True
 
 
@@ -143,27 +151,31 @@ def lines_after(
     db: sqlite3.Connection, run: RunId, after: int, limit: int
 ) -> list[tuple[int, bytes]]:
     """Return the next lines with their seq."""
-    sql = "SELECT seq, line FROM records WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?"
-    return _all(db, sql, run, after, limit)
+    number = _number(db, run)
+    begin = number << PLACE_BITS
+    sql = "SELECT place - ?, line FROM records WHERE place > ? AND place < ? ORDER BY place LIMIT ?"
+    return _all(db, sql, begin, begin + after, (number + 1) << PLACE_BITS, limit)
 
 
 def line_at(db: sqlite3.Connection, run: RunId, seq: int) -> bytes | None:
     """Return one line, None where it is not there."""
-    rows = _all(db, "SELECT line FROM records WHERE run = ? AND seq = ?", run, seq)
+    place = (_number(db, run) << PLACE_BITS) + seq
+    rows = _all(db, "SELECT line FROM records WHERE place = ?", place)
     return bytes(rows[0][0]) if rows else None
 
 
-def next_token(db: sqlite3.Connection, run: RunId, owner: str) -> int:
-    """Raise the run's token and return it.
+def next_token(db: sqlite3.Connection, run: RunId, owner: str) -> tuple[int, int]:
+    """Raise the run's token; return the run's number and the token.
 
     Raises:
         JournalError: there is no such run.
     """
-    sql = "UPDATE runs SET token = token + 1, owner = ? WHERE run = ? RETURNING token"
+    sql = "UPDATE runs SET token = token + 1, owner = ? WHERE run = ? RETURNING number, token"
     rows = _all(db, sql, owner, run)
     if not rows:
         raise refusals.no_run(run)
-    return int(rows[0][0])
+    number, token = rows[0]
+    return int(number), int(token)
 
 
 def newest_token(db: sqlite3.Connection, run: RunId) -> int:
@@ -280,6 +292,13 @@ def document_names(db: sqlite3.Connection, run: RunId) -> list[str]:
     """Return the names of a run's documents in order."""
     sql = "SELECT name FROM documents WHERE run = ? ORDER BY name"
     return [name for (name,) in _all(db, sql, run)]
+
+
+def _number(db: sqlite3.Connection, run: RunId) -> int:
+    rows = _all(db, "SELECT number FROM runs WHERE run = ?", run)
+    if not rows:
+        raise refusals.no_run(run)
+    return int(rows[0][0])
 
 
 def _all(db: sqlite3.Connection, sql: str, *values: object) -> list[Any]:

@@ -15,6 +15,9 @@ from typing import Final
 _MINUTE: Final = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:", re.ASCII)
 _SECONDS: Final = {f"{second:02}.": second * 1000 for second in range(60)}
 _THOUSANDTHS: Final = {f"{ms:03}Z": ms for ms in range(1000)}
+# Looked up and not formatted: every record has a time.
+_SECOND_TEXTS: Final = tuple(_SECONDS)
+_THOUSANDTH_TEXTS: Final = tuple(_THOUSANDTHS)
 _INSTANT: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)", re.ASCII
 )
@@ -32,7 +35,7 @@ def utc_text(ms: int) -> str:
     if type(ms) is not int or not 0 <= ms <= _MAX_MS:
         raise ValueError(f"{ms!r} is not a time in epoch milliseconds from 1970 to 9999")
     minute, rest = divmod(ms, 60_000)
-    return f"{_minute_text(minute)}{rest // 1000:02}.{rest % 1000:03}Z"
+    return _minute_text(minute) + _SECOND_TEXTS[rest // 1000] + _THOUSANDTH_TEXTS[rest % 1000]
 
 
 def utc_seconds(ms: int) -> str:

@@ -432,13 +432,13 @@ def test_a_journal_is_verified_and_a_damaged_one_is_named(command, story, home):
     assert command("journal", "verify", RUN).code == 0
     told.store.close()
     with closing(sqlite3.connect(home / "drengine.db")) as db, db:
-        (line,) = db.execute("SELECT line FROM records WHERE seq = 1").fetchone()
+        (line,) = db.execute("SELECT line FROM lines WHERE seq = 1").fetchone()
         changed = line.replace(b"Lost?", b"Last?")
         assert changed != line
         triggers = db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
         for (trigger,) in triggers.fetchall():
             db.execute(f"DROP TRIGGER {trigger}")
-        db.execute("UPDATE records SET line = ? WHERE seq = 1", (changed,))
+        db.execute("UPDATE records SET line = ? WHERE line = ?", (changed, line))
     ended = command("journal", "verify", RUN)
     assert ended.code in (9, 14)
     assert "record 1" in ended.out + ended.err

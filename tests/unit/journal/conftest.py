@@ -46,12 +46,12 @@ class SqliteHost:
         with closing(sqlite3.connect(self.home / "drengine.db", isolation_level=None)) as db:
             db.execute("DROP TRIGGER IF EXISTS records_stay")
             db.execute("DROP TRIGGER IF EXISTS records_do_not_change")
+            sql = "SELECT (number << 32) + ? FROM runs WHERE run = ?"
+            (place,) = db.execute(sql, (seq, run)).fetchone()
             if line is None:
-                db.execute("DELETE FROM records WHERE run = ? AND seq = ?", (run, seq))
+                db.execute("DELETE FROM records WHERE place = ?", (place,))
             else:
-                db.execute(
-                    "UPDATE records SET line = ? WHERE run = ? AND seq = ?", (line, run, seq)
-                )
+                db.execute("UPDATE records SET line = ? WHERE place = ?", (line, place))
 
     def spoil_object(self, sha256: str, data: bytes) -> None:
         (self.home / "objects" / sha256[:2] / sha256).write_bytes(data)

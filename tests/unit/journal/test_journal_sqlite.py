@@ -90,7 +90,7 @@ def test_records_cannot_be_changed_or_removed_by_sql(home, writer):
         writer(store, RUN).note()
         before = list(store.lines(RUN))
     with closing(raw(home)) as db:
-        for sql in ("DELETE FROM records", "UPDATE records SET seq = seq + 10"):
+        for sql in ("DELETE FROM records", "UPDATE records SET place = place + 10"):
             with pytest.raises(sqlite3.IntegrityError, match="append-only"):
                 db.execute(sql)
     with SqliteStore(home) as store:
@@ -111,9 +111,88 @@ def test_a_file_of_a_newer_version_is_refused_and_not_touched(home):
     with closing(raw(home)) as db:
         db.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
     before = (home / "drengine.db").read_bytes()
-    with pytest.raises(JournalError, match="it has format 2, this drengine knows 1"):
+    with pytest.raises(JournalError, match="it has format 3, this drengine knows 2"):
         SqliteStore(home)
     assert (home / "drengine.db").read_bytes() == before
+
+
+FIRST_FORMAT = """
+    CREATE TABLE runs (
+      run TEXT NOT NULL PRIMARY KEY, root TEXT NOT NULL, title TEXT NOT NULL,
+      run_class TEXT NOT NULL, created_at_ms INTEGER NOT NULL, status TEXT NOT NULL,
+      wake_at_ms INTEGER, token INTEGER NOT NULL, owner TEXT NOT NULL,
+      head_seq INTEGER NOT NULL, head_sha256 TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE records (
+      run TEXT NOT NULL REFERENCES runs (run), seq INTEGER NOT NULL, line BLOB NOT NULL,
+      PRIMARY KEY (run, seq)
+    ) STRICT;
+    CREATE TRIGGER records_stay BEFORE DELETE ON records
+    BEGIN SELECT RAISE(ABORT, 'a journal is append-only'); END;
+    CREATE TRIGGER records_do_not_change BEFORE UPDATE ON records
+    BEGIN SELECT RAISE(ABORT, 'a journal is append-only'); END;
+"""
+
+
+def in_first_format(home: Path) -> None:
+    """Put the tables of runs and records back into the form that the first drengine gave them."""
+    with closing(raw(home)) as db:
+        runs = db.execute("SELECT * FROM runs").fetchall()
+        lines = db.execute("SELECT run, seq, line FROM lines").fetchall()
+        db.executescript("DROP VIEW lines; DROP TABLE records; DROP TABLE runs;" + FIRST_FORMAT)
+        db.executemany(f"INSERT INTO runs VALUES ({', '.join('?' * 11)})", [r[1:] for r in runs])
+        db.executemany("INSERT INTO records VALUES (?, ?, ?)", reversed(lines))
+        db.execute("PRAGMA user_version = 1")
+
+
+def test_a_file_of_the_first_format_is_brought_up_and_goes_on(home, writer):
+    others = [f"r-{n:012x}" for n in range(3)]
+    with SqliteStore(home) as store:
+        for run in (*others, RUN):
+            chain = writer(store, run)
+            for n in range(3):
+                chain.note(n=n)
+        before = {row.run: list(store.lines(row.run)) for row in store.runs()}
+        rows = store.runs()
+    in_first_format(home)
+    with SqliteStore(home) as store:
+        assert store.runs() == rows
+        assert {run: list(store.lines(run)) for run in before} == before
+        assert [record.body.get("n") for record in store.read(RUN)] == [None, 0, 1, 2]
+        assert writer(store, RUN).note(n=3).seq == 4
+        lease = store.acquire(RunId(others[0]), "again")
+        assert lease.token == 2
+    with closing(raw(home)) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == schema.VERSION
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            db.execute("DELETE FROM records")
+    with SqliteStore(home) as store:
+        assert store.head(RUN).seq == 4
+
+
+def test_a_file_of_the_first_format_stays_while_a_process_holds_a_run_of_it(home, writer):
+    with SqliteStore(home) as store:
+        writer(store, RUN).note()
+        in_first_format(home)
+        with pytest.raises(JournalError, match=f"still holds run {RUN}; nothing was changed"):
+            SqliteStore(home)
+    with closing(raw(home)) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert db.execute("SELECT count(*) FROM records").fetchone()[0] == 2
+    with SqliteStore(home) as store:
+        assert store.head(RUN).seq == 1
+
+
+def test_the_runs_of_a_store_do_not_meet_at_their_ends(home, writer):
+    with SqliteStore(home) as store:
+        chains = [writer(store, f"r-{n:012x}") for n in range(3)]
+        for n in range(2):
+            for chain in reversed(chains):
+                chain.note(n=n)
+        for chain in chains:
+            assert [line.count(b'"n":') for line in store.lines(chain.run)] == [0, 1, 1]
+            assert [record.seq for record in store.read(chain.run, 1)] == [2]
+            assert store.head(chain.run) == chain.head
 
 
 def test_a_file_of_another_program_is_refused(home):
@@ -207,11 +286,11 @@ def test_after_a_failed_statement_the_store_refuses_everything(home, writer, wor
     with SqliteStore(home) as store:
         chain = writer(store, RUN)
         chain.note(n=1)
-        failing = Failing(store._database._db, word, rolls_back=rolls_back and word != "BEGIN")
-        store._database._db = failing
+        failing = Failing(store._database.db, word, rolls_back=rolls_back and word != "BEGIN")
+        store._database.db = failing
         with pytest.raises(StoreFailed, match="disk is full; whether it is durable is not known"):
             chain.note(n=2)
-        store._database._db = failing._db
+        store._database.db = failing._db
         assert not failing._db.in_transaction
         assert failing.rollbacks == (0 if rolls_back or word == "BEGIN" else 1)
         for refused in (
@@ -231,10 +310,10 @@ def test_after_a_failed_statement_the_store_refuses_everything(home, writer, wor
 def test_a_run_that_could_not_be_taken_is_not_held(home, writer):
     with SqliteStore(home) as store, SqliteStore(home) as other:
         writer(store, RUN).release()
-        store._database._db = Failing(store._database._db, "UPDATE runs SET token")
+        store._database.db = Failing(store._database.db, "UPDATE runs SET token")
         with pytest.raises(StoreFailed):
             store.acquire(RUN, "x")
-        store._database._db = store._database._db._db
+        store._database.db = store._database.db._db
         assert other.acquire(RUN, "other").token == 2
 
 
