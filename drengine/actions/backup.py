@@ -141,14 +141,24 @@ class Restore(BaseAction):
                 return Busy(f"the HSM does not answer: {error.message}", 15_000)
             raise
         expected = sorted({str(key["name"]) for key in inventory_of(ctx)["keys"]})
+        held = ctx.before.get("keys")
         if not names:
             return Absent("the target holds no key")
-        if names == expected:
+        if names == expected and held == []:
             return Present({}, f"the target was empty before and now holds all {len(names)} keys")
+        many = str(len(held)) if isinstance(held, (list, tuple)) else "an unknown number"
         return Undecidable(
-            f"the target holds {len(names)} keys, the inventory {len(expected)}: whether this"
-            " run's restore made them cannot be told"
+            f"the target holds {len(names)} keys, it held {many} before the request, and the"
+            f" inventory has {len(expected)}: whether this run's restore made them cannot be told"
         )
+
+    async def before(self, ctx: StepContext) -> JsonObject:
+        """List the target's keys: only where there was none are those found later the restore's."""
+        hsm = await our_target(ctx)
+        try:
+            return {"keys": sorted(await ctx.cloud.hsm(hsm.uri).key_names())}
+        except NotAuthorized:
+            return {}  # nothing to compare with: after a lost answer a person must look
 
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
         """PUT the restore."""
