@@ -104,12 +104,19 @@ class Change(BaseAction):
     seen: list[Finding] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     looks: list[int] = field(default_factory=list)
+    just_before: list[Callable[[], None]] = field(default_factory=list)
     found: list[ProbeResult] = field(default_factory=list)
     undone: list[str] = field(default_factory=list)
 
     async def probe(self, ctx: StepContext) -> ProbeResult:
         self.looks.append(ctx.now_ms)
         return self.found.pop(0) if self.found else Absent("nothing there")
+
+    async def before(self, ctx: StepContext) -> dict[str, Any]:
+        del ctx
+        for act in self.just_before:
+            act()
+        return {}
 
     async def start(self, ctx: StepContext) -> dict[str, Any]:
         for look in self.at_start:

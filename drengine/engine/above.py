@@ -36,6 +36,12 @@ class ParentStep:
         """Whether a person asked for a rollback of the parent."""
         return self.bench.chain.state.rolling_back
 
+    def hear(self) -> None:
+        """Take in what people said to the parents, the root first."""
+        if self.bench.world.above is not None:
+            self.bench.world.above.hear()
+        self.bench.hear()
+
     def halted(self) -> str:
         """Return why nothing may be sent now, empty where it may."""
         bench, state = self.bench, self.bench.chain.state

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from drengine.actions.contract import (
-    StepContext,
-)
+from drengine.actions.contract import StepContext
 from drengine.actions.moment import Moment
 from drengine.engine.chain import Chain
 from drengine.engine.failing import error_body
@@ -27,12 +25,17 @@ from drengine.model.runbook import Runbook, Step
 from drengine.runbook.expressions import resolve
 
 
+def _hear_nobody() -> None:
+    """Take in nothing: for a bench without a driver."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What every performer works with: the world, one chain, its runbook and plan part.
 
     Attributes:
         stop: set when the process is asked to end: nothing more is sent.
+        hear: takes in what people said since the driver last looked into the inbox.
     """
 
     world: World
@@ -40,6 +43,7 @@ class Bench:
     runbook: Runbook
     part: PlanPart
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    hear: Callable[[], None] = _hear_nobody
 
     def step(self, step_id: str) -> tuple[Step, StepState]:
         """Return a step of the runbook and its state now."""

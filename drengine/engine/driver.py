@@ -116,7 +116,7 @@ class _Driver:
     def __init__(self, world: World, chain: Chain, stop: asyncio.Event) -> None:
         part = part_of(world.plan, chain.state.genesis["path"])
         self._world = world
-        self._bench = Bench(world, chain, world.load(part.runbook_text), part, stop)
+        self._bench = Bench(world, chain, world.load(part.runbook_text), part, stop, self._hear)
         self._chain = chain
         self._stop = stop
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -132,7 +132,7 @@ class _Driver:
     async def _loop(self) -> Outcome:
         while True:
             self._collect()
-            self._take_in(absorb(self._world, self._chain, self._bench.runbook))
+            self._hear()
             decision = self._decide()
             if decision.rest is not None:
                 if self._keeps_waiting(decision):
@@ -295,8 +295,9 @@ class _Driver:
         }
         self._chain.append(R.CHILD_FINISHED, finished)
 
-    def _take_in(self, recorded: tuple[R, ...]) -> None:
-        """Follow what was recorded for this run, and what the parent was asked for."""
+    def _hear(self) -> None:
+        """Take in what people said to this run, and what the parent was asked for."""
+        recorded = absorb(self._world, self._chain, self._bench.runbook)
         above, state = self._world.above, self._chain.state
         if (
             above is not None

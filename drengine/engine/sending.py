@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drengine.actions.contract import (
-    StepContext,
-)
+from drengine.actions.contract import StepContext
 from drengine.engine.bench import Bench, fail, with_exchanges
 from drengine.engine.failing import error_body
 from drengine.engine.fence import Held, Turn, may_send
@@ -45,8 +43,8 @@ async def send(bench: Bench, step_id: str) -> None:
             return
     if bench.chain.state.steps[step_id].status is not StepStatus.CLEARED:
         return  # its group was begun anew meanwhile
-    # INVARIANT J8: nothing is awaited between this and the intent. What people said while the
-    # looks above were under way is in the chain by now, and holds.
+    # INVARIANT J8: nothing is awaited between this and the intent, so that what people said
+    # while the looks above were under way holds.
     if why := overtaken(bench, step):
         held = Held(why, 0)
     if held is not None:
@@ -83,7 +81,13 @@ async def _last_looks(bench: Bench, step: Step, quiet_ms: int) -> Held | None:
 
 
 def overtaken(bench: Bench, step: Step) -> str:
-    """Return why a step must not send now, by what this process and the chains say of it."""
+    """Return why a step must not send now, by what this process and the chains say of it.
+
+    What lies in the inboxes is in the chains before it is judged.
+    """
+    if bench.world.above is not None:
+        bench.world.above.hear()
+    bench.hear()
     state, world = bench.chain.state, bench.world
     if bench.stop.is_set():
         return "this process is asked to end"

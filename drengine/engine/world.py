@@ -43,6 +43,10 @@ class Above(Protocol):
         """Whether a person asked for a rollback of the parent."""
         ...
 
+    def hear(self) -> None:
+        """Take in what people said to the parents."""
+        ...
+
     def halted(self) -> str:
         """Return why nothing may be sent now, empty where it may."""
         ...

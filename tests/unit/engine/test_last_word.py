@@ -57,6 +57,22 @@ def test_what_is_said_during_the_last_look_stops_the_send(small, kind, recorded)
     assert outcome.rest is not Rest.DONE
 
 
+@pytest.mark.parametrize("kind", ["pause", "cancel", "rollback"])
+def test_what_lies_in_the_inbox_at_the_last_moment_is_heard(small, kind):
+    small.approve()
+    small.change.just_before.append(says(small, kind))  # nothing is awaited behind it
+    small.drive()
+    assert small.change.sent == []
+    assert R.INTENT not in small.kinds()
+
+
+def test_what_is_said_to_the_parent_at_the_last_moment_is_heard_by_a_child():
+    family = fan()
+    family.change.just_before.append(says(family, "pause"))
+    assert family.drive().rest is Rest.PAUSED
+    assert family.change.sent == []
+
+
 def test_a_stop_asked_for_during_the_last_look_stops_the_send(small):
     small.approve()
     small.meanwhile[AGAIN] = [small.stop.set]
