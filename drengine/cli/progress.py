@@ -64,6 +64,7 @@ _WORDS: Final[Mapping[R, tuple[str, str]]] = {
     R.ANSWER_LOST: ("⚠", "answer lost; looking"),
     R.OPERATION_FAILED: ("✗", "operation failed"),
     R.OPERATION_LOST: ("⚠", "status gone; reading the resource"),
+    R.DOUBT_RAISED: ("⚠", "may have been done and is not seen; looking"),
     R.OPERATION_POLLED: ("●", "still running"),
     R.VERIFY_MISSED: ("●", "still looking"),
     R.PART_DONE: ("●", "one part done, the next follows"),

@@ -155,6 +155,7 @@ _KINDS: Final[Mapping[R, tuple[str, Wording]]] = {
     R.ANSWER_LOST: ("answer lost", _why),
     R.OPERATION_FAILED: ("attempt failed", _error),
     R.OPERATION_LOST: ("operation lost", _why),
+    R.DOUBT_RAISED: ("not seen any more", _why),
     R.STEP_FAILED: ("attempt failed", _error),
     R.OUTCOME_UNKNOWN: ("unknown outcome", _error),
     R.GATE_REJECTED: ("gate rejected", _error),

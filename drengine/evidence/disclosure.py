@@ -31,7 +31,7 @@ _REGULATOR: Final = frozenset(
      "gate.rejected", "gate.voided", "step.succeeded", "step.skipped", "child.finished")
 )  # fmt: skip
 _AUDITOR: Final = _REGULATOR | {
-    *("intent", "answer.operation", "answer.done", "answer.refused", "answer.lost"),
+    *("intent", "answer.operation", "answer.done", "answer.refused", "answer.lost", "doubt.raised"),
     *("step.failed", "step.marked", "step.attested", "outcome.unknown", "outcome.found"),
     *("outcome.absent", "delivery.requested", "delivery.accepted", "generation.ended", "note"),
 }
