@@ -211,7 +211,7 @@ async def _drive_in_loop(
             manner.approvers,
         )
         store.put_document(run, "plan", plan.to_json())
-        store.claim(run, targets_of(plan))
+        targets = targets_of(plan)
         if initiator is not None:
             create_run(
                 world,
@@ -221,7 +221,9 @@ async def _drive_in_loop(
                 inputs=plan.root.inputs,
                 initiator=initiator,
                 tool=tool_facts(),
+                targets=targets,
             )
+        store.claim(run, targets)
         work = asyncio.ensure_future(drive(world, run, stop.event))
         with _signals(stop, work):
             try:

@@ -55,11 +55,21 @@ class RunRow:
 class JournalStore(Protocol):
     """A store of journals. Implementations: SQLite (default), memory (simulation)."""
 
-    def create(self, run: RunId, title: str, run_class: str, genesis: Draft) -> Head:
-        """Write record 0. The same genesis body again is accepted and changes nothing.
+    def create(
+        self,
+        run: RunId,
+        title: str,
+        run_class: str,
+        genesis: Draft,
+        targets: Sequence[str] = (),
+    ) -> Head:
+        """Write record 0, and claim targets for the run in the same commit (see `claim`).
+
+        The same genesis body again is accepted and changes nothing.
 
         Raises:
-            Locked: the run exists with another genesis.
+            Locked: the run exists with another genesis, or another run holds a target; then
+                neither record nor claim is there.
             StoreFailed: the commit failed.
         """
         ...
@@ -161,7 +171,7 @@ class JournalStore(Protocol):
 
         All or none. Claims of the same run, its parent, siblings and children do not
         conflict, nor do those left by a run whose last record says it is finished or
-        cancelled.
+        cancelled, nor those of a run that has no record 0: its process died before it began.
 
         Raises:
             Locked: another unfinished run holds one of them; the message names both.

@@ -21,7 +21,7 @@ from drengine.engine.genesis import create_run
 from drengine.engine.handover import give
 from drengine.engine.inbox import absorb
 from drengine.engine.world import World
-from drengine.errors import AzureError, HandedOver, StoreFailed, UnknownOutcome
+from drengine.errors import AzureError, HandedOver, Locked, StoreFailed, UnknownOutcome
 from drengine.journal.memory import MemoryStore
 from drengine.model.catalogue import ActionSpec, Catalogue, Repeat
 from drengine.model.findings import Finding, block, ok
@@ -315,6 +315,17 @@ def test_a_cancel_where_nobody_drives_takes_effect_at_once(small):
     outcome = small.drive()
     assert outcome.rest is Rest.CANCELLED
     assert small.change.sent == []
+
+
+def test_a_run_has_its_targets_with_its_record_0_or_does_not_begin(small):
+    other = RunId("r-ba9876543210")
+    world, part = small.world(), small.part
+    runbook = small.load(part.runbook_text)
+    facts = {"part": part, "inputs": {}, "initiator": "operator:x", "tool": {}}
+    create_run(world, other, runbook, **facts, targets=["hsm:target"])
+    with pytest.raises(Locked, match=f"run {other} holds it"):
+        create_run(world, RUN, runbook, **facts, targets=["hsm:target"])
+    assert not small.store.exists(RUN)
 
 
 def told(small: Small, kind: str, actor: str = "operator:x", **body: Any) -> Outcome:

@@ -451,15 +451,17 @@ def test_a_claimed_target_is_refused_to_another_run_naming_both(host, writer):
     assert f"drengine cancel {RUN} --reason TEXT" in refused.value.hint
 
 
-def test_a_claim_takes_all_targets_or_none(store):
+def test_a_claim_takes_all_targets_or_none(store, writer):
+    writer(store, RUN)
     store.claim(RUN, [HSM])
     with pytest.raises(Locked):
         store.claim(OTHER, [GROUP, HSM, THIRD])
     store.claim(RunId("r-cccccccccccc"), [GROUP, THIRD])
 
 
-def test_a_run_and_its_family_claim_the_same_target(store):
+def test_a_run_and_its_family_claim_the_same_target(store, writer):
     sibling = RunId(f"{RUN}/mi-2")
+    writer(store, RUN)
     for run in (RUN, RUN, CHILD, sibling):
         store.claim(run, [HSM])
     store.release_claims(CHILD)
@@ -467,8 +469,10 @@ def test_a_run_and_its_family_claim_the_same_target(store):
         store.claim(OTHER, [HSM])
 
 
-def test_releasing_the_claims_of_a_run_releases_those_of_its_children_only(store):
+def test_releasing_the_claims_of_a_run_releases_those_of_its_children_only(store, writer):
     lookalike = RunId("r-0123456789ab0")
+    for run in (RUN, lookalike):
+        writer(store, run)
     store.claim(RUN, [HSM])
     store.claim(CHILD, [GROUP])
     store.claim(lookalike, [THIRD])
@@ -487,6 +491,31 @@ def test_a_run_that_ended_without_releasing_blocks_nobody(store, writer, draft, 
         store.claim(OTHER, [HSM])
     chain.append(draft(end))
     store.claim(OTHER, [HSM])
+
+
+@pytest.mark.parametrize("holder", [RUN, CHILD])
+def test_the_claim_of_a_run_whose_process_died_before_record_0_blocks_nobody(
+    host, writer, draft, holder
+):
+    host.open().claim(holder, [HSM])
+    store = host.open()
+    store.claim(OTHER, [HSM])
+    writer(store, OTHER)
+    with pytest.raises(Locked, match=f"run {OTHER} holds it"):
+        store.create(RUN, "a title", "drill", draft(RecordType.RUN_CREATED), [HSM])
+    assert not store.exists(RUN), "a run that could not have its target was not begun"
+
+
+def test_a_run_is_created_together_with_its_claims_or_not_at_all(host, draft):
+    first, second = host.open(), host.open()
+    first.create(RUN, "a title", "drill", draft(RecordType.RUN_CREATED), [HSM])
+    with pytest.raises(Locked, match=f"run {RUN} holds it; nothing was claimed"):
+        second.create(OTHER, "a title", "drill", draft(RecordType.RUN_CREATED), [GROUP, HSM])
+    assert not second.exists(OTHER)
+    third = RunId("r-cccccccccccc")
+    second.create(third, "a title", "drill", draft(RecordType.RUN_CREATED), [GROUP])
+    with pytest.raises(Locked, match=f"run {third} holds it"):
+        first.claim(RUN, [GROUP])
 
 
 # objects and documents
