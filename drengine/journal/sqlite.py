@@ -165,11 +165,7 @@ class SqliteStore:
         Raises:
             Locked: it cannot be ended from here.
         """
-        owner = self._locks.living_owner(run)
-        if owner is None:
-            return None
-        how = end_owner(owner, lambda: self._locks.living_owner(run) is not None)
-        return f"{owner}, {how}"
+        return end_owner(lambda: self._locks.living_owner(run))
 
     # the chain
 
