@@ -16,6 +16,7 @@ from drengine.journal.chain import (
     arriving,
     check_document_name,
     check_genesis,
+    check_signal,
     extend,
     listing_order,
     records_until,
@@ -179,6 +180,7 @@ class MemoryStore:
 
     def put_signal(self, signal: Signal) -> None:
         """Put a signal into the inbox; the same id again changes nothing."""
+        check_signal(signal)
         body = parse_canonical(canonical(signal.body))
         self._run(root_of(signal.run))
         inbox = self.disk.signals.setdefault(signal.run, {})

@@ -100,7 +100,7 @@ class JournalStore(Protocol):
         Raises:
             Fenced: the lease is not the newest, or was given back.
             JournalDamaged: the head is not `expect`.
-            JournalError: a draft has no canonical form or is longer than a MiB.
+            Unwritable: a draft has no canonical form or is longer than a MiB.
             StoreFailed: the commit failed; whether it is durable is not known.
         """
         ...
@@ -155,6 +155,7 @@ class JournalStore(Protocol):
 
         Raises:
             JournalError: there is no such run, or no such parent of the child.
+            InputError: no record could be made of it: it is too long, too deep, or without a name.
         """
         ...
 

@@ -5,9 +5,16 @@ Pure: builds errors, decides nothing about storage.
 
 from __future__ import annotations
 
-from drengine.errors import Fenced, JournalDamaged, JournalError, Locked
+from drengine.errors import (
+    Fenced,
+    InputError,
+    JournalDamaged,
+    JournalError,
+    LimitExceeded,
+    Locked,
+)
 from drengine.model.ids import RunId
-from drengine.model.records import Draft, Head, RecordType
+from drengine.model.records import Draft, Head, RecordType, Signal
 
 
 def no_run(run: RunId) -> JournalError:
@@ -106,6 +113,22 @@ def no_document(run: RunId, name: str, reason: str) -> JournalDamaged:
 def bad_signal(run: RunId, id_: str, reason: str) -> JournalDamaged:
     """Return the error for a signal that is not what was put into the inbox."""
     return JournalDamaged(f"run {run}: signal {id_!r} in the inbox: {reason}; nothing was changed")
+
+
+def odd_signal(signal: Signal, reason: str) -> InputError:
+    """Return the error for a signal that no record can hold."""
+    return InputError(
+        f"handing {signal.kind[:20]!r} in to run {signal.run}: {reason}; nothing was handed in"
+    )
+
+
+def long_signal(signal: Signal, size: int, most: int) -> LimitExceeded:
+    """Return the error for a signal that is longer than a record of it may be."""
+    return LimitExceeded(
+        f"handing {signal.kind!r} of {signal.actor} in to run {signal.run}: it has {size} bytes, "
+        f"at most {most} are taken; nothing was handed in",
+        hint="Say it in fewer words: a long reason belongs into a file of its own.",
+    )
 
 
 def no_object(sha256: str, reason: str) -> JournalDamaged:

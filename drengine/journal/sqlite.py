@@ -28,6 +28,7 @@ from drengine.journal.chain import (
     arriving,
     check_document_name,
     check_genesis,
+    check_signal,
     extend,
     listing_order,
     records_until,
@@ -242,6 +243,7 @@ class SqliteStore:
 
     def put_signal(self, signal: Signal) -> None:
         """Put a signal into the inbox, from any process; the same id again changes nothing."""
+        check_signal(signal)
         with self._database.writing(f"sending a signal to run {signal.run}") as db:
             tables.run_row(db, root_of(signal.run))
             tables.put_signal(db, signal)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from drengine.errors import Fenced, JournalDamaged, JournalError, Locked
-from drengine.model.canonical import sha256_hex
+from drengine.errors import Fenced, InputError, JournalDamaged, JournalError, Locked
+from drengine.journal.chain import MAX_SIGNAL_BYTES
+from drengine.model.canonical import canonical, sha256_hex
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Head, RecordType, Signal
 
@@ -433,6 +436,49 @@ def test_a_child_may_be_sent_a_signal_before_it_is_created(store, writer):
 def test_a_signal_to_a_child_of_a_run_that_is_not_there_is_refused(store):
     with pytest.raises(JournalError, match=f"there is no run {RUN} "):
         store.put_signal(signal("s-1", CHILD))
+
+
+def nested(levels: int) -> dict:
+    body: dict = {}
+    for _ in range(levels):
+        body = {"a": body}
+    return body
+
+
+def fill(size: int) -> dict:
+    """A body of that many bytes."""
+    return {"reason": "x" * (size - len(canonical({"reason": ""})))}
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        ({"body": fill(MAX_SIGNAL_BYTES + 1)}, f"at most {MAX_SIGNAL_BYTES} are taken"),
+        ({"body": nested(33)}, "nested deeper"),
+        ({"body": nested(100_000)}, "nested deeper"),
+        ({"body": {"n": 1.5}}, "float has no canonical form"),
+        ({"body": {"reason": "\ud800"}}, "surrogates"),
+        ({"actor": "approver:\ud800"}, "surrogates"),
+        ({"actor": ""}, "have 1 to 512 characters"),
+        ({"actor": "approver:" + "x" * 512}, "have 1 to 512 characters"),
+        ({"id": "x" * 513}, "have 1 to 512 characters"),
+        ({"kind": "x" * 513}, "have 1 to 512 characters"),
+    ],
+)
+def test_a_signal_that_no_record_can_hold_is_refused_at_the_door(store, writer, odd, why):
+    writer(store, RUN)
+    with pytest.raises(InputError, match=f"{why}.*nothing was handed in"):
+        store.put_signal(replace(signal("s-1"), **odd))
+    assert list(store.peek_signals(RUN)) == []
+
+
+@pytest.mark.parametrize("body", [fill(MAX_SIGNAL_BYTES), nested(32)])
+def test_what_the_door_just_takes_fits_into_a_record_that_quotes_it(store, writer, draft, body):
+    chain = writer(store, RUN)
+    store.put_signal(replace(signal("s-1"), body=body))
+    (taken,) = store.peek_signals(RUN)
+    said = {"ignored": "reject", "why": "", "said": taken.body}
+    chain.append(draft(**said, error={"message": str(taken.body.get("reason"))}))
 
 
 # claims
