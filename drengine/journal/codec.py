@@ -166,10 +166,15 @@ def verify_lines(
 
 def ends_chain(line: bytes | None) -> bool:
     """Whether a chain whose last line this is belongs to a run that has ended."""
+    return line is not None and kind_of(line) in ENDINGS
+
+
+def kind_of(line: bytes) -> RecordType | None:
+    """Return the type that a line names, None where it cannot be read; nothing else is checked."""
     try:
-        return line is not None and parse_canonical(line[:-1]).get("type") in ENDINGS
+        return _TYPES.get(str(parse_canonical(line[:-1]).get("type")))
     except ValueError:
-        return False
+        return None
 
 
 def _batch(lines: Iterator[bytes]) -> list[bytes]:

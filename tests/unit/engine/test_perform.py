@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,8 +22,16 @@ from drengine.engine.ending import cancel
 from drengine.engine.genesis import create_run
 from drengine.engine.handover import give
 from drengine.engine.inbox import absorb
-from drengine.engine.world import World
-from drengine.errors import AzureError, HandedOver, Locked, StoreFailed, UnknownOutcome
+from drengine.engine.world import Listener, World
+from drengine.errors import (
+    AzureError,
+    HandedOver,
+    JournalError,
+    Locked,
+    StoreFailed,
+    UnknownOutcome,
+)
+from drengine.journal.copying import JournalCopy
 from drengine.journal.memory import MemoryStore
 from drengine.model.catalogue import ActionSpec, Catalogue, Repeat
 from drengine.model.findings import Finding, block, ok
@@ -144,6 +154,7 @@ class Small:
     clock: Clock = field(default_factory=Clock)
 
     part: PlanPart = field(default_factory=lambda: PlanPart("small", TEXT, "0", {}))
+    copies_to: Path | None = None
 
     def world(self) -> World:
         part = self.part
@@ -158,8 +169,13 @@ class Small:
             collect=_no_exchanges,
             secret=Secret,
             owner="test",
-            listener=lambda _state, _record: None,
+            listener=self._listener(),
+            copies_to=str(self.copies_to or ""),
         )
+
+    def _listener(self) -> Listener:
+        copy = JournalCopy(self.store, self.copies_to) if self.copies_to else None
+        return lambda _, record: copy.follow(record.run, record.type) if copy else None
 
     def load(self, text: str) -> Runbook:
         catalogue = Catalogue(
@@ -303,6 +319,21 @@ def test_a_run_that_was_handed_over_is_not_driven_here(small):
         small.drive()
     assert small.change.sent == []
     assert small.kinds()[-1] is R.RUN_HANDED_OVER
+    assert small.store.living_owner(RUN) is None, "the lease was given back"
+
+
+def test_a_home_put_back_from_its_backup_sends_nothing_again(small, tmp_path):
+    small.copies_to = tmp_path / "share"
+    small.approve()
+    backup = deepcopy(small.store.disk)
+    assert small.drive().rest is Rest.DONE
+    journal = small.copies_to / RUN / "journals" / f"{RUN}.jsonl"
+    first_life = journal.read_bytes()
+    small.store, small.clock.at_ms = MemoryStore(backup), small.clock.at_ms + 3_600_000
+    for _ in range(2):
+        with pytest.raises(JournalError, match="its copy in"):
+            small.drive()
+    assert (len(small.change.sent), journal.read_bytes()) == (1, first_life)
     assert small.store.living_owner(RUN) is None, "the lease was given back"
 
 

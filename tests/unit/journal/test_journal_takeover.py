@@ -92,7 +92,7 @@ def test_a_process_that_has_the_number_of_one_that_was_killed_is_left_alone(
 ):
     holder = holding()
     claims_to_be(tmp_path / OWNER, pid=bystander.pid)
-    with pytest.raises(Locked, match="is not that process now.*nothing was ended"):
+    with pytest.raises(Locked, match=r"is not that process now.*nothing was ended"):
         end(locks, grace_seconds=0.2)
     assert (bystander.poll(), holder.poll()) == (None, None)
 
