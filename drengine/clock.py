@@ -11,10 +11,16 @@ import asyncio
 import json
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 _LONGEST_NAP_SECONDS = 0.25
 """A lab's clock may jump or change its speed while somebody sleeps on it."""
+
+_STEADY: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A clock that nobody sets; where there is such a one, it counts while the machine sleeps."""
+
+_SET_MS: Final = 1_000
+"""A machine's clock that is so far from where it should be was set."""
 
 
 class Clock(Protocol):
@@ -38,24 +44,36 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clock as it was when this process began, and the time that has passed since.
+
+    A clock that is set in the middle of a run ends no quiet period early and keeps nothing
+    waiting; what it is set to stands in the records as their wall time.
+    """
+
+    def __init__(self) -> None:
+        self._began_ms: Final = time.time_ns() // 1_000_000 - _passed_ms()
 
     def now_ms(self) -> int:
         """Return epoch milliseconds."""
-        return time.time_ns() // 1_000_000
+        return self._began_ms + _passed_ms()
 
     def mono_ms(self) -> int:
         """Return monotonic milliseconds."""
         return time.monotonic_ns() // 1_000_000
 
     def wall_ms(self) -> int | None:
-        """Return None: this is the wall clock."""
-        return None
+        """Return the machine's clock where it was set since, else None."""
+        wall_ms = time.time_ns() // 1_000_000
+        return wall_ms if abs(wall_ms - self.now_ms()) > _SET_MS else None
 
     async def sleep_until(self, at_ms: int) -> None:
-        """Sleep on the wall clock."""
+        """Sleep until then."""
         if (left := at_ms - self.now_ms()) > 0:
             await asyncio.sleep(left / 1000)
+
+
+def _passed_ms() -> int:
+    return time.clock_gettime_ns(_STEADY) // 1_000_000
 
 
 class LabClock(SystemClock):
@@ -66,6 +84,7 @@ class LabClock(SystemClock):
     """
 
     def __init__(self, file: Path) -> None:
+        super().__init__()
         self._file = file
         self._stamp: tuple[int, int] | None = None
         self._wall_ms = 0.0

@@ -141,14 +141,23 @@ class Restore(BaseAction):
                 return Busy(f"the HSM does not answer: {error.message}", 15_000)
             raise
         expected = sorted({str(key["name"]) for key in inventory_of(ctx)["keys"]})
+        held = ctx.before.get("keys", "an unknown number of")
         if not names:
             return Absent("the target holds no key")
-        if names == expected:
+        if names == expected and held == 0:
             return Present({}, f"the target was empty before and now holds all {len(names)} keys")
         return Undecidable(
-            f"the target holds {len(names)} keys, the inventory {len(expected)}: whether this"
-            " run's restore made them cannot be told"
+            f"the target holds {len(names)} keys, it held {held} before the request, and the"
+            f" inventory has {len(expected)}: whether this run's restore made them cannot be told"
         )
+
+    async def before(self, ctx: StepContext) -> JsonObject:
+        """Count the target's keys: where there was none, those found later are the restore's."""
+        hsm = await our_target(ctx)
+        try:
+            return {"keys": len(await ctx.cloud.hsm(hsm.uri).key_names())}
+        except NotAuthorized:
+            return {}  # nothing to compare with: after a lost answer a person must look
 
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
         """PUT the restore."""

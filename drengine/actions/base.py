@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from drengine.actions.contract import Absent, InProgress, Kept, Present, ProbeResult, StepContext
 from drengine.errors import GuardError, HandedOver
@@ -15,7 +16,10 @@ RUN_TAG = "drengine-run"
 """The tag by which a run recognises the HSM that it created."""
 
 HOLDER_TAG = "drengine-holder"
-"""Which host's turn it is: `0`, then `<number of moves>.<the record that took it over>`."""
+"""Which host's turn it is: `<number of moves>.<the record that began it or took it over>`."""
+
+_NOBODY: Final = "0"
+"""The tag of a target that no host has marked: it is absent, or the first drengine set it."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,11 @@ class BaseAction:
         """Say absent: right for actions that only read."""
         del ctx
         return Absent()
+
+    async def before(self, ctx: StepContext) -> JsonObject:
+        """Read nothing: right for actions whose probe needs no comparison."""
+        del ctx
+        return {}
 
     async def poll(self, ctx: StepContext, operation: Operation) -> OperationStatus:
         """Ask the operation's own status URL."""
@@ -78,8 +87,8 @@ async def target_hsm(ctx: StepContext) -> HsmResource | None:
 
 
 def holder_of(hsm: HsmResource) -> str:
-    """Return what the holder tag says; one that was never moved need not have it."""
-    return hsm.tags.get(HOLDER_TAG, "0")
+    """Return what the holder tag says; one that nobody marked need not have it."""
+    return hsm.tags.get(HOLDER_TAG, _NOBODY)
 
 
 def refuse_if_superseded(hsm: HsmResource, holder: str) -> None:
@@ -93,12 +102,15 @@ def refuse_if_superseded(hsm: HsmResource, holder: str) -> None:
         return
     raise HandedOver(
         f"target HSM {hsm.name} has the holder tag {found!r}, this host's is {holder!r}: another"
-        " host took the run over; nothing was sent from here",
+        " host drives this run (it took it over, or began the same plan); nothing was sent from"
+        " here",
         hint="Go on there. Stop this host's part: do not resume it.",
     )
 
 
 def _moves(holder: str) -> float:
+    if holder == _NOBODY:
+        return -1
     count = holder.partition(".")[0]
     # What cannot be read was not written by this version: it counts as later than anything.
     return int(count) if count.isascii() and count.isdigit() else float("inf")

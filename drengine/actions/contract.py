@@ -73,6 +73,7 @@ class StepContext:
     operation: Operation | None = None
     last_code: str = ""
     holder: str = "0"
+    before: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,10 @@ class Action(Protocol):
 
     async def probe(self, ctx: StepContext) -> ProbeResult:
         """Look whether the effect is there already."""
+        ...
+
+    async def before(self, ctx: StepContext) -> JsonObject:
+        """Read what `probe` will compare with after a lost answer; kept in the intent."""
         ...
 
     async def start(self, ctx: StepContext) -> Operation | JsonObject:

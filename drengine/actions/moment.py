@@ -19,7 +19,7 @@ from drengine.azure.ports import Cloud, HsmData, ManagedHsms, SqlInstances, Stor
 
 _SHARED: Final = frozenset(
     {
-        *("get", "find", "find_deleted", "check_name"),  # Managed HSMs
+        *("get", "find", "find_deleted", "check_name", "has_group"),  # Managed HSMs
         *("failover_groups", "keys", "protector", "databases", "busy"),  # managed instances
         *("list_blobs", "list_folders"),  # storage
         *("key_names", "role_assignments"),  # the data plane; `keys` as above

@@ -85,6 +85,12 @@ async def observe_target_name(ctx: StepContext) -> dict[str, Any]:
     }
 
 
+async def observe_target_group(ctx: StepContext) -> dict[str, Any]:
+    """Is the resource group there that the target is to be placed in?"""
+    group = str(ctx.inputs["resource_group"])
+    return {"name": group, "exists": await ctx.cloud.hsms.has_group(group)}
+
+
 async def observe_target_keys(ctx: StepContext) -> dict[str, Any]:
     """The names of the keys that the target holds; none before it is active."""
     hsm = await target_hsm(ctx)
@@ -323,6 +329,7 @@ OBSERVERS: Final[Mapping[str, Observer]] = {
     "source-hsm": observe_source,
     "target-hsm": observe_target,
     "target-name": observe_target_name,
+    "target-group": observe_target_group,
     "target-keys": observe_target_keys,
     "target-access": observe_target_access,
     "target-backup": observe_target_backup,

@@ -56,6 +56,16 @@ class ArmHsms:
         same = [item for item in found if _is_named(item, name)]
         return hsm_resource(same[0]) if same else None
 
+    async def has_group(self, resource_group: str) -> bool:
+        """Whether the subscription has that resource group: the HSMs in it can be listed."""
+
+        async def listed() -> list[object]:
+            hsms = self._client().managed_hsms
+            return [item async for item in hsms.list_by_resource_group(resource_group)]
+
+        what = f"listing the Managed HSMs of the resource group {resource_group}"
+        return await self._pipeline.find(what, listed) is not None
+
     async def find_deleted(self, name: str) -> DeletedHsm | None:
         """Return the soft-deleted HSM of that name in the subscription."""
 

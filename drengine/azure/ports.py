@@ -69,6 +69,10 @@ class ManagedHsms(Protocol):
         """Return the soft-deleted HSM of that name in the subscription."""
         ...
 
+    async def has_group(self, resource_group: str) -> bool:
+        """Whether the subscription has that resource group."""
+        ...
+
     async def check_name(self, name: str) -> NameCheck:
         """Ask whether the name is free in the whole cloud."""
         ...

@@ -28,12 +28,12 @@ from drengine.cli.stores import (
 )
 from drengine.engine.fold import fold
 from drengine.engine.handover import take_back
-from drengine.errors import InputError, InputFileError, LimitExceeded
+from drengine.errors import GuardError, InputError, InputFileError, LimitExceeded
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId, root_of
 from drengine.model.records import Draft, RecordType
-from drengine.model.run import StepState
+from drengine.model.run import Effect, StepState
 from drengine.model.run import StepStatus as S
 
 _MAX_EVIDENCE_BYTES = 64 * 1024 * 1024
@@ -74,11 +74,26 @@ def skip_command(*, run: str, step: str, reason: str, name: str | None, output_f
     """
     with open_store() as store:
         found, step = find_step(store, run, step)
-        _step_of(store, found, step, (S.PENDING, S.FAILED, S.REFUSED))
+        _refuse_at_work(found, _step_of(store, found, step, (S.PENDING, S.FAILED, S.REFUSED)))
         actor = f"operator:{name or user_name()}"
         send(store, found, "skip", actor, {"step": step, "reason": reason})
     _tell("skip", found, step, output_format)
     return 0
+
+
+def _refuse_at_work(run: RunId, st: StepState) -> None:
+    if st.effect is Effect.AT_WORK:
+        raise GuardError(
+            f"skipping {st.id} of {run}: its request was sent and nothing has said how it ended; it"
+            " may still be at work. Nothing was done",
+            hint=f"drengine resume {root_of(run)}   looks again and follows it",
+        )
+    if still := [child.run for child in st.children.values() if not child.status.is_over]:
+        raise GuardError(
+            f"skipping {st.id} of {run}: its child runs are still open: {', '.join(still)}. Nothing"
+            " was done",
+            hint=f"drengine cancel {still[0]} --reason TEXT   each of them, then skip again",
+        )
 
 
 @click.command("mark-done")

@@ -80,6 +80,14 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
             "resume' asks again; where something holds it, remove that first."
         ),
     ),
+    "DR-S006": (
+        "A child run ended without having done its part",
+        (
+            "It was cancelled or rolled back. The step is not done: do by hand what is left of it, "
+            "then 'drengine skip' with a reason or 'drengine mark-done' with evidence; both stand "
+            "in the report."
+        ),
+    ),
     "DR-W001": (
         "Somebody or something is waited for",
         (

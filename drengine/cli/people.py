@@ -51,6 +51,7 @@ from drengine.model.records import RecordType, Signal
 from drengine.model.run import RunState, StepState
 from drengine.model.run import StepStatus as S
 from drengine.model.runbook import RunClass
+from drengine.model.times import utc_seconds
 from drengine.trust.signers import Signer
 
 reason_option = click.option("--reason", default="", help="Why, for the journal.")
@@ -442,7 +443,12 @@ def resolve_command(
         run_id, step = find_step(store, run, step)
         body = {"step": step, "found": found, "reason": reason, "outputs": _pairs(outputs)}
         family = read_family(store, run_id)
-        waiting_step(family.states[run_id], step, S.UNKNOWN)
+        st = waiting_step(family.states[run_id], step, S.UNKNOWN)
+        # What was looked at is this request, not one that is sent later.
+        body["unknown_seq"] = st.unknown_seq
+        when = "" if st.intent_at_ms is None else f", last at {utc_seconds(st.intent_at_ms)}"
+        count = "once" if st.sends == 1 else f"{st.sends} times"
+        output.say(f"{step} was sent {count}{when}; what you say is about the last one.")
         actor = f"operator:{name or user_name()}"
         sent = send(store, run_id, "resolve", actor, body)
     say_sent("resolve", sent, run_id, step, actor, "text", family)

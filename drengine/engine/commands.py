@@ -68,6 +68,13 @@ class RequestGate:
 
 
 @dataclass(frozen=True, slots=True)
+class FanOut:
+    """Read the gates before a fan-out again, and begin it."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunChild:
     """Start or resume one child run."""
 
@@ -105,6 +112,7 @@ Command = (
     | Poll
     | Verify
     | RequestGate
+    | FanOut
     | RunChild
     | Undo
     | PollUndo

@@ -7,6 +7,8 @@ Rules:
   period and a second look; what may not be repeated blindly then becomes an unknown outcome.
 - A paused or cancelled run begins and sends nothing new; what the service already works
   on is still followed.
+- A rollback begins when nothing is in the air any more: what was sent is followed to its end,
+  children roll back first.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from drengine.engine.commands import (
     Check,
     Command,
     Decision,
+    FanOut,
     Observe,
     Poll,
     Probe,
@@ -31,7 +34,7 @@ from drengine.engine.commands import (
 )
 from drengine.engine.failing import error_body, look_by_hand
 from drengine.engine.retry import next_attempt_ms
-from drengine.engine.scope import items_of, scope_of
+from drengine.engine.scope import items_of, scope_of, standing_gates
 from drengine.engine.session import Session
 from drengine.engine.undoing import decide_undo
 from drengine.errors import DrError, Waiting
@@ -69,14 +72,15 @@ class _Case:
 
     def waited_ms(self, since_ms: int) -> int:
         """Return how long this process has waited for something that began then."""
-        return self.now_ms - max(since_ms, self.state.opened_ms)
+        opened_ms = self.state.opened_ms
+        # A time of the future is of a process whose clock was set back since.
+        return self.now_ms - (since_ms if opened_ms < since_ms <= self.now_ms else opened_ms)
 
     @property
     def may_begin(self) -> bool:
-        return self.state.status not in _HELD and not self.session.stopping
-
-
-_HELD = (RunStatus.PAUSED, RunStatus.CANCELLED, RunStatus.FINISHED)
+        state, session = self.state, self.session
+        held = state.rolling_back or state.status.is_over or state.status is RunStatus.PAUSED
+        return not (held or session.stopping or session.halted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +103,25 @@ def decide(
     now_ms: int,
 ) -> Decision:
     """Return what is to be done now, when to ask again, or why the run rests."""
-    if state.status is RunStatus.ROLLING_BACK:
-        return decide_undo(runbook, state, session, now_ms)
+    if state.status in (RunStatus.FINISHED, RunStatus.ROLLED_BACK):
+        return Decision(rest=rest_of(state.status))
     case = _Case(runbook, part, specs, state, session, now_ms, scope_of(state, part))
+    rolls_back = state.rolling_back and state.status is not RunStatus.CANCELLED
+    table = _ENDING if rolls_back else _STATES
     commands: list[Command] = []
     wakes: list[int] = []
     for step in runbook.steps:
         if step.id in session.busy:
             continue
-        following = _STATES[state.steps[step.id].status](case, step, state.steps[step.id])
+        following = table[state.steps[step.id].status](case, step, state.steps[step.id])
         commands.extend(following.commands)
         if following.wake_at_ms is not None:
             wakes.append(following.wake_at_ms)
     wake = min(wakes, default=None)
     if commands or session.busy or (wake is not None and not session.stopping):
         return Decision(tuple(commands), wake)
+    if rolls_back and not session.parked:
+        return decide_undo(runbook, state, session, now_ms)
     return Decision(rest=_rest(case), reasons=_reasons(case))
 
 
@@ -186,7 +194,7 @@ def _cleared(case: _Case, step: Step, st: StepState) -> _Next:
     if not case.may_begin:
         return _NOTHING
     if step.kind is StepKind.RUNBOOK:
-        return _Next((Append(step.id, R.FANOUT_BEGUN, {"step": step.id}),))
+        return _Next((FanOut(step.id),))
     reads = case.spec(step).repeat is Repeat.READ
     return _Next((Observe(step.id) if reads else Send(step.id),))
 
@@ -208,8 +216,9 @@ def _in_doubt(case: _Case, step: Step, st: StepState) -> _Next:
     since = st.entered_ms if st.in_doubt_since_ms is None else st.in_doubt_since_ms
     if case.waited_ms(since) > spec.timeout_ms:
         return _Next((Append(step.id, R.OUTCOME_UNKNOWN, _unknown(case, step, st)),))
-    quiet = (since if st.intent_at_ms is None else st.intent_at_ms) + spec.quiet_ms
-    at = max(quiet, st.not_before_ms)
+    # The first look is early: what is there already decides at once. What is not there counts
+    # only behind the quiet period (`perform.probe`).
+    at = st.not_before_ms
     return _Next((Probe(step.id),)) if at <= case.now_ms else _Next(wake_at_ms=at)
 
 
@@ -266,24 +275,62 @@ def _awaiting_approval(case: _Case, step: Step, st: StepState) -> _Next:
 def _fanning_out(case: _Case, step: Step, st: StepState) -> _Next:
     names = [str(item["name"]) for item in items_of(step, case.scope)]
     finished = [n for n in names if n in st.children and st.children[n].status.is_over]
-    if len(finished) == len(names):
-        outputs = {"children": [str(st.children[n].run) for n in names]}
-        return _Next((Append(step.id, R.ANSWER_DONE, {"step": step.id, "outputs": outputs}),))
-    if not case.may_begin:
-        return _NOTHING
     active = [n for n in names if f"{step.id}/{n}" in case.session.busy]
     parked = [n for n in names if f"{step.id}/{n}" in case.session.parked]
     failed = [n for n in parked if case.session.parked[f"{step.id}/{n}"] is not Rest.WAITING]
+    lost = unfinished(st)
+    most = 1 if step.foreach is None else step.foreach.stop_after_failures
+    stops = len(failed) + len(lost) >= most
+    if len(finished) == len(names) or (stops and lost and len(finished) == len(st.children)):
+        return _fanned_out(case, step, st, names)
+    if stops or not case.may_begin:
+        return _NOTHING
+    if (fallen := standing_gates(step, case.runbook, case.state, case.now_ms)) is not None:
+        body = {"step": fallen.gate, "why": fallen.why}
+        is_given = case.state.steps[fallen.gate].status is S.SUCCEEDED
+        return _Next((Append(fallen.gate, R.GATE_VOIDED, body),)) if is_given else _NOTHING
     limit, wave = 1, names
     if step.foreach is not None:
-        if len(failed) >= step.foreach.stop_after_failures:
-            return _NOTHING
         limit = step.foreach.parallel
         canaries = names[: step.foreach.canary]
         if any(n not in finished for n in canaries):
             wave = canaries
     waiting = [n for n in wave if n not in finished and n not in active and n not in parked]
     return _Next(tuple(RunChild(step.id, n) for n in waiting[: max(limit - len(active), 0)]))
+
+
+def unfinished(st: StepState) -> list[str]:
+    """Return the children that are over and did not do what they were to do."""
+    return [
+        name
+        for name, child in st.children.items()
+        if child.status.is_over and child.status is not RunStatus.FINISHED
+    ]
+
+
+def _fanned_out(case: _Case, step: Step, st: StepState, names: list[str]) -> _Next:
+    lost = [f"{name} was {st.children[name].status}" for name in unfinished(st)]
+    if not lost:
+        outputs = {"children": [str(st.children[n].run) for n in names]}
+        return _Next((Append(step.id, R.ANSWER_DONE, {"step": step.id, "outputs": outputs}),))
+    error = {
+        "kind": "StepFailed",
+        "code": "DR-S006",
+        "message": f"not every child run finished: {', '.join(lost)}",
+        "hint": f"Do by hand what is left, then: drengine skip {case.state.run} {step.id} --reason"
+        " TEXT   or mark-done with evidence.",
+        "exit_code": 4,
+    }
+    return _Next((Append(step.id, R.STEP_FAILED, {"step": step.id, "error": error}),))
+
+
+def _ending_children(case: _Case, step: Step, st: StepState) -> _Next:
+    """Drive the open children of a rollback, so that they roll back themselves."""
+    if case.state.status is RunStatus.PAUSED or case.session.stopping:
+        return _NOTHING
+    names = [name for name, child in st.children.items() if not child.status.is_over]
+    taken = {*case.session.busy, *case.session.parked}
+    return _Next(tuple(RunChild(step.id, n) for n in names if f"{step.id}/{n}" not in taken))
 
 
 def _rests(case: _Case, step: Step, st: StepState) -> _Next:
@@ -311,17 +358,40 @@ _STATES: Final = {
 }
 
 
+_AT_WORK: Final = (S.SENDING, S.IN_DOUBT, S.RUNNING)
+
+_ENDING: Final = {
+    **dict.fromkeys(S, _rests),
+    **{status: _STATES[status] for status in _AT_WORK},
+    S.FANNING_OUT: _ending_children,
+}
+"""A rollback begins nothing, and follows what is in the air to its end."""
+
+_ENDS: Final = {
+    RunStatus.CANCELLED: Rest.CANCELLED,
+    RunStatus.FINISHED: Rest.DONE,
+    RunStatus.ROLLED_BACK: Rest.ROLLED_BACK,
+}
+
+
+def rest_of(ended: RunStatus) -> Rest:
+    """Return how a run that is over rests."""
+    return _ENDS[ended]
+
+
 def _rest(case: _Case) -> Rest:
     steps = case.state.steps.values()
     parked = set(case.session.parked.values())
-    if all(step.status.is_done for step in steps):
-        return Rest.DONE
     if case.state.status is RunStatus.CANCELLED:
         return Rest.CANCELLED
+    if all(step.status.is_done for step in steps) and not case.state.rolling_back:
+        return Rest.DONE
     if any(step.status is S.UNKNOWN for step in steps) or Rest.UNKNOWN in parked:
         return Rest.UNKNOWN
     if _needs_a_new_start(case, parked):
         return Rest.NEEDS
+    if any(step.status is S.FANNING_OUT and unfinished(step) for step in steps):
+        return Rest.FAILED
     for status, rest in ((S.FAILED, Rest.FAILED), (S.REFUSED, Rest.REFUSED)):
         if rest in parked or any(step.status is status for step in steps):
             return rest
@@ -353,6 +423,10 @@ def _reasons(case: _Case) -> tuple[str, ...]:
         elif st.status is S.AWAITING_DELIVERY and step.delivery:
             so_far = f"{st.progress}; " if st.progress else ""
             out.append(f"{step.id}: {so_far}{step.delivery.ask or step.delivery.kind}")
+        elif st.status is S.FANNING_OUT:
+            out.extend(f"{step.id}/{n}: {st.children[n].status}" for n in unfinished(st))
+    if case.session.halted:
+        out.append(case.session.halted)
     for name, rest in case.session.parked.items():
         out.append(f"{name}: child run is {rest}")
     return tuple(out)

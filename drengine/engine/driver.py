@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from drengine.engine.above import ParentStep
+from drengine.engine.bench import Bench
 from drengine.engine.chain import Chain
 from drengine.engine.commands import (
     Append,
@@ -22,6 +24,7 @@ from drengine.engine.commands import (
     CheckUndo,
     Command,
     Decision,
+    FanOut,
     Observe,
     Poll,
     PollUndo,
@@ -33,21 +36,15 @@ from drengine.engine.commands import (
     Undo,
     Verify,
 )
-from drengine.engine.decide import decide
+from drengine.engine.decide import decide, rest_of
+from drengine.engine.gates import request_gate
 from drengine.engine.genesis import create_run, part_of
 from drengine.engine.inbox import absorb
-from drengine.engine.perform import (
-    Bench,
-    check,
-    observe_step,
-    poll,
-    probe,
-    request_gate,
-    send,
-    verify,
-)
+from drengine.engine.perform import check, observe_step, poll, verify
 from drengine.engine.perform_undo import check_undo, poll_undo, undo
+from drengine.engine.probing import probe
 from drengine.engine.scope import items_of, scope_of
+from drengine.engine.sending import fan_out, send
 from drengine.engine.session import Session
 from drengine.engine.world import World
 from drengine.model.ids import RunId, child_id
@@ -72,6 +69,7 @@ _PERFORMERS: Final[Mapping[type[Command], Callable[[Bench, str], Coroutine[Any, 
     Poll: poll,
     Verify: verify,
     RequestGate: request_gate,
+    FanOut: fan_out,
     Undo: undo,
     PollUndo: poll_undo,
     CheckUndo: check_undo,
@@ -106,6 +104,9 @@ async def drive(world: World, run: RunId, stop: asyncio.Event) -> Outcome:
     if "/" not in run:
         world = replace(world, holder=chain.state.holder)
     try:
+        if (ended := chain.state.status).is_over:
+            # Another process ended it between the look that led here and the lease.
+            return Outcome(run, rest_of(ended), (), chain.state)
         return await _Driver(world, chain, stop).until_rest()
     finally:
         chain.release()
@@ -115,7 +116,7 @@ class _Driver:
     def __init__(self, world: World, chain: Chain, stop: asyncio.Event) -> None:
         part = part_of(world.plan, chain.state.genesis["path"])
         self._world = world
-        self._bench = Bench(world, chain, world.load(part.runbook_text), part)
+        self._bench = Bench(world, chain, world.load(part.runbook_text), part, stop, self._hear)
         self._chain = chain
         self._stop = stop
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -131,7 +132,7 @@ class _Driver:
     async def _loop(self) -> Outcome:
         while True:
             self._collect()
-            self._pass_on(absorb(self._world, self._chain, self._bench.runbook))
+            self._hear()
             decision = self._decide()
             if decision.rest is not None:
                 if self._keeps_waiting(decision):
@@ -151,10 +152,13 @@ class _Driver:
                 await self._nap(decision.wake_at_ms)
 
     def _decide(self) -> Decision:
-        session = Session(
-            busy=frozenset(self._tasks), parked=self._parked, stopping=self._stop.is_set()
-        )
         bench, world = self._bench, self._world
+        session = Session(
+            busy=frozenset(self._tasks),
+            parked=self._parked,
+            stopping=self._stop.is_set(),
+            halted="" if world.above is None else world.above.halted(),
+        )
         return decide(
             bench.runbook,
             bench.part,
@@ -227,7 +231,7 @@ class _Driver:
         state = self._chain.state
         if rest is Rest.DONE and not state.status.is_over:
             self._chain.append(R.RUN_FINISHED, body)
-        elif rest is Rest.ROLLED_BACK:
+        elif rest is Rest.ROLLED_BACK and not state.status.is_over:
             self._chain.append(R.RUN_ROLLED_BACK, body)
         elif rest in (Rest.WAITING, Rest.NEEDS) and state.status is not RunStatus.WAITING:
             self._chain.append(R.RUN_WAITING, body)
@@ -275,7 +279,8 @@ class _Driver:
             item=item,
             parent=self._chain.run,
         )
-        outcome = await drive(self._world, run, self._stop)
+        above = ParentStep(self._bench, step_id)
+        outcome = await drive(replace(self._world, above=above), run, self._stop)
         if not outcome.state.status.is_over:
             self._parked[f"{step_id}/{name}"] = outcome.rest
             return
@@ -289,6 +294,23 @@ class _Driver:
             "sha256": head.sha256,
         }
         self._chain.append(R.CHILD_FINISHED, finished)
+
+    def _hear(self) -> None:
+        """Take in what people said to this run, and what the parent was asked for."""
+        recorded = absorb(self._world, self._chain, self._bench.runbook)
+        above, state = self._world.above, self._chain.state
+        if (
+            above is not None
+            and above.rolls_back
+            and not (state.rolling_back or state.status.is_over)
+        ):
+            self._chain.append(R.RUN_ROLLBACK, {"reason": f"rollback of {above.root.run}"})
+        if R.GATE_APPROVED in recorded:
+            # A child that came to rest because a gate of this run fell may go on by it now.
+            waiting = [name for name, rest in self._parked.items() if rest is Rest.WAITING]
+            for name in waiting:
+                del self._parked[name]
+        self._pass_on(recorded)
 
     def _pass_on(self, recorded: tuple[R, ...]) -> None:
         """Pass a pause, a continue or a cancel on to the children under way."""

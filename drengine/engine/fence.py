@@ -16,6 +16,7 @@ Not for runs that did not create their target HSM: its tags are another run's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,16 +44,30 @@ class Held:
     not_before_ms: int
 
 
-async def may_send(chain: Chain, ctx: StepContext, quiet_ms: int) -> Held | None:
-    """Read the target's holder tag; set it where this host has just taken the run over.
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A send that is asked for.
 
-    Parameters:
+    Attributes:
+        root: the chain of the root run: the mark counts for all of its children.
         quiet_ms: how long an effect of the step's request may stay invisible.
+        overtaken: says why nothing may be sent any more, empty where it may.
+    """
+
+    root: Chain
+    ctx: StepContext
+    quiet_ms: int
+    overtaken: Callable[[], str] = str
+
+
+async def may_send(turn: Turn) -> Held | None:
+    """Read the target's holder tag; set it where this host has just taken the run over.
 
     Raises:
         HandedOver: another host took the run over.
         AzureError: the target cannot be read.
     """
+    ctx = turn.ctx
     if "target_hsm" not in ctx.inputs or "resource_group" not in ctx.inputs:
         return None
     hsm = await target_hsm(ctx)
@@ -60,20 +75,27 @@ async def may_send(chain: Chain, ctx: StepContext, quiet_ms: int) -> Held | None
         return None  # nothing to mark yet, or not ours: the action's own guard says so
     refuse_if_superseded(hsm, ctx.holder)
     if holder_of(hsm) != ctx.holder:
-        return await _mark(chain, ctx, hsm, quiet_ms)
-    marked = chain.state.marked_ms
-    if marked is None or ctx.now_ms >= marked + quiet_ms:
+        return await _mark(turn, hsm)
+    state, now_ms = turn.root.state, ctx.now_ms
+    if state.marked_ms is None:
         return None
-    return Held("the target was marked as this host's; quiet period", marked + quiet_ms)
+    # A mark of the future was made by a process whose clock was set back since.
+    marked = state.marked_ms if state.marked_ms <= now_ms else state.opened_ms
+    if now_ms >= marked + turn.quiet_ms:
+        return None
+    return Held("the target was marked as this host's; quiet period", marked + turn.quiet_ms)
 
 
-async def _mark(chain: Chain, ctx: StepContext, hsm: HsmResource, quiet_ms: int) -> Held:
+async def _mark(turn: Turn, hsm: HsmResource) -> Held:
+    ctx = turn.ctx
     if hsm.provisioning_state != "Succeeded":
         why = f"the target is {hsm.provisioning_state} and not yet marked as this host's"
         return Held(why, ctx.now_ms + _AGAIN_MS)
     why = f"the holder tag of {hsm.name} is {holder_of(hsm)!r}; this host took over and sets it"
+    if overtaken := turn.overtaken():
+        return Held(overtaken, 0)
     # The intent of a change that may be repeated: the tag has one value per take-over.
-    chain.append(R.NOTE, {"step": ctx.step, "holder": ctx.holder, "why": why})
+    turn.root.append(R.NOTE, {"for": f"{ctx.run} {ctx.step}", "holder": ctx.holder, "why": why})
     patch = {"tags": {**hsm.tags, HOLDER_TAG: ctx.holder}}
     try:
         await ctx.cloud.hsms.start_update(hsm.resource_group, hsm.name, patch)
@@ -83,4 +105,4 @@ async def _mark(chain: Chain, ctx: StepContext, hsm: HsmResource, quiet_ms: int)
         if not error.transient:
             raise
         return Held(error.message, ctx.now_ms + _AGAIN_MS)
-    return Held(why, ctx.now_ms + quiet_ms)
+    return Held(why, ctx.now_ms + turn.quiet_ms)

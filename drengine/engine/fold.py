@@ -22,7 +22,9 @@ from drengine.model.ids import RunId
 from drengine.model.records import Head, Record
 from drengine.model.records import RecordType as R
 from drengine.model.run import (
+    AbsentBy,
     ChildState,
+    Effect,
     GateState,
     RunState,
     RunStatus,
@@ -82,6 +84,8 @@ def begin(record: Record) -> RunState:
         steps={step: StepState(step, entered_ms=record.at_ms) for step in body["steps"]},
         created_ms=record.at_ms,
         last_ms=record.at_ms,
+        # Record 0 is this home's own: the same plan begun in another one has another holder.
+        holder=f"0.{record.sha256[:12]}",
     )
 
 
@@ -126,6 +130,8 @@ def _moved(step: StepState, record: Record, renew: Renew) -> StepState:
     changes: dict[str, Any] = {"status": status, "not_before_ms": body.get("not_before", 0)}
     if status is not step.status:
         changes["entered_ms"] = record.at_ms
+    if (effect := _EFFECTS.get(record.type)) is not None:
+        changes["effect"] = effect
     if change := _STEP_CHANGES.get(record.type):
         changes.update(change(step, body, record))
     return renew(step, changes)
@@ -151,12 +157,14 @@ def _begun(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
 
 
 def _intent(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
-    del body
     return {
         "sends": step.sends + 1,
         "intent_at_ms": record.at_ms,
+        "before": body.get("before", {}),
+        "quiet_from_ms": record.at_ms,
         "in_doubt_since_ms": None,
         "looks": 0,
+        "absent_by": AbsentBy.NOBODY,
     }
 
 
@@ -167,8 +175,12 @@ def _operation(step: StepState, body: Mapping[str, Any], record: Record) -> Chan
 
 
 def _lost(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
-    del step
-    return {"in_doubt_since_ms": record.at_ms, "looks": 0, "detail": str(body.get("why", ""))}
+    return {
+        "in_doubt_since_ms": record.at_ms,
+        "quiet_from_ms": step.quiet_from_ms or record.at_ms,
+        "looks": 0,
+        "detail": str(body.get("why", "")),
+    }
 
 
 def _absent(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
@@ -200,6 +212,19 @@ def _failed(step: StepState, body: Mapping[str, Any], record: Record) -> Changes
     error = body.get("error") or {}
     code = str(error.get("service_code", ""))
     return {"error": error, "failures": step.failures + 1, "last_code": code}
+
+
+def _unknown(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    return {**_failed(step, body, record), "unknown_seq": record.seq}
+
+
+def _said_absent(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    del step, body, record
+    return {"absent_by": AbsentBy.PERSON}
+
+
+def _answer_refused(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    return {**_failed(step, body, record), "absent_by": AbsentBy.SERVICE}
 
 
 def _succeeded(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
@@ -293,6 +318,10 @@ def _generation_ended(step: StepState, body: Mapping[str, Any], record: Record) 
         "failures": 0,
         "reopened": False,
         "intent_at_ms": None,
+        "before": _BLANK.before,
+        "quiet_from_ms": 0,
+        "unknown_seq": -1,
+        "absent_by": AbsentBy.NOBODY,
         "in_doubt_since_ms": None,
         "looks": 0,
         "ended_ms": None,
@@ -337,14 +366,16 @@ _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
     R.PART_DONE: _part_done,
     R.ANSWER_LOST: _lost,
     R.OPERATION_LOST: _lost,
+    R.DOUBT_RAISED: _lost,
     R.PROBE_ABSENT: _absent,
     R.OPERATION_POLLED: _polled,
-    R.ANSWER_REFUSED: _failed,
+    R.ANSWER_REFUSED: _answer_refused,
     R.OPERATION_FAILED: _failed,
     R.STEP_FAILED: _failed,
     R.GUARDS_REFUSED: _failed,
     R.PROBE_UNDECIDABLE: _failed,
-    R.OUTCOME_UNKNOWN: _failed,
+    R.OUTCOME_UNKNOWN: _unknown,
+    R.OUTCOME_ABSENT: _said_absent,
     R.GATE_REJECTED: _failed,
     R.STEP_SUCCEEDED: _succeeded,
     R.DELIVERY_ACCEPTED: _succeeded,
@@ -359,6 +390,23 @@ _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
     R.CHILD_STARTED: _child_started,
     R.CHILD_FINISHED: _child_finished,
     R.GENERATION_ENDED: _generation_ended,
+}
+
+
+_EFFECTS: Final[Mapping[R, Effect]] = {
+    R.INTENT: Effect.AT_WORK,
+    R.PROBE_IN_PROGRESS: Effect.AT_WORK,
+    R.ANSWER_DONE: Effect.HAD,
+    R.OPERATION_SUCCEEDED: Effect.HAD,
+    R.PROBE_PRESENT: Effect.HAD,
+    R.OUTCOME_FOUND: Effect.HAD,
+    R.STEP_MARKED: Effect.HAD,
+    R.ANSWER_REFUSED: Effect.NONE,
+    R.OPERATION_FAILED: Effect.NONE,
+    R.OUTCOME_ABSENT: Effect.NONE,
+    R.DOUBT_CLEARED: Effect.NONE,
+    R.PART_DONE: Effect.NONE,
+    R.GENERATION_ENDED: Effect.NONE,
 }
 
 
@@ -383,7 +431,7 @@ def _noted(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
 
 
 def _opened(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
-    steps = {name: _reopened(step) for name, step in state.steps.items()}
+    steps = {name: _reopened(step, record.at_ms) for name, step in state.steps.items()}
     running = RunStatus.ROLLING_BACK if state.rolling_back else RunStatus.RUNNING
     status = state.status if state.status in _KEPT_AT_OPENING else running
     return {
@@ -395,15 +443,16 @@ def _opened(state: RunState, body: Mapping[str, Any], record: Record) -> Changes
     }
 
 
-def _reopened(step: StepState) -> StepState:
+def _reopened(step: StepState, at_ms: int) -> StepState:
+    quiet = {"quiet_from_ms": at_ms} if step.effect is not Effect.NONE else {}
     if step.undo is UndoStatus.REFUSED:
-        return changed(step, {"reopened": True})
+        return changed(step, {**quiet, "reopened": True})
     if step.status in (StepStatus.FAILED, StepStatus.REFUSED):
-        return changed(step, {"reopened": True, "failures": 0})
+        return changed(step, {**quiet, "reopened": True, "failures": 0})
     status = AFTER_OPENING.get(step.status, step.status)
-    if status is step.status and not step.not_before_ms:
+    if status is step.status and not step.not_before_ms and not quiet:
         return step
-    return changed(step, {"status": status, "not_before_ms": 0})
+    return changed(step, {**quiet, "status": status, "not_before_ms": 0})
 
 
 _KEPT_AT_OPENING = (
@@ -425,6 +474,12 @@ def _rests(status: RunStatus) -> RunChange:
     return change
 
 
+def _continued(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
+    """Go on where the pause began: a rollback goes on as one."""
+    status = RunStatus.ROLLING_BACK if state.rolling_back else RunStatus.RUNNING
+    return _rests(status)(state, body, record)
+
+
 _RUN_CHANGES: Final[Mapping[R, RunChange]] = {
     R.NOTE: _noted,
     R.RUN_OPENED: _opened,
@@ -433,7 +488,7 @@ _RUN_CHANGES: Final[Mapping[R, RunChange]] = {
     R.RUN_WAITING: _rests(RunStatus.WAITING),
     R.RUN_STOPPED: _rests(RunStatus.STOPPED),
     R.RUN_PAUSED: _rests(RunStatus.PAUSED),
-    R.RUN_CONTINUED: _rests(RunStatus.RUNNING),
+    R.RUN_CONTINUED: _continued,
     R.RUN_CANCELLED: _rests(RunStatus.CANCELLED),
     R.RUN_FINISHED: _rests(RunStatus.FINISHED),
     R.RUN_ROLLBACK: _rests(RunStatus.ROLLING_BACK),

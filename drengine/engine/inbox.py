@@ -20,7 +20,7 @@ from drengine.model.findings import Findings, all_hold, warn
 from drengine.model.ids import root_of
 from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
-from drengine.model.run import GateState, RunState, StepState
+from drengine.model.run import Effect, GateState, RunState, RunStatus, StepState
 from drengine.model.run import StepStatus as S
 from drengine.model.runbook import Runbook, Step, StepKind
 from drengine.trust.approval import Asked, Terms
@@ -94,6 +94,10 @@ class _Letter:
 def _record_of(world: World, chain: Chain, runbook: Runbook, signal: Signal) -> Outcome:
     if chain.state.status.is_over:
         return _ignored(signal, f"the run is {chain.state.status}")
+    if signal.kind == "continue" and chain.state.status is not RunStatus.PAUSED:
+        return _ignored(signal, f"the run is {chain.state.status}, not paused")
+    if signal.kind == "rollback" and chain.state.rolling_back:
+        return _ignored(signal, "the run is rolling back already")
     if signal.kind in _RUN_SIGNALS:
         return _RUN_SIGNALS[signal.kind], {"reason": signal.body.get("reason", "")}
     st = chain.state.steps.get(str(signal.body.get("step")))
@@ -287,6 +291,11 @@ def _resolution(letter: _Letter) -> Outcome:
     said = letter.signal.body
     if letter.st.status is not S.UNKNOWN:
         return letter.refused(letter.in_status())
+    if said.get("unknown_seq", letter.st.unknown_seq) != letter.st.unknown_seq:
+        return letter.refused(
+            f"it speaks of the request before record {said['unknown_seq']}; the one whose outcome"
+            f" is unknown now is that before record {letter.st.unknown_seq}"
+        )
     body: dict[str, Any] = {"step": letter.step.id, "reason": said.get("reason", "")}
     if said.get("found"):
         return R.OUTCOME_FOUND, {**body, "outputs": said.get("outputs", {})}
@@ -303,6 +312,10 @@ def _skip(letter: _Letter) -> Outcome:
         return letter.refused(_NOT_BY_HAND)
     if letter.st.status not in (S.PENDING, S.FAILED, S.REFUSED):
         return letter.refused(letter.in_status())
+    if letter.st.effect is Effect.AT_WORK:
+        return letter.refused("its request may still be at work: nothing has said how it ended")
+    if still := [n for n, child in letter.st.children.items() if not child.status.is_over]:
+        return letter.refused(f"its children are still open: {', '.join(still)}")
     body = {"step": letter.step.id, "reason": letter.signal.body["reason"]}
     return R.STEP_SKIPPED, {**body, "by": letter.signal.actor}
 
@@ -321,7 +334,7 @@ def _mark(letter: _Letter) -> Outcome:
         "reason": signal.body.get("reason", ""),
     }
     second = st.marked_by not in ("", signal.actor) and st.marked_evidence == evidence
-    if second and st.status in (S.FAILED, S.REFUSED):
+    if second and st.status in (S.FAILED, S.REFUSED, S.UNKNOWN):
         return R.STEP_ATTESTED, {**body, "first": st.marked_by}
     if st.status not in (S.PENDING, S.FAILED, S.REFUSED, S.UNKNOWN):
         return letter.refused(letter.in_status())

@@ -31,12 +31,14 @@ ROWS: Final[tuple[tuple[R, tuple[S, ...], S], ...]] = (
     (R.PROBE_BUSY, (S.PROBING,), S.PROBING),
     (R.PROBE_BUSY, (S.IN_DOUBT,), S.IN_DOUBT),
     (R.PROBE_UNDECIDABLE, (S.PROBING,), S.REFUSED),
+    # INVARIANT J7: what may have had an effect is looked for like a lost answer
+    (R.DOUBT_RAISED, (S.PROBING,), S.IN_DOUBT),
     (R.GUARDS_HELD, (S.PROBING, S.CHECKING), S.CLEARED),
     (R.GUARDS_REFUSED, (S.PROBING, S.CHECKING), S.REFUSED),
     (R.STEP_HELD, (S.CLEARED,), S.PENDING),
     # by hand: what the engine can read back it does; the rest takes two people
     (R.STEP_MARKED, (S.PENDING, *_STUCK, S.UNKNOWN), S.VERIFYING),
-    (R.STEP_ATTESTED, _STUCK, S.SUCCEEDED),
+    (R.STEP_ATTESTED, (*_STUCK, S.UNKNOWN), S.SUCCEEDED),
     # INVARIANT J1: the intent is durable before the request leaves
     (R.INTENT, (S.CLEARED,), S.SENDING),
     (R.ANSWER_OPERATION, (S.SENDING,), S.RUNNING),
@@ -52,7 +54,7 @@ ROWS: Final[tuple[tuple[R, tuple[S, ...], S], ...]] = (
     (R.DOUBT_CLEARED, (S.IN_DOUBT,), S.CHECKING),
     (R.OUTCOME_UNKNOWN, (S.IN_DOUBT,), S.UNKNOWN),
     (R.OUTCOME_FOUND, (S.UNKNOWN,), S.VERIFYING),
-    (R.OUTCOME_ABSENT, (S.UNKNOWN,), S.CHECKING),
+    (R.OUTCOME_ABSENT, (S.UNKNOWN,), S.PROBING),
     # success is what a verification observed
     (R.VERIFY_MISSED, (S.VERIFYING,), S.VERIFYING),
     (R.PART_DONE, (S.VERIFYING,), S.PROBING),

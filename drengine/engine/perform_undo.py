@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from drengine.actions.contract import Kept
+from drengine.engine.bench import Bench, with_exchanges
 from drengine.engine.failing import error_body, next_step
-from drengine.engine.perform import Bench, standing, with_exchanges
+from drengine.engine.perform import standing
 from drengine.engine.retry import look_again_ms
 from drengine.errors import DrError, JournalError, UnknownOutcome
 from drengine.model.cloud import Operation, OperationState
 from drengine.model.findings import all_hold
 from drengine.model.records import RecordType as R
+from drengine.model.run import RunStatus
 
 _LOOK_AGAIN_MS = 30_000
 _MOST_LOOKS = 60
@@ -32,6 +34,8 @@ async def undo(bench: Bench, step_id: str) -> None:
         body = {"step": step_id, "why": kept.why}
         bench.chain.append(R.UNDO_KEPT, with_exchanges(body, exchanges))
         return
+    if bench.stop.is_set() or bench.chain.state.status is not RunStatus.ROLLING_BACK:
+        return  # paused or cancelled meanwhile, or this process is to end: nothing is sent
     bench.chain.append(R.UNDO_INTENT, {"step": step_id, "action": step.action})
     with bench.world.collect() as exchanges:
         try:

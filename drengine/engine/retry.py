@@ -33,6 +33,15 @@ def look_again_ms(age_ms: int, later_ms: int, asked_ms: int | None = None) -> in
     return EARLY_WAIT_MS if age_ms < FIRST_MINUTE_MS else max(LATE_WAIT_MS, later_ms)
 
 
+def quiet_until_ms(step: StepState, quiet_ms: int) -> int:
+    """Return until when an effect of the step's last request may stay invisible.
+
+    Parameters:
+        quiet_ms: what is known of the operation.
+    """
+    return step.quiet_from_ms + quiet_ms
+
+
 def next_attempt_ms(policy: RetryPolicy, step: StepState) -> int | None:
     """Return when a failed step is tried again, None where only a person reopens it."""
     if step.reopened:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from drengine.model.canonical import Json
 from drengine.model.plan import PlanPart
-from drengine.model.run import RunState
+from drengine.model.run import RunState, StepStatus
 from drengine.model.runbook import Runbook, Step
 from drengine.runbook.expressions import evaluate
 
@@ -35,6 +37,30 @@ def items_of(step: Step, scope: dict[str, Json]) -> list[dict[str, Json]]:
 def is_irreversible(step: Step, scope: dict[str, Json]) -> bool:
     """Whether the step cannot be undone under these inputs."""
     return step.irreversible is not None and bool(evaluate(step.irreversible, scope))
+
+
+@dataclass(frozen=True, slots=True)
+class Fallen:
+    """A gate that does not stand any more, and why."""
+
+    gate: str
+    why: str
+
+
+def standing_gates(step: Step, runbook: Runbook, state: RunState, now_ms: int) -> Fallen | None:
+    """Return the first gate before a step that does not stand by its own records, if one is.
+
+    A gate that the run left out (`when`) was asked of nobody.
+    """
+    for gate in gates_of(step, runbook):
+        st = state.steps[gate.id]
+        if st.status is StepStatus.SKIPPED:
+            continue
+        if st.gate is None or st.status is not StepStatus.SUCCEEDED:
+            return Fallen(gate.id, f"{gate.id} is not approved any more")
+        if st.gate.expires_ms is not None and now_ms > st.gate.expires_ms:
+            return Fallen(gate.id, f"the approval of {gate.id} has expired")
+    return None
 
 
 def gates_of(step: Step, runbook: Runbook) -> tuple[Step, ...]:

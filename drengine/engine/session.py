@@ -16,8 +16,10 @@ class Session:
         busy: steps and children (`step/name`) under way right now.
         parked: children that came to rest in this session, with why.
         stopping: whether a person asked the process to end.
+        halted: why the run that this one belongs to lets nothing begin; empty where it does.
     """
 
     busy: frozenset[str] = frozenset()
     parked: Mapping[str, Rest] = field(default_factory=dict)
     stopping: bool = False
+    halted: str = ""

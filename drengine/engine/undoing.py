@@ -1,7 +1,8 @@
 """Rolling a run back: its own small table, and the decision what comes next.
 
 Rules:
-- Only a step that has sent something is undone; the last sender comes first.
+- Only a step that has sent something is undone; the last sender comes first, and only when
+  nothing is in the air any more (`decide`).
 - What cannot be taken away is kept, with the reason; a refusal stops the rollback.
 - An undo whose answer was lost is read back before anything is sent again.
 - Undone is what was read back, never what a call returned.
@@ -20,7 +21,7 @@ from drengine.errors import JournalDamaged
 from drengine.model.cloud import Operation
 from drengine.model.records import Record
 from drengine.model.records import RecordType as R
-from drengine.model.run import RunState, StepState
+from drengine.model.run import RunState, RunStatus, StepState
 from drengine.model.run import UndoStatus as U
 from drengine.model.runbook import Runbook
 
@@ -91,7 +92,10 @@ def decide_undo(runbook: Runbook, state: RunState, session: Session, now_ms: int
             return Decision(rest=Rest.REFUSED, reasons=(f"{step.id}: {why}",))
         if st.not_before_ms > now_ms:
             return Decision(wake_at_ms=st.not_before_ms)
-        return Decision((_next(st),))
+        following = _next(st)
+        if isinstance(following, Undo) and state.status is RunStatus.PAUSED:
+            return Decision(rest=Rest.PAUSED, reasons=(f"{step.id}: not undone yet",))
+        return Decision((following,))
     return Decision(rest=Rest.ROLLED_BACK)
 
 

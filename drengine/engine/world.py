@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from drengine.actions.contract import Kit
 from drengine.azure.ports import Cloud
@@ -19,11 +20,40 @@ from drengine.model.runbook import Runbook
 from drengine.model.secret import Secret
 from drengine.trust.approval import Judged, Terms
 
+if TYPE_CHECKING:
+    from drengine.engine.chain import Chain
+
 Listener = Callable[[RunState, Record], None]
 """Called after each record is durable and folded; for progress only."""
 
 Judge = Callable[[object, Terms], Judged]
 """Judges a signed decision: `(envelope, what the gate asks)`."""
+
+
+class Above(Protocol):
+    """What a child run sees of its parent; see `above.ParentStep`."""
+
+    @property
+    def root(self) -> Chain:
+        """The chain of the root run."""
+        ...
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether a person asked for a rollback of the parent."""
+        ...
+
+    def hear(self) -> None:
+        """Take in what people said to the parents."""
+        ...
+
+    def halted(self) -> str:
+        """Return why nothing may be sent now, empty where it may."""
+        ...
+
+    async def drifted(self) -> str:
+        """Read the facts of the parent's gates again; return what is no longer as approved."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +71,7 @@ class World:
         approvers: digest of that register, for record 0; empty where there is none.
         copies_to: where the journals of this run are copied; empty for nowhere.
         holder: what the target HSM's holder tag must say; the driver of the root run sets it.
+        above: the parent, for a child run; its driver sets it.
     """
 
     plan: Plan
@@ -59,6 +90,7 @@ class World:
     approvers: str = ""
     copies_to: str = ""
     holder: str = "0"
+    above: Above | None = None
 
     @property
     def specs(self) -> Mapping[str, ActionSpec]:

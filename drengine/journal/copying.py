@@ -56,6 +56,7 @@ WHEN: Final = frozenset(
         R.OUTCOME_UNKNOWN,
         R.OUTCOME_FOUND,
         R.OUTCOME_ABSENT,
+        R.DOUBT_RAISED,
         R.RUN_WAITING,
         R.RUN_STOPPED,
         R.RUN_PAUSED,

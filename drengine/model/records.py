@@ -67,6 +67,7 @@ class RecordType(StrEnum):
     OUTCOME_UNKNOWN = "outcome.unknown"
     OUTCOME_FOUND = "outcome.found"  # a person says: it happened
     OUTCOME_ABSENT = "outcome.absent"  # a person says: it did not
+    DOUBT_RAISED = "doubt.raised"  # an effect that was taken for had is not seen any more
     DOUBT_CLEARED = "doubt.cleared"
     # undoing, in reverse order, only what may have had an effect
     UNDO_INTENT = "undo.intent"

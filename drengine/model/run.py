@@ -49,6 +49,22 @@ class StepStatus(StrEnum):
         return self in (StepStatus.AWAITING_APPROVAL, StepStatus.AWAITING_DELIVERY)
 
 
+class Effect(StrEnum):
+    """What is certain of the last request that a step sent."""
+
+    NONE = ""  # nothing was sent, or it is known that nothing came of it
+    AT_WORK = "at work"  # it was sent, and nothing says that it is over
+    HAD = "had"  # it took effect: by its answer, by a look, or by a person's word
+
+
+class AbsentBy(StrEnum):
+    """Who said that nothing came of a request."""
+
+    NOBODY = ""
+    SERVICE = "the service refused it"
+    PERSON = "a person said that it did not happen"
+
+
 class RunStatus(StrEnum):
     """Where a run stands."""
 
@@ -132,7 +148,13 @@ class StepState:
         reopened: a stuck step that the last opening of the run lets begin again.
         sends: intents recorded over all generations; more than 0 means it may have had an effect.
         intent_at_ms: when the last intent was made durable.
+        before: what the action read just before that intent.
+        effect: what is certain of that request; while it is not `NONE`, an "absent" is doubt.
+        quiet_from_ms: where the quiet period of that request is counted from: the intent, or
+            the last opening of the run, since clocks of different processes need not agree.
         in_doubt_since_ms, looks: set while the answer is lost.
+        unknown_seq: the record that called the outcome unknown, -1 where none did.
+        absent_by: who said that nothing came of the last request.
         not_before_ms: the next poll, look, verification or attempt is not before this.
         entered_ms: when the present status was entered.
         began_ms, ended_ms: first begin and last checkpoint, for times in reports.
@@ -154,6 +176,11 @@ class StepState:
     reopened: bool = False
     sends: int = 0
     intent_at_ms: int | None = None
+    before: JsonObject = field(default_factory=dict)
+    effect: Effect = Effect.NONE
+    quiet_from_ms: int = 0
+    unknown_seq: int = -1
+    absent_by: AbsentBy = AbsentBy.NOBODY
     in_doubt_since_ms: int | None = None
     looks: int = 0
     not_before_ms: int = 0
@@ -201,8 +228,8 @@ class RunState:
         rolling_back: whether a person asked for a rollback; nothing new is begun any more.
         waiting_for: what the last `run.waiting` or `run.stopped` said.
         handed_to: to whom the run was handed over and not yet taken; empty where it was not.
-        holder: how often the run moved and by which record, `0` where it never did: what the
-            target HSM's holder tag must say.
+        holder: how often the run moved and by which record, of record 0 where it never did:
+            what the target HSM's holder tag must say.
         marked_ms: when this run last set that tag, None where it did not have to.
         copies_to: where the process that took the run last copies its journals; empty for nowhere.
     """

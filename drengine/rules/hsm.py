@@ -227,6 +227,21 @@ def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
     return (ok("H05", f"storage is reached by {how.format_map(seen)}"),)
 
 
+def placeable(facts: JsonObject, ctx: RuleContext) -> Findings:
+    """H06: the resource group of the target exists, before anybody is woken up to approve."""
+    group = facts["target-group"]
+    if not group["exists"]:
+        where = ctx.inputs.get("location")
+        return (
+            block(
+                "H06",
+                f"the subscription has no resource group {group['name']!r}",
+                f"Plan with one that exists, or: az group create -n {group['name']} -l {where}",
+            ),
+        )
+    return (ok("H06", f"the resource group {group['name']} exists"),)
+
+
 def recovery_point(facts: JsonObject, ctx: RuleContext) -> Findings:
     """RPO: how much is lost between the backup and the incident."""
     taken = facts["backup-folder"]["taken_at_ms"]
@@ -389,6 +404,13 @@ RULES: Final[tuple[Rule, ...]] = (
         ("storage-access",),
         "seed 004; T3",
         storage_reachable,
+    ),
+    _rule(
+        "H06",
+        "The target's resource group exists",
+        ("target-group",),
+        "PUT managedHSMs refuses ResourceGroupNotFound",
+        placeable,
     ),
     _rule("RPO", "The backup's age", ("backup-folder",), "objectives", recovery_point),
     _rule(

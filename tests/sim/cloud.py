@@ -192,6 +192,10 @@ class SimArm:
     async def find_deleted(self, name: str) -> None:
         del name
 
+    async def has_group(self, resource_group: str) -> bool:
+        self._cloud.read("hsm.has_group")
+        return bool(resource_group)
+
     async def check_name(self, name: str) -> NameCheck:
         self._cloud.read("hsm.check_name")
         taken = self._resource(name) is not None

@@ -64,6 +64,8 @@ async def test_a_recovery_runs_end_to_end_and_every_change_is_made_once(
         async with AzureCloud(sign_in(own_lab)) as cloud:
             assert (await cloud.hsms.check_name(TARGET)).available
             assert await cloud.hsms.find("contoso--hsm") is None
+            assert await cloud.hsms.has_group(str(status["resource_group"]))
+            assert not await cloud.hsms.has_group("contoso-nowhere")
             created = await finish(cloud, await create_target(cloud, status))
             assert created.state is OperationState.SUCCEEDED
             resource = await cloud.hsms.get(status["resource_group"], TARGET)

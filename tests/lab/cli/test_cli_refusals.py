@@ -63,6 +63,15 @@ def test_a_folder_of_another_hsm_is_refused(place):
     assert "mhsm-contoso--hsm-" in said
 
 
+def test_a_plan_into_a_resource_group_that_is_not_there_says_so(place):
+    code, said, out = place.plan(resource_group="contoso-nowhere")
+    assert code == 0, "a plan is a plan: the group may be made before it is run"
+    assert "create-hsm would be refused now" in said
+    assert "H06" in said
+    assert "az group create -n contoso-nowhere" in said
+    assert out.exists()
+
+
 def test_a_secret_that_is_not_set_is_a_wait(place):
     code, said, _ = place.plan(storage_identity=None, storage_sas="env:NO_SUCH_SAS")
     assert code == 5

@@ -153,6 +153,7 @@ def look(action: str, world: World, **more: Any) -> Any:
 def context(world: World, **more: Any) -> StepContext:
     """Return what an action is given; by default its intent is recorded and its answer lost."""
     sent: dict[str, Any] = {"intent_at_ms": SENT_MS, "sends": 1, "now_ms": SENT_MS + 200_000}
+    sent["before"] = {"keys": 0}
     return StepContext(
         run=RUN,
         root=RUN,
@@ -278,6 +279,23 @@ def test_what_carries_another_runs_tag_is_never_taken_for_ours(action):
 def test_a_restore_that_this_run_did_not_send_is_never_adopted(keys):
     found = look("hsm.restore", World(ACTIVE, keys_there=keys), intent_at_ms=None, sends=0)
     assert isinstance(found, Absent)
+
+
+@pytest.mark.parametrize("before", [{}, {"keys": 2}, {"keys": 1}])
+def test_keys_prove_a_restore_only_where_none_was_there_before_it(before):
+    world = World(ACTIVE, keys_there=("alpha", "beta"))
+    found = look("hsm.restore", world, before=before)
+    assert isinstance(found, Undecidable)
+    assert "before the request" in found.why
+
+
+def test_the_keys_of_the_target_are_read_before_a_restore_is_sent():
+    restore = KIT.actions["hsm.restore"]
+    for there, before in (((), {"keys": 0}), (("beta", "alpha"), {"keys": 2})):
+        world = World(ACTIVE, keys_there=there)
+        assert asyncio.run(restore.before(context(world))) == before
+    barred = World(ACTIVE, keys_there=NotAuthorized("403", status=403))
+    assert asyncio.run(restore.before(context(barred))) == {}
 
 
 def test_an_active_hsm_to_which_this_run_uploaded_nothing_is_for_a_person():

@@ -131,12 +131,12 @@ def test_a_send_that_is_under_way_is_left_alone():
     assert decision.rest is None
 
 
-def test_no_look_before_the_quiet_period_of_the_operation():
-    doubt = change(S.IN_DOUBT, intent_at_ms=NOW - 59_999, in_doubt_since_ms=NOW - 10)
-    decision = ask(doubt)
+def test_a_doubt_is_looked_at_once_and_then_when_the_last_look_said():
+    times = {"intent_at_ms": NOW - 20, "in_doubt_since_ms": NOW - 10}
+    assert ask(change(S.IN_DOUBT, **times)).commands == (Probe("change"),)
+    decision = ask(change(S.IN_DOUBT, not_before_ms=NOW + 1, **times))
     assert decision.commands == ()
     assert decision.wake_at_ms == NOW + 1
-    assert ask(doubt, now=NOW + 1).commands == (Probe("change"),)
 
 
 def test_one_absent_is_not_believed():

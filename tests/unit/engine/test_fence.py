@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from looked import target
+from msgspec.structs import replace
 
 from drengine.actions.base import HOLDER_TAG, RUN_TAG, our_target
 from drengine.actions.contract import StepContext
-from drengine.engine.fence import may_send
+from drengine.engine.fence import Turn, may_send
 from drengine.engine.fold import apply, fold
 from drengine.errors import AzureError, HandedOver, NotAuthorized, UnknownOutcome
 from drengine.model.cloud import HsmResource
@@ -56,7 +57,7 @@ class Notes:
     """A chain that only takes notes, and the state after them."""
 
     def __init__(self, marked_ms: int | None = None) -> None:
-        self.state = SimpleNamespace(marked_ms=marked_ms)
+        self.state = SimpleNamespace(marked_ms=marked_ms, opened_ms=NOW - 10)
         self.bodies: list[Any] = []
 
     def append(self, kind: R, body: Any) -> None:
@@ -66,7 +67,8 @@ class Notes:
 
 def ask(arm: Arm, holder: str, notes: Notes | None = None, **inputs: str):
     ctx = context(arm, holder, **inputs)
-    return asyncio.run(may_send(notes or Notes(), ctx, QUIET))  # type: ignore[arg-type]
+    turn = Turn(notes or Notes(), ctx, QUIET)  # type: ignore[arg-type]
+    return asyncio.run(may_send(turn))
 
 
 def context(arm: Arm, holder: str, **inputs: str) -> StepContext:
@@ -86,16 +88,22 @@ def context(arm: Arm, holder: str, **inputs: str) -> StepContext:
     )
 
 
-@pytest.mark.parametrize("tag", [None, "0"])
-def test_a_run_that_never_moved_sends_without_a_word(tag):
-    arm, notes = Arm(hsm(tag)), Notes()
-    assert ask(arm, "0", notes) is None
+def test_a_run_that_never_moved_sends_without_a_word():
+    arm, notes = Arm(hsm("0.abcd")), Notes()
+    assert ask(arm, "0.abcd", notes) is None
     assert (arm.patches, notes.bodies) == ([], [])
 
 
 @pytest.mark.parametrize(
     ("mine", "theirs"),
-    [("0", "1.aaaa"), ("1.aaaa", "2.bbbb"), ("1.aaaa", "1.bbbb"), ("9.a", "10.b"), ("1.a", "?")],
+    [
+        ("0.a", "1.aaaa"),
+        ("0.a", "0.b"),
+        ("1.aaaa", "2.bbbb"),
+        ("1.aaaa", "1.bbbb"),
+        ("9.a", "10.b"),
+        ("1.a", "?"),
+    ],
 )
 def test_a_later_or_an_equal_but_other_holder_stops_this_host(mine, theirs):
     arm = Arm(hsm(theirs))
@@ -165,7 +173,7 @@ def record(seq: int, kind: R, **body: Any) -> Record:
 def test_each_move_makes_a_new_holder_and_forgets_the_old_mark():
     genesis = {"class": "drill", "steps": ["one"], "cloud": {"lab": True}, "inputs": {}}
     state = fold([record(0, R.RUN_CREATED, **genesis)])
-    assert (state.holder, state.handed_to) == ("0", "")
+    assert (state.holder, state.handed_to) == ("0.000000000000", "")
     state = apply(state, record(1, R.RUN_HANDED_OVER, to="beta"))
     assert state.handed_to == "beta"
     state = apply(state, record(2, R.RUN_IMPORTED, chains=[]))
@@ -174,3 +182,31 @@ def test_each_move_makes_a_new_holder_and_forgets_the_old_mark():
     assert state.marked_ms == NOW + 3
     state = apply(state, record(4, R.RUN_IMPORTED, chains=[], reason="it burned"))
     assert (state.holder, state.marked_ms) == ("2.400000000000", None)
+
+
+@pytest.mark.parametrize("tag", [None, "0"])
+def test_a_target_that_nobody_marked_is_marked_by_the_first_who_sends(tag):
+    arm, notes = Arm(hsm(tag)), Notes()
+    assert ask(arm, "0.abcd", notes) is not None
+    assert arm.patches[0]["tags"][HOLDER_TAG] == "0.abcd"
+
+
+def test_the_same_plan_begun_in_two_homes_has_two_holders():
+    genesis = {"class": "drill", "steps": ["one"], "cloud": {"lab": True}, "inputs": {}}
+    homes = [replace(record(0, R.RUN_CREATED, **genesis), sha256=digit * 64) for digit in "ab"]
+    assert {fold([home]).holder for home in homes} == {"0." + "a" * 12, "0." + "b" * 12}
+
+
+def test_a_mark_of_the_future_counts_from_the_opening():
+    held = ask(Arm(hsm("1.abcd")), "1.abcd", Notes(NOW + 86_400_000))
+    assert held is not None
+    assert held.not_before_ms == NOW - 10 + QUIET
+
+
+def test_nothing_is_marked_behind_a_pause():
+    arm, notes = Arm(hsm("0")), Notes()
+    turn = Turn(notes, context(arm, "1.abcd"), QUIET, lambda: "the run is paused")  # type: ignore[arg-type]
+    held = asyncio.run(may_send(turn))
+    assert held is not None
+    assert held.why == "the run is paused"
+    assert (arm.patches, notes.bodies) == ([], [])

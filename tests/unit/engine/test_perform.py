@@ -1,28 +1,22 @@
-"""A run of two steps by the real driver: a gate and a change, over ports made for it."""
+"""What a send, a gate and a person's word do to a run, by the real driver."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from small import FAN, ONE, RUN, SPEC, TEXT, Change, Small, told
 
-from drengine.actions.base import BaseAction
-from drengine.actions.contract import Absent, Kit, StepContext, Undecidable, Verified
+from drengine.actions.contract import StepContext, Undecidable
 from drengine.engine.chain import Chain
 from drengine.engine.commands import Rest
-from drengine.engine.driver import Outcome, drive
 from drengine.engine.ending import cancel
 from drengine.engine.genesis import create_run
 from drengine.engine.handover import give
 from drengine.engine.inbox import absorb
-from drengine.engine.world import Listener, World
 from drengine.errors import (
     AzureError,
     HandedOver,
@@ -31,190 +25,13 @@ from drengine.errors import (
     StoreFailed,
     UnknownOutcome,
 )
-from drengine.journal.copying import JournalCopy
 from drengine.journal.memory import MemoryStore
-from drengine.model.catalogue import ActionSpec, Catalogue, Repeat
-from drengine.model.findings import Finding, block, ok
+from drengine.model.findings import block
 from drengine.model.ids import RunId
-from drengine.model.plan import CloudIdentity, Plan, PlanPart
+from drengine.model.plan import PlanPart
 from drengine.model.records import RecordType as R
-from drengine.model.records import Signal
 from drengine.model.run import RunStatus
 from drengine.model.run import StepStatus as S
-from drengine.model.runbook import Runbook, RunClass
-from drengine.model.secret import Secret
-from drengine.rules.contract import Rule
-from drengine.runbook.loader import load_runbook
-
-TEXT = """
-apiVersion: drengine/v1
-kind: Runbook
-name: small
-title: A small runbook
-steps:
-  - id: ask
-    gate: {approvals: 1, ask: really?, facts: [backup]}
-  - id: change
-    needs: [ask]
-    action: thing.change
-    guards: {before: [G1], after: [G2]}
-    irreversible: true
-    retry: {attempts: 1}
-"""
-FAN = """
-apiVersion: drengine/v1
-kind: Runbook
-name: fan
-title: One change a thing
-discovery:
-  things: {source: things}
-steps:
-  - id: each
-    foreach: {in: "${plan.things}", as: thing, parallel: 2}
-    runbook: one
-    with: {name: "${thing.name}"}
-"""
-ONE = """
-apiVersion: drengine/v1
-kind: Runbook
-name: one
-title: One thing
-inputs: {name: {type: string}}
-steps:
-  - id: change
-    action: thing.change
-    guards: {after: [G2]}
-    retry: {attempts: 1}
-"""
-SPEC = ActionSpec("thing.change", "Change the thing", (), (), Repeat.NEVER, quiet_ms=60_000)
-WHERE = CloudIdentity("AzureCloud", "t", "s", "p", "managedhsm.azure.net", "core.windows.net", True)
-RUN = RunId("r-0123456789ab")
-PORTS = ("identity", "rows", "operations", "hsms", "sql", "storage")
-
-
-@dataclass
-class Clock:
-    """A clock that stands at the time somebody last slept for."""
-
-    at_ms: int = 1_000_000
-
-    def now_ms(self) -> int:
-        return self.at_ms
-
-    def mono_ms(self) -> int:
-        return self.at_ms
-
-    def wall_ms(self) -> None:
-        return None
-
-    async def sleep_until(self, at_ms: int) -> None:
-        self.at_ms = max(self.at_ms, at_ms)
-
-
-@dataclass(frozen=True)
-class Change(BaseAction):
-    """Counts its sends; what they answer is the test's choice."""
-
-    answers: list[Any] = field(default_factory=list)
-    sent: list[int] = field(default_factory=list)
-    before: list[Callable[[], None]] = field(default_factory=list)
-    seen: list[Finding] = field(default_factory=list)
-    runs: list[str] = field(default_factory=list)
-
-    async def probe(self, ctx: StepContext) -> Absent:
-        del ctx
-        return Absent("nothing there")
-
-    async def start(self, ctx: StepContext) -> dict[str, Any]:
-        for look in self.before:
-            look()
-        self.sent.append(ctx.now_ms)
-        self.runs.append(ctx.run.removeprefix(RUN))
-        if self.answers and isinstance(answer := self.answers.pop(0), Exception):
-            raise answer
-        return {}
-
-    async def verify(self, ctx: StepContext) -> Verified:
-        del ctx
-        return Verified(tuple(self.seen) or (ok("G2", "it is there"),))
-
-    def manual(self, ctx: StepContext) -> str:
-        del ctx
-        return "by hand"
-
-
-@dataclass
-class Small:
-    """A world with one thing to change, and the run in it."""
-
-    change: Change = field(default_factory=lambda: Change(SPEC))
-    guard_holds: bool = True
-    backup: str = "the one of Monday"
-    store: MemoryStore = field(default_factory=MemoryStore)
-    clock: Clock = field(default_factory=Clock)
-
-    part: PlanPart = field(default_factory=lambda: PlanPart("small", TEXT, "0", {}))
-    copies_to: Path | None = None
-
-    def world(self) -> World:
-        part = self.part
-        guards = {name: Rule(name, name, (), "", "", self._guard) for name in ("G1", "G2")}
-        return World(
-            plan=Plan(RunClass.DRILL, "", "0", WHERE, part, {}),
-            store=self.store,
-            cloud=SimpleNamespace(**dict.fromkeys(PORTS)),  # type: ignore[arg-type]
-            clock=self.clock,
-            kit=Kit({"thing.change": self.change}, guards, {"backup": self._read}, {}, {}),
-            load=self.load,
-            collect=_no_exchanges,
-            secret=Secret,
-            owner="test",
-            listener=self._listener(),
-            copies_to=str(self.copies_to or ""),
-        )
-
-    def _listener(self) -> Listener:
-        copy = JournalCopy(self.store, self.copies_to) if self.copies_to else None
-        return lambda _, record: copy.follow(record.run, record.type) if copy else None
-
-    def load(self, text: str) -> Runbook:
-        catalogue = Catalogue(
-            actions={"thing.change": SPEC},
-            rules=frozenset({"G1", "G2"}),
-            observations=frozenset({"backup"}),
-            discoveries={"things": ()},
-        )
-        return load_runbook(text, "small.yaml", catalogue)
-
-    def _guard(self, facts: Any, ctx: Any) -> Any:
-        del facts
-        holds = self.guard_holds or ctx.step != "change"
-        return ((ok if holds else block)("G1", "as it should be, or not"),)
-
-    async def _read(self, ctx: StepContext) -> str:
-        del ctx
-        return self.backup
-
-    def drive(self) -> Outcome:
-        world = self.world()
-        part = world.plan.root
-        runbook = self.load(part.runbook_text)
-        create_run(world, RUN, runbook, part=part, inputs={}, initiator="operator:x", tool={})
-        return asyncio.run(drive(world, RUN, asyncio.Event()))
-
-    def approve(self) -> None:
-        gate = self.drive().state.steps["ask"].gate
-        assert gate is not None
-        body = {"step": "ask", "request_seq": gate.seq, "digest": gate.digest}
-        self.store.put_signal(Signal("s-1", RUN, "approve", "approver:a", body, 0))
-
-    def kinds(self) -> list[R]:
-        return [record.type for record in self.store.read(RUN)]
-
-
-@contextmanager
-def _no_exchanges():
-    yield []
 
 
 @pytest.fixture
@@ -231,7 +48,7 @@ def test_an_approved_step_is_sent_once_and_the_run_ends(small):
 def test_a_request_leaves_only_when_its_intent_is_in_the_store(small):
     small.approve()
     last: list[R] = []
-    small.change.before.append(lambda: last.append(small.kinds()[-1]))
+    small.change.at_start.append(lambda: last.append(small.kinds()[-1]))
     assert small.drive().rest is Rest.DONE
     assert last == [R.INTENT]
 
@@ -357,13 +174,6 @@ def test_a_run_has_its_targets_with_its_record_0_or_does_not_begin(small):
     with pytest.raises(Locked, match=f"run {other} holds it"):
         create_run(world, RUN, runbook, **facts, targets=["hsm:target"])
     assert not small.store.exists(RUN)
-
-
-def told(small: Small, kind: str, actor: str = "operator:x", **body: Any) -> Outcome:
-    """Leave a message and let the run read it."""
-    name = f"{kind}-{len(small.kinds())}"
-    small.store.put_signal(Signal(name, RUN, kind, actor, {"step": "change", **body}, 0))
-    return small.drive()
 
 
 def test_what_was_done_by_hand_is_read_back_and_never_sent(small):

@@ -140,7 +140,8 @@ def in_first_format(home: Path) -> None:
         runs = db.execute("SELECT * FROM runs").fetchall()
         lines = db.execute("SELECT run, seq, line FROM lines").fetchall()
         db.executescript("DROP VIEW lines; DROP TABLE records; DROP TABLE runs;" + FIRST_FORMAT)
-        db.executemany(f"INSERT INTO runs VALUES ({', '.join('?' * 11)})", [r[1:] for r in runs])
+        into_runs = "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        db.executemany(into_runs, [row[1:] for row in runs])
         db.executemany("INSERT INTO records VALUES (?, ?, ?)", reversed(lines))
         db.execute("PRAGMA user_version = 1")
 

@@ -212,6 +212,14 @@ def test_a_way_to_the_storage_that_will_not_do_is_refused():
     assert worst("H05", {"storage-access": bad}) is Severity.BLOCK
 
 
+def test_a_target_without_its_resource_group_is_refused_with_the_command_that_makes_it():
+    there = {"target-group": {"name": "contoso-dr", "exists": True}}
+    assert worst("H06", there) is Severity.OK
+    (finding,) = judge("H06", {"target-group": {"name": "contoso-dr", "exists": False}})
+    assert finding.severity is Severity.BLOCK
+    assert "az group create -n contoso-dr" in finding.advice
+
+
 def test_protected_names_are_never_a_target():
     assert worst("target-not-protected", inventory()) is Severity.OK
     protected = {**CTX.inputs, "protected_names": ["NEW"]}

@@ -1,0 +1,63 @@
+"""What a child run asks of the run it belongs to: whether anything may be sent now.
+
+Rules:
+- A pause, a cancel or a rollback of the parent counts for a child from its record on, not only
+  from the moment at which the child has been told.
+- The gates before a fan-out stand before each send of its children, as those before a step do
+  before that step's: still approved, not expired, and the facts as they were shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drengine.engine.bench import Bench
+from drengine.engine.chain import Chain
+from drengine.engine.gates import drifted_gate, void
+from drengine.engine.scope import standing_gates
+from drengine.model.run import RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ParentStep:
+    """The step of the parent that drives a child (see `world.Above`)."""
+
+    bench: Bench
+    step: str
+
+    @property
+    def root(self) -> Chain:
+        """The chain of the root run."""
+        above = self.bench.world.above
+        return self.bench.chain if above is None else above.root
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether a person asked for a rollback of the parent."""
+        return self.bench.chain.state.rolling_back
+
+    def hear(self) -> None:
+        """Take in what people said to the parents, the root first."""
+        if self.bench.world.above is not None:
+            self.bench.world.above.hear()
+        self.bench.hear()
+
+    def halted(self) -> str:
+        """Return why nothing may be sent now, empty where it may."""
+        bench, state = self.bench, self.bench.chain.state
+        if state.rolling_back or state.status.is_over or state.status is RunStatus.PAUSED:
+            return f"run {state.run} is {'rolling back' if state.rolling_back else state.status}"
+        step = bench.runbook.step(self.step)
+        fallen = standing_gates(step, bench.runbook, state, bench.world.clock.now_ms())
+        if fallen is not None:
+            return f"{state.run}: {fallen.why}"
+        return "" if bench.world.above is None else bench.world.above.halted()
+
+    async def drifted(self) -> str:
+        """Read the facts of the gates again; void a gate whose facts changed, and return why."""
+        bench = self.bench
+        fallen = await drifted_gate(bench, bench.runbook.step(self.step))
+        if fallen is not None:
+            void(bench, fallen)
+            return f"{bench.chain.run}: {fallen.why}"
+        return "" if bench.world.above is None else await bench.world.above.drifted()
