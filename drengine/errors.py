@@ -23,7 +23,8 @@ DrError                      code, message, hint, exit_code
 │  ├─ JournalDamaged         DR-J002  14   names the record
 │  ├─ StoreFailed            DR-J003  14   a write or sync failed; in doubt
 │  ├─ Fenced                 DR-J004   7   a newer lease holds the run
-│  └─ HandedOver             DR-J005   7   another host has the run
+│  ├─ HandedOver             DR-J005   7   another host has the run
+│  └─ Unwritable             DR-J006  14   what a record should hold fits into none
 ├─ CeremonyError             DR-C001  15
 │  ├─ QuorumError            DR-C002  15
 │  ├─ ShareError             DR-C003  15
@@ -284,6 +285,12 @@ class HandedOver(JournalError):
 
     code = "DR-J005"
     exit_code = 7
+
+
+class Unwritable(JournalError):
+    """What a record should hold has no canonical form or is too long; nothing was written."""
+
+    code = "DR-J006"
 
 
 class CeremonyError(DrError):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,8 @@ from drengine.actions.base import BaseAction
 from drengine.actions.contract import Absent, Kept, Kit, ProbeResult, StepContext, Verified
 from drengine.engine.driver import Outcome, drive
 from drengine.engine.genesis import create_run
-from drengine.engine.world import World
+from drengine.engine.world import Listener, World
+from drengine.journal.copying import JournalCopy
 from drengine.journal.memory import MemoryStore
 from drengine.model.catalogue import ActionSpec, Catalogue, Repeat
 from drengine.model.findings import Finding, block, ok
@@ -163,6 +165,7 @@ class Small:
     clock: Clock = field(default_factory=Clock)
 
     part: PlanPart = field(default_factory=lambda: PlanPart("small", TEXT, "0", {}))
+    copies_to: Path | None = None
 
     def world(self) -> World:
         part = self.part
@@ -177,9 +180,14 @@ class Small:
             collect=no_exchanges,
             secret=Secret,
             owner="test",
-            listener=lambda _state, _record: None,
+            listener=self._listener(),
             inbox_ms=1,
+            copies_to=str(self.copies_to or ""),
         )
+
+    def _listener(self) -> Listener:
+        copy = JournalCopy(self.store, self.copies_to) if self.copies_to else None
+        return lambda _, record: copy.follow(record.run, record.type) if copy else None
 
     def load(self, text: str) -> Runbook:
         catalogue = Catalogue(

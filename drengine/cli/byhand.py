@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from drengine.cli import output
+from drengine.cli.elsewhere import bring_up_to_date, refuse_behind
 from drengine.cli.family import read_family
 from drengine.cli.people import send
 from drengine.cli.places import open_clock
@@ -184,20 +185,29 @@ def take_over_command(*, run: str, reason: str, output_format: str) -> int:
                 hint=f"drengine status {family.root_run}",
             )
         ended = store.end_owner(root_of(found))
-        clock = open_clock()
-        lease = store.acquire(found, owner_name())
-        actor, state = f"operator:{user_name()}", fold(store.read(found))
-        if state.handed_to:
-            take_back(store, lease, state, reason, actor, clock)
-        else:
-            body = {"take_over": ended or "nobody held it", "reason": reason, "token": lease.token}
-            times = (clock.now_ms(), clock.mono_ms(), clock.wall_ms())
-            note = Draft(RecordType.NOTE, actor, body, *times)
-            store.append(lease, state.head, [note])
-        store.release(lease)
+        if ended:
+            output.talk(f"Ended: {ended}")
+        _record_take_over(store, found, ended or "nobody held it", reason)
     if output_format == "json":
         output.emit("drengine/take-over/v1", {"run": found, "ended": ended})
     else:
         output.say(f"✓ {found}: {'ended ' + ended if ended else 'nobody held it'}")
         output.say(f"Next: drengine resume {found.partition('/')[0]}")
     return 0
+
+
+def _record_take_over(store: SqliteStore, run: RunId, ended: str, reason: str) -> None:
+    clock, actor = open_clock(), f"operator:{user_name()}"
+    lease = store.acquire(run, owner_name())
+    try:
+        state = fold(store.read(run))
+        refuse_behind(store, run, state.copies_to)
+        if state.handed_to:
+            take_back(store, lease, state, reason, actor, clock)
+        else:
+            body = {"take_over": ended, "reason": reason, "token": lease.token}
+            times = (clock.now_ms(), clock.mono_ms(), clock.wall_ms())
+            store.append(lease, state.head, [Draft(RecordType.NOTE, actor, body, *times)])
+        bring_up_to_date(store, run, state.copies_to)
+    finally:
+        store.release(lease)

@@ -4,6 +4,8 @@ Rules:
 - Whether the place can be used is settled before anything is sent or recorded.
 - A place on the journal's own disk is used, and warned of: somebody who rehearses on one
   machine has no other, and a share that is not mounted looks just like it.
+- Who goes on with a run, gives it away or takes it over is refused where the copy holds more
+  than this home. Who ends it is never kept from that by a copy.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ import os
 from pathlib import Path
 
 from drengine.cli import output
-from drengine.errors import InputError, UsageError
+from drengine.errors import InputError, JournalError, StoreFailed, UsageError
+from drengine.journal.copying import JournalCopy
+from drengine.journal.port import JournalStore
+from drengine.model.ids import RunId
 from drengine.model.runbook import RunClass
 
 
@@ -56,6 +61,72 @@ def place_as_before(named: str) -> Path:
         )
     output.talk(f"Journals are copied to {folder}, as before.")
     return folder
+
+
+def open_copy(
+    store: JournalStore, run: RunId, folder: Path | None, before: str
+) -> JournalCopy | None:
+    """Return the copy that a process is to keep, after looking at what was copied already.
+
+    Parameters:
+        folder: where it is to be; None for nowhere.
+        before: where the run's last process copied to, empty for nowhere.
+
+    Raises:
+        JournalError, HandedOver: a copy holds more of the run than this home.
+        StoreFailed: the copy that is to be kept cannot be read.
+    """
+    if folder is None or Path(before) != folder.absolute():
+        refuse_behind(store, run, before)
+    if folder is None:
+        return None
+    copy = JournalCopy(store, folder)
+    copy.check(run)
+    return copy
+
+
+def refuse_behind(store: JournalStore, run: RunId, named: str) -> None:
+    """Refuse to append to a run of which a copy holds more than this home.
+
+    A place that is gone tells nothing; one that cannot be read is told of.
+
+    Raises:
+        JournalError, HandedOver: the copy holds more.
+    """
+    folder = Path(named)
+    if not named or not _is_there(folder):
+        return
+    try:
+        JournalCopy(store, folder).check(run)
+    except StoreFailed as error:
+        output.talk(f"⚠ What was copied to {folder} could not be compared: {error.message}")
+
+
+def bring_up_to_date(store: JournalStore, run: RunId, named: str) -> None:
+    """Copy what was recorded of a run that no process drives; where that fails, say so."""
+    if not named:
+        return
+    folder = Path(named)
+    try:
+        if not _is_there(folder):
+            raise StoreFailed("the folder is not there any more")
+        JournalCopy(store, folder).bring_up(run)
+    except JournalError as error:
+        output.talk(
+            output.styled(
+                f"⚠ The copy in {folder} does not show this: {error.message}.",
+                fg="yellow",
+                bold=True,
+            )
+        )
+        output.talk("  Whoever finds that copy takes the run for what it was before.")
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError:
+        return False
 
 
 def _make(folder: Path) -> None:

@@ -219,6 +219,13 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
             "it there, 'drengine take-over RUN --reason' takes it back."
         ),
     ),
+    "DR-J006": (
+        "What should be recorded fits into no record",
+        (
+            "It is longer than a MiB or has no canonical form. Nothing was written; the journal "
+            "is whole."
+        ),
+    ),
     "DR-X001": (
         "A bug in drengine",
         (

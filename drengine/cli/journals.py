@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from drengine.cli import output
+from drengine.cli.elsewhere import bring_up_to_date, refuse_behind
+from drengine.cli.family import read_family
 from drengine.cli.places import open_clock
 from drengine.cli.stores import find_run, open_store, owner_name, run_argument, user_name
 from drengine.errors import VerificationError
@@ -50,11 +52,14 @@ def export_command(*, run: str, out: Path, hand_over: bool, to: str, output_form
         found = find_run(store, run)
         check_export(found, out)
         if hand_over:
-            if left := len(store.peek_signals(found)):
+            family = read_family(store, found)
+            if left := len(family.inbox):
                 output.talk(
                     f"⚠ {left} messages that no process has read stay here: give them again"
                 )
+            refuse_behind(store, found, family.root.copies_to)
             handover.give(store, found, to, owner_name(), f"operator:{user_name()}", open_clock())
+            bring_up_to_date(store, found, family.root.copies_to)
         export_run(store, found, out)
         head = store.head(found)
     if output_format == "json":

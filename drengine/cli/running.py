@@ -22,7 +22,7 @@ from drengine import failpoints
 from drengine.azure.auth import AuthKind
 from drengine.cli import output
 from drengine.cli.board import in_flight_lines, next_commands, uncounted_lines
-from drengine.cli.elsewhere import check_place, place_as_before
+from drengine.cli.elsewhere import check_place, open_copy, place_as_before
 from drengine.cli.family import Family, read_family
 from drengine.cli.library import Library, catalogue
 from drengine.cli.progress import Progress, progress_for
@@ -128,6 +128,7 @@ def _drive(store: SqliteStore, plan: Plan, initiator: str | None, manner: Manner
         refuse_if_handed_over(family.root)
         manner = _copying_as_before(manner, family)
     check_place(plan.run_class, manner.copy_to, store.home, goes_without=manner.no_copy)
+    copy = open_copy(store, plan.run_id, manner.copy_to, family.root.copies_to if family else "")
     library, secret, stop = Library(catalogue()), SecretResolver(), _Stop()
     check_files(plan, store, resuming=initiator is None)
     check_secrets(plan, library, secret)
@@ -135,7 +136,7 @@ def _drive(store: SqliteStore, plan: Plan, initiator: str | None, manner: Manner
         _stamping(store, plan, manner) as stamps,
         progress_for(plan, family, quiet=manner.as_json) as progress,
     ):
-        listener = _listener(store, manner, stamps, progress)
+        listener = _listener(copy, stamps, progress)
         outcome = asyncio.run(
             _drive_in_loop(store, plan, initiator, manner, library, secret, stop, listener)
         )
@@ -149,10 +150,7 @@ def _copying_as_before(manner: Manner, family: Family) -> Manner:
     return replace(manner, copy_to=place_as_before(before))
 
 
-def _listener(
-    store: SqliteStore, manner: Manner, stamps: StampsAlong | None, progress: Progress
-) -> Listener:
-    copy = JournalCopy(store, manner.copy_to) if manner.copy_to else None
+def _listener(copy: JournalCopy | None, stamps: StampsAlong | None, progress: Progress) -> Listener:
     if copy is None and stamps is None:
         return progress.listen
 
@@ -211,7 +209,7 @@ async def _drive_in_loop(
             manner.approvers,
         )
         store.put_document(run, "plan", plan.to_json())
-        store.claim(run, targets_of(plan))
+        targets = targets_of(plan)
         if initiator is not None:
             create_run(
                 world,
@@ -221,7 +219,9 @@ async def _drive_in_loop(
                 inputs=plan.root.inputs,
                 initiator=initiator,
                 tool=tool_facts(),
+                targets=targets,
             )
+        store.claim(run, targets)
         work = asyncio.ensure_future(drive(world, run, stop.event))
         with _signals(stop, work):
             try:

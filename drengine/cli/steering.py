@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from drengine.cli import output
+from drengine.cli.elsewhere import bring_up_to_date
 from drengine.cli.family import read_family
 from drengine.cli.people import reason_option, say_sent, send
 from drengine.cli.places import open_clock
@@ -76,6 +77,7 @@ def _cancelled(store: SqliteStore, run: RunId, reason: str, output_format: str) 
         raise InputError(f"run {run} is {state.status}; nothing was done")
     actor = f"operator:{user_name()}"
     cancel(store, run, owner_name(), actor, reason, open_clock())
+    bring_up_to_date(store, run, state.copies_to)
     follow = f"drengine report {run} --out evidence-{run}"
     if output_format == "json":
         facts = {"signal": "", "kind": "cancel", "run": run, "step": "", "actor": actor}

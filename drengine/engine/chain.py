@@ -111,11 +111,11 @@ class Chain:
         chain = cls(world, lease, fold(world.store.read(run)))
         try:
             refuse_if_handed_over(chain.state)
-        except HandedOver:
+            if not chain.state.status.is_over:
+                chain.append(R.RUN_OPENED, _opening(world, lease))
+        except BaseException:
             chain.release()
             raise
-        if not chain.state.status.is_over:
-            chain.append(R.RUN_OPENED, _opening(world, lease))
         return chain
 
     @property

@@ -51,11 +51,15 @@ def create_run(
     path: Sequence[str] = (),
     item: JsonObject | None = None,
     parent: RunId | None = None,
+    targets: Sequence[str] = (),
 ) -> None:
     """Write record 0 of a run or child run; the same again changes nothing.
 
+    Parameters:
+        targets: claimed in the same commit, so that no crash leaves a claim without its run.
+
     Raises:
-        Locked: a run of that id exists with another record 0.
+        Locked: a run of that id exists with another record 0, or another run holds a target.
     """
     if world.store.exists(run):
         return
@@ -78,4 +82,4 @@ def create_run(
     if world.approvers:
         body["approvers"] = world.approvers
     record = draft(world.clock, RecordType.RUN_CREATED, body, actor=initiator)
-    world.store.create(run, runbook.title, str(world.plan.run_class), record)
+    world.store.create(run, runbook.title, str(world.plan.run_class), record, targets)

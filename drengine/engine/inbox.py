@@ -2,7 +2,8 @@
 
 Rules: peek, append with the signal's id, then delete. A crash in between leaves the
 signal in the inbox; the fold ignores an id it has seen. A signal that does not fit is
-recorded as a note: nothing that a person sent is lost without a trace.
+recorded as a note: nothing that a person sent is lost without a trace. What is too long for
+any record leaves its SHA-256.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any, Final
 
 from drengine.engine.chain import Chain
 from drengine.engine.world import World
-from drengine.errors import JournalDamaged
+from drengine.errors import JournalDamaged, Unwritable
+from drengine.model.canonical import canonical, sha256_hex
 from drengine.model.findings import Findings, all_hold, warn
 from drengine.model.ids import root_of
 from drengine.model.records import RecordType as R
@@ -31,12 +33,42 @@ def absorb(world: World, chain: Chain, runbook: Runbook) -> tuple[R, ...]:
     for signal in world.store.peek_signals(chain.run):
         if signal.id not in chain.state.signals:
             kind, body = _record_of(world, chain, runbook, signal)
-            chain.append(kind, {**body, "signal": signal.id}, actor=signal.actor)
-            taken.append(kind)
+            taken.append(_recorded(chain, kind, body, signal))
         done.append(signal.id)
     chain.drop_signals(done)
     return tuple(taken)
 
+
+def _recorded(chain: Chain, kind: R, body: dict[str, Any], signal: Signal) -> R:
+    """Append the record of a signal, or a short note of it where its content fits into none.
+
+    The store's door refuses such a signal; one of an older version must not block the run.
+    """
+    try:
+        chain.append(kind, {**body, "signal": signal.id}, actor=signal.actor)
+    except Unwritable as unfit:
+        chain.append(R.NOTE, _unwritable(signal, unfit.message), actor=_cut(signal.actor))
+        return R.NOTE
+    return kind
+
+
+def _unwritable(signal: Signal, why: str) -> dict[str, Any]:
+    content = canonical(signal.body)
+    return {
+        "ignored": _cut(signal.kind),
+        "why": f"it fits into no record: {_cut(why)}",
+        "said": {"step": _cut(str(signal.body.get("step", "")))},
+        "signal": _cut(signal.id),
+        "sha256": sha256_hex(content),
+        "size": len(content),
+    }
+
+
+def _cut(text: str) -> str:
+    return text if 0 < len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]}…"
+
+
+_MOST_QUOTED: Final = 200
 
 Outcome = tuple[R, dict[str, Any]]
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NoReturn, Protocol
 
 from drengine.errors import InputFileError, LimitExceeded
+from drengine.journal.files import UNFINISHED
 
 MAX_FILES: Final = 50_000
 MAX_TOTAL: Final = 16 << 30
@@ -102,7 +103,10 @@ class _Index:
 
 
 class FolderFiles:
-    """An export that is a folder."""
+    """An export that is a folder.
+
+    A file that somebody died writing is no part of it: a copy elsewhere ends so with its host.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -123,9 +127,9 @@ class FolderFiles:
 
     def _look_at(self, file: Path) -> None:
         found = file.lstat()
-        if stat.S_ISREG(found.st_mode):
+        if stat.S_ISREG(found.st_mode) and not file.name.startswith(UNFINISHED):
             self._index.add(file.relative_to(self._path).as_posix(), found.st_size)
-        elif not stat.S_ISDIR(found.st_mode):
+        elif not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
             self._index.refuse(f"{file.name!r} is neither a file nor a folder")
 
 

@@ -12,11 +12,21 @@ from typing import Final
 
 from drengine.journal import codec, refusals
 from drengine.journal.port import ArrivingChain, RunRow
+from drengine.model.canonical import MAX_DEPTH, canonical, plain
 from drengine.model.ids import RunId, root_of
-from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType
+from drengine.model.records import GENESIS_PREV, Draft, Head, Record, RecordType, Signal
 
 DOCUMENT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 BEFORE_GENESIS: Final = Head(-1, GENESIS_PREV)
+
+MAX_SIGNAL_BYTES: Final = codec.MAX_LINE_BYTES // 4
+"""The longest body of a signal: a record of it may say twice what it says, and in a longer form."""
+
+MAX_SIGNAL_NAME: Final = 512
+"""The longest id, kind or actor of a signal."""
+
+_DEPTH_OF_RECORD: Final = 8
+"""So many levels of nesting are left to the record that holds a signal's body."""
 
 
 def extend(
@@ -25,7 +35,7 @@ def extend(
     """Return the lines and records that put `drafts` behind `head`, and the new head.
 
     Raises:
-        JournalError: a draft cannot be written as a record.
+        Unwritable: a draft cannot be written as a record.
     """
     lines: list[bytes] = []
     records: list[Record] = []
@@ -88,6 +98,29 @@ def check_genesis(run: RunId, genesis: Draft) -> None:
         raise refusals.bad_run_id(run, str(error)) from error
     if genesis.type is not RecordType.RUN_CREATED:
         raise refusals.not_a_genesis(run, genesis)
+
+
+def check_signal(signal: Signal) -> None:
+    """Refuse a signal at the door that could not be taken in: it would stay in the inbox for ever.
+
+    Raises:
+        InputError: it is too long, too deep, has no canonical form, or does not say from whom.
+    """
+    names = (signal.id, signal.kind, signal.actor)
+    if not all(0 < len(name) <= MAX_SIGNAL_NAME for name in names):
+        raise refusals.odd_signal(
+            signal, f"its id, kind and sender have 1 to {MAX_SIGNAL_NAME} characters"
+        )
+    try:
+        plain(signal.body, _DEPTH_OF_RECORD)
+        size = len(canonical(signal.body))
+        canonical(names)
+    except RecursionError:
+        raise refusals.odd_signal(signal, f"nested deeper than {MAX_DEPTH} levels") from None
+    except ValueError as error:
+        raise refusals.odd_signal(signal, str(error)) from error
+    if size > MAX_SIGNAL_BYTES:
+        raise refusals.long_signal(signal, size, MAX_SIGNAL_BYTES)
 
 
 def check_document_name(run: RunId, name: str) -> None:

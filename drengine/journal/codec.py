@@ -23,7 +23,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-from drengine.errors import JournalDamaged, JournalError
+from drengine.errors import JournalDamaged, Unwritable
 from drengine.journal.quick import ABSENT, MAX_MONO, Line, lines_of, members_of, written
 from drengine.model.canonical import canonical, parse_canonical, sha256_hex
 from drengine.model.ids import RunId
@@ -66,7 +66,7 @@ def encode(draft: Draft, run: RunId, seq: int, prev: str) -> tuple[bytes, Record
     """Return the line of `draft` at its place, and the record as a reader of the line gets it.
 
     Raises:
-        JournalError: the draft has no canonical form or is too long; nothing was written.
+        Unwritable: the draft has no canonical form or is too long; nothing was written.
     """
     wall_ms = draft.wall_ms
     try:
@@ -83,7 +83,7 @@ def encode(draft: Draft, run: RunId, seq: int, prev: str) -> tuple[bytes, Record
         )
         line, found = _written(told)
     except ValueError as error:
-        raise JournalError(
+        raise Unwritable(
             f"run {run}: writing record {seq} ({draft.type}): {error}; nothing was written"
         ) from error
     return line, _record(line, found, draft.at_ms, wall_ms)
@@ -166,10 +166,15 @@ def verify_lines(
 
 def ends_chain(line: bytes | None) -> bool:
     """Whether a chain whose last line this is belongs to a run that has ended."""
+    return line is not None and kind_of(line) in ENDINGS
+
+
+def kind_of(line: bytes) -> RecordType | None:
+    """Return the type that a line names, None where it cannot be read; nothing else is checked."""
     try:
-        return line is not None and parse_canonical(line[:-1]).get("type") in ENDINGS
+        return _TYPES.get(str(parse_canonical(line[:-1]).get("type")))
     except ValueError:
-        return False
+        return None
 
 
 def _batch(lines: Iterator[bytes]) -> list[bytes]:

@@ -11,7 +11,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
+
+UNFINISHED: Final = ".writing-"
+"""How the name of a file begins that is not whole yet; one is left where its writer died."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -30,7 +33,7 @@ def whole_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     Parameters:
         durable: whether content and name must survive a power cut when the block has ended.
     """
-    descriptor, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=UNFINISHED, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream

@@ -41,6 +41,8 @@ class Owner:
         name: what the process calls itself.
         boot_id: identity of the host's boot, empty where the system has none.
         started_ms: wall time at which the process started, 0 where it cannot be told.
+        started_ticks: the same since the boot, whatever the clock was set to meanwhile; it tells
+            two processes of one number apart.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Owner:
     pid: int
     boot_id: str
     started_ms: int
+    started_ticks: int = 0
 
     def __str__(self) -> str:
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started_ms / 1000))
@@ -58,7 +61,19 @@ class Owner:
 
 def this_process(name: str) -> Owner:
     """Return this process as an owner."""
-    return Owner(name, socket.gethostname(), os.getpid(), _boot_id(), _started_ms())
+    ticks = _started_ticks(os.getpid())
+    return Owner(name, socket.gethostname(), os.getpid(), _boot_id(), _started_ms(ticks), ticks)
+
+
+def is_running(owner: Owner) -> bool:
+    """Whether the process of an owner's number, on this host, is the one that wrote it.
+
+    False too where the system does not tell: a number alone may be another process's by now.
+    """
+    if not (owner.boot_id and owner.started_ticks) or owner.host != socket.gethostname():
+        return False
+    then = owner.boot_id, owner.started_ticks
+    return then == (_boot_id(), _started_ticks(owner.pid))
 
 
 @contextmanager
@@ -173,13 +188,23 @@ def _boot_id() -> str:
         return ""
 
 
-def _started_ms() -> int:
-    """Return when this process started: boot time plus the start in clock ticks (proc(5))."""
+def _started_ticks(pid: int) -> int:
+    """Return when a process started, in clock ticks after the boot (proc(5)).
+
+    It is 0 where there is no such process, or the system does not tell.
+    """
     try:
-        after_name = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2]
-        ticks = int(after_name.split()[19])  # field 22; the first after the name is field 3
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(stat.rpartition(")")[2].split()[19])  # field 22; after the name comes field 3
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _started_ms(ticks: int) -> int:
+    """Return the wall time of that start, as the clock tells it now."""
+    try:
         lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
         boot = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
-        return boot * 1000 + ticks * 1000 // os.sysconf("SC_CLK_TCK")
+        return boot * 1000 + ticks * 1000 // os.sysconf("SC_CLK_TCK") if ticks else 0
     except (OSError, ValueError, IndexError, StopIteration):
         return 0

@@ -16,6 +16,7 @@ from drengine.journal.chain import (
     arriving,
     check_document_name,
     check_genesis,
+    check_signal,
     extend,
     listing_order,
     records_until,
@@ -66,8 +67,15 @@ class MemoryStore:
 
     # runs and leases
 
-    def create(self, run: RunId, title: str, run_class: str, genesis: Draft) -> Head:
-        """Write record 0 (see `JournalStore.create`)."""
+    def create(
+        self,
+        run: RunId,
+        title: str,
+        run_class: str,
+        genesis: Draft,
+        targets: Sequence[str] = (),
+    ) -> Head:
+        """Write record 0 and claim targets (see `JournalStore.create`)."""
         check_genesis(run, genesis)
         lines, records, head = extend(run, BEFORE_GENESIS, [genesis])
         if run in self.disk.runs:
@@ -75,6 +83,7 @@ class MemoryStore:
             if codec.decode(first, 0, BEFORE_GENESIS.sha256, run).body != records[0].body:
                 raise refusals.other_genesis(run)
             return self.head(run)
+        self.claim(run, targets)
         row = RunRow(run, title, run_class, genesis.at_ms, "created", None, head)
         self.disk.runs[run] = MemoryRun(row, lines)
         return head
@@ -171,6 +180,7 @@ class MemoryStore:
 
     def put_signal(self, signal: Signal) -> None:
         """Put a signal into the inbox; the same id again changes nothing."""
+        check_signal(signal)
         body = parse_canonical(canonical(signal.body))
         self._run(root_of(signal.run))
         inbox = self.disk.signals.setdefault(signal.run, {})
@@ -192,7 +202,7 @@ class MemoryStore:
         for target in wanted:
             for claimed, holder in sorted(self.disk.claims):
                 is_other = root_of(holder) != root_of(run)
-                if claimed == target and is_other and not self._has_ended(holder):
+                if claimed == target and is_other and self._is_alive(holder):
                     raise refusals.claimed(target, run, holder)
         self.disk.claims.update(((target, run), None) for target in wanted)
 
@@ -291,9 +301,10 @@ class MemoryStore:
             _grow(after, [line for _, line in new], Head(last.seq, last.sha256))
         return after
 
-    def _has_ended(self, run: RunId) -> bool:
+    def _is_alive(self, run: RunId) -> bool:
+        """Whether a run has begun and not ended: only then its claims hold."""
         family = (run, root_of(run))
-        return any(
+        return root_of(run) in self.disk.runs and not any(
             codec.ends_chain(self.disk.runs[each].lines[-1])
             for each in family
             if each in self.disk.runs

@@ -55,11 +55,21 @@ class RunRow:
 class JournalStore(Protocol):
     """A store of journals. Implementations: SQLite (default), memory (simulation)."""
 
-    def create(self, run: RunId, title: str, run_class: str, genesis: Draft) -> Head:
-        """Write record 0. The same genesis body again is accepted and changes nothing.
+    def create(
+        self,
+        run: RunId,
+        title: str,
+        run_class: str,
+        genesis: Draft,
+        targets: Sequence[str] = (),
+    ) -> Head:
+        """Write record 0, and claim targets for the run in the same commit (see `claim`).
+
+        The same genesis body again is accepted and changes nothing.
 
         Raises:
-            Locked: the run exists with another genesis.
+            Locked: the run exists with another genesis, or another run holds a target; then
+                neither record nor claim is there.
             StoreFailed: the commit failed.
         """
         ...
@@ -90,7 +100,7 @@ class JournalStore(Protocol):
         Raises:
             Fenced: the lease is not the newest, or was given back.
             JournalDamaged: the head is not `expect`.
-            JournalError: a draft has no canonical form or is longer than a MiB.
+            Unwritable: a draft has no canonical form or is longer than a MiB.
             StoreFailed: the commit failed; whether it is durable is not known.
         """
         ...
@@ -145,6 +155,7 @@ class JournalStore(Protocol):
 
         Raises:
             JournalError: there is no such run, or no such parent of the child.
+            InputError: no record could be made of it: it is too long, too deep, or without a name.
         """
         ...
 
@@ -161,7 +172,7 @@ class JournalStore(Protocol):
 
         All or none. Claims of the same run, its parent, siblings and children do not
         conflict, nor do those left by a run whose last record says it is finished or
-        cancelled.
+        cancelled, nor those of a run that has no record 0: its process died before it began.
 
         Raises:
             Locked: another unfinished run holds one of them; the message names both.

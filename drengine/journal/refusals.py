@@ -5,9 +5,19 @@ Pure: builds errors, decides nothing about storage.
 
 from __future__ import annotations
 
-from drengine.errors import Fenced, JournalDamaged, JournalError, Locked
-from drengine.model.ids import RunId
-from drengine.model.records import Draft, Head, RecordType
+from pathlib import Path
+
+from drengine.errors import (
+    Fenced,
+    HandedOver,
+    InputError,
+    JournalDamaged,
+    JournalError,
+    LimitExceeded,
+    Locked,
+)
+from drengine.model.ids import RunId, root_of
+from drengine.model.records import Draft, Head, RecordType, Signal
 
 
 def no_run(run: RunId) -> JournalError:
@@ -108,9 +118,72 @@ def bad_signal(run: RunId, id_: str, reason: str) -> JournalDamaged:
     return JournalDamaged(f"run {run}: signal {id_!r} in the inbox: {reason}; nothing was changed")
 
 
+def odd_signal(signal: Signal, reason: str) -> InputError:
+    """Return the error for a signal that no record can hold."""
+    return InputError(
+        f"handing {signal.kind[:20]!r} in to run {signal.run}: {reason}; nothing was handed in"
+    )
+
+
+def long_signal(signal: Signal, size: int, most: int) -> LimitExceeded:
+    """Return the error for a signal that is longer than a record of it may be."""
+    return LimitExceeded(
+        f"handing {signal.kind!r} of {signal.actor} in to run {signal.run}: it has {size} bytes, "
+        f"at most {most} are taken; nothing was handed in",
+        hint="Say it in fewer words: a long reason belongs into a file of its own.",
+    )
+
+
 def no_object(sha256: str, reason: str) -> JournalDamaged:
     """Return the error for an object that cannot be had."""
     return JournalDamaged(f"object {sha256[:80]}: {reason}", hint="drengine journal verify")
+
+
+def copy_has_more(
+    run: RunId,
+    place: Path,
+    *,
+    here: Head | None,
+    there: Head | None,
+    parts: int | None,
+    taken: bool,
+) -> JournalError:
+    """Return the error for a run whose copy elsewhere holds records that are not here.
+
+    Parameters:
+        place: the folder of the run in the copy.
+        here, there: the ends of both chains; None where there is none.
+        parts: the record at which they part; None where the copy's goes on behind this one's.
+        taken: whether the copy says behind that that another host took the run over.
+    """
+    root = root_of(run)
+    how = "goes on" if parts is None else f"is another chain from record {parts} on"
+    told = (
+        f"run {run}: its copy in {place} {how}: it ends with {_end(there)}, the journal of this "
+        f"home with {_end(here)}. "
+    )
+    certain = " Nothing is sent from here, and the copy was left as it is"
+    take = f"drengine journal import {place} --take-over REASON"
+    into_new = f"DRENGINE_HOME=FOLDER {take}"
+    if taken:
+        return HandedOver(
+            f"{told}Another host took the run over, the copy says.{certain}",
+            hint=f"Go on there. Is that host dead too? Into a new home: {into_new}",
+        )
+    hint = (
+        f"{take}, which takes in what is missing here; then: drengine resume {root}"
+        if parts is None
+        else f"Go on with the chain that is right. The copy's, into a new home: {into_new}"
+    )
+    return JournalError(
+        f"{told}What was done with the run since is not known here: was this home put back from"
+        f" a backup?{certain}",
+        hint=hint,
+    )
+
+
+def _end(head: Head | None) -> str:
+    return f"record {head.seq} ({head.sha256[:12]}…)" if head else "no record"
 
 
 def chains_part(run: RunId, seq: int) -> JournalError:

@@ -28,6 +28,7 @@ from drengine.journal.chain import (
     arriving,
     check_document_name,
     check_genesis,
+    check_signal,
     extend,
     listing_order,
     records_until,
@@ -107,8 +108,15 @@ class SqliteStore:
 
     # runs and leases
 
-    def create(self, run: RunId, title: str, run_class: str, genesis: Draft) -> Head:
-        """Write record 0 (see `JournalStore.create`)."""
+    def create(
+        self,
+        run: RunId,
+        title: str,
+        run_class: str,
+        genesis: Draft,
+        targets: Sequence[str] = (),
+    ) -> Head:
+        """Write record 0 and claim targets (see `JournalStore.create`)."""
         check_genesis(run, genesis)
         lines, records, head = extend(run, BEFORE_GENESIS, [genesis])
         with self._database.writing(f"creating run {run}") as db:
@@ -117,6 +125,7 @@ class SqliteStore:
                 if codec.decode(first, 0, BEFORE_GENESIS.sha256, run).body != records[0].body:
                     raise refusals.other_genesis(run)
                 return tables.checked_head(db, run)
+            self._claim(db, run, targets)
             tables.add_run(db, run, title, run_class, genesis.at_ms, "created")
             tables.add_lines(db, run, zip(records, lines, strict=True))
             return head
@@ -157,11 +166,7 @@ class SqliteStore:
         Raises:
             Locked: it cannot be ended from here.
         """
-        owner = self._locks.living_owner(run)
-        if owner is None:
-            return None
-        how = end_owner(owner, lambda: self._locks.living_owner(run) is not None)
-        return f"{owner}, {how}"
+        return end_owner(lambda: self._locks.living_owner(run))
 
     # the chain
 
@@ -238,6 +243,7 @@ class SqliteStore:
 
     def put_signal(self, signal: Signal) -> None:
         """Put a signal into the inbox, from any process; the same id again changes nothing."""
+        check_signal(signal)
         with self._database.writing(f"sending a signal to run {signal.run}") as db:
             tables.run_row(db, root_of(signal.run))
             tables.put_signal(db, signal)
@@ -257,11 +263,7 @@ class SqliteStore:
     def claim(self, run: RunId, targets: Sequence[str]) -> None:
         """Claim all targets for a run, or none (see `JournalStore.claim`)."""
         with self._database.writing(f"claiming targets for run {run}") as db:
-            for target in (target.lower() for target in targets):
-                for holder in tables.other_claims(db, target, root_of(run)):
-                    if not self._has_ended(db, holder):
-                        raise refusals.claimed(target, run, holder)
-                tables.add_claim(db, target, run)
+            self._claim(db, run, targets)
 
     def release_claims(self, run: RunId) -> None:
         """Give up the claims of a run and of its children."""
@@ -356,8 +358,16 @@ class SqliteStore:
         new = arriving(chain, self._stored(chain.run, -1))
         return tables.add_lines(db, chain.run, new) is not None
 
-    def _has_ended(self, db: sqlite3.Connection, run: RunId) -> bool:
-        return any(
+    def _claim(self, db: sqlite3.Connection, run: RunId, targets: Sequence[str]) -> None:
+        for target in (target.lower() for target in targets):
+            for holder in tables.other_claims(db, target, root_of(run)):
+                if self._is_alive(db, holder):
+                    raise refusals.claimed(target, run, holder)
+            tables.add_claim(db, target, run)
+
+    def _is_alive(self, db: sqlite3.Connection, run: RunId) -> bool:
+        """Whether a run has begun and not ended: only then its claims hold."""
+        return tables.has_run(db, root_of(run)) and not any(
             codec.ends_chain(tables.line_at(db, each, tables.run_row(db, each).head.seq))
             for each in (run, root_of(run))
             if tables.has_run(db, each)

@@ -42,3 +42,8 @@ def root_of(run: str) -> RunId:
 def run_file_name(run: RunId) -> str:
     """Return the file name of a run's exported journal: `/` becomes `~`."""
     return f"{run.replace('/', '~')}.jsonl"
+
+
+def run_of_file(name: str) -> RunId:
+    """Return the run whose exported journal has that file name; no id of a run has a `~`."""
+    return RunId(name.removesuffix(".jsonl").replace("~", "/"))

@@ -338,6 +338,15 @@ def test_a_refusal_is_signed_elsewhere_too(keys, command, away):
     assert place.absorb().type is R.GATE_REJECTED
 
 
+def test_a_decision_that_no_record_could_hold_is_not_handed_in(keys, command, away):
+    place, signed, _ = away(*by(keys, "carl"), "--role", OFFICER, "--reason", "x" * 500_000)
+    ended = command("approval", "import", signed)
+    assert (ended.code, "at most 262144 are taken; nothing was handed in" in ended.err) == (3, True)
+    assert "in fewer words" in ended.err
+    assert list(place.store.peek_signals(place.chain.run)) == []
+    assert place.absorb().type is R.GATE_REQUESTED
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

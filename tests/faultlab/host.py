@@ -162,12 +162,16 @@ def stopped_before_the_restore(host: Host, *options: str) -> int:
     return pid
 
 
-def waiting_for_the_restore(host: Host, store: SqliteStore) -> People:
-    """Drive the run up to the gate before the restore and stop it; return the people."""
+def waiting_for_the_restore(host: Host, store: SqliteStore, *options: str) -> People:
+    """Drive the run up to the gate before the restore and stop it; return the people.
+
+    Parameters:
+        options: of that engine's `run`.
+    """
     people = People(host.stage, store, host.folder)
     people.silent_on = "approve-restore"
     follower = Follower(store, host.stage.run)
-    pid = host.begin("run", str(host.stage.plan), "--wait")
+    pid = host.begin("run", str(host.stage.plan), "--wait", *options)
     while True:
         assert host.zygote.poll(pid) is None, host.log()
         if follower.advance():

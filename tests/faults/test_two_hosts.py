@@ -6,6 +6,7 @@ Two homes and one lab; judged by the lab's own call log.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -13,7 +14,7 @@ from faultlab.host import host_in, stopped_before_the_restore, waiting_for_the_r
 from faultlab.judge import judge
 
 from drengine.engine.fold import fold
-from drengine.errors import HandedOver
+from drengine.errors import HandedOver, JournalError
 from drengine.journal.sqlite import SqliteStore
 from drengine.journal.verify import verify_run
 from drengine.lab import commands
@@ -21,7 +22,7 @@ from drengine.model.records import RecordType as R
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
-ELSEWHERE, UNKNOWN = HandedOver.exit_code, 12
+ELSEWHERE, UNKNOWN, DAMAGED = HandedOver.exit_code, 12, JournalError.exit_code
 ONCE = ("hsm.create", "hsm.domain.upload", "hsm.restore")
 
 
@@ -101,6 +102,38 @@ def test_a_dead_host_is_taken_over_from_the_copy_that_it_kept_elsewhere(
         os.kill(zombie, signal.SIGCONT)
         assert host.end(zombie) == ELSEWHERE
         assert [host.effects().count(effect) for effect in ONCE] == [1, 1, 1]
+
+
+def test_a_home_put_back_from_a_backup_goes_on_only_with_what_the_copy_has(
+    quick_stage, zygote, tmp_path
+):
+    run = quick_stage.run
+    with host_in(quick_stage, zygote, tmp_path / "host") as host:
+        share, backup = tmp_path / "share", tmp_path / "backup"
+        with SqliteStore(host.home) as store:
+            waiting_for_the_restore(host, store, "--copy-to", str(share))
+        shutil.copytree(host.home, backup)
+        assert host.finish() in (0, 10), host.log()
+        journal = share / run / "journals" / f"{run}.jsonl"
+        before, first_life = host.effects(), journal.read_bytes()
+        shutil.rmtree(host.home)
+        shutil.copytree(backup, host.home)
+        for words in (
+            ("resume", run),
+            ("resume", run, "--no-copy"),
+            ("resume", run, "--copy-to", str(tmp_path / "another")),
+            ("run", str(quick_stage.plan), "--copy-to", str(share)),
+        ):
+            assert host.do(*words) == DAMAGED, host.log()
+            assert f"drengine journal import {share / run} --take-over" in host.log()
+        assert journal.read_bytes() == first_life
+        take = ("journal", "import", str(share / run), "--take-over", "the home was put back")
+        assert host.do(*take) == 0, host.log()
+        assert host.do("resume", run) in (0, 10), host.log()
+        assert host.effects() == before, "nothing was sent again"
+        with SqliteStore(host.home) as store:
+            assert b"".join(store.lines(run)).startswith(first_life)
+            assert verify_run(store, run) == []
 
 
 def test_a_hand_over_that_nobody_took_is_taken_back(quick_stage, zygote, tmp_path):

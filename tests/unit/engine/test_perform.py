@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,18 @@ from drengine.actions.contract import StepContext, Undecidable
 from drengine.engine.chain import Chain
 from drengine.engine.commands import Rest
 from drengine.engine.ending import cancel
+from drengine.engine.genesis import create_run
 from drengine.engine.handover import give
 from drengine.engine.inbox import absorb
-from drengine.errors import AzureError, HandedOver, StoreFailed, UnknownOutcome
+from drengine.errors import (
+    AzureError,
+    HandedOver,
+    JournalError,
+    Locked,
+    StoreFailed,
+    UnknownOutcome,
+)
+from drengine.journal.memory import MemoryStore
 from drengine.model.findings import block
 from drengine.model.ids import RunId
 from drengine.model.plan import PlanPart
@@ -129,6 +139,21 @@ def test_a_run_that_was_handed_over_is_not_driven_here(small):
     assert small.store.living_owner(RUN) is None, "the lease was given back"
 
 
+def test_a_home_put_back_from_its_backup_sends_nothing_again(small, tmp_path):
+    small.copies_to = tmp_path / "share"
+    small.approve()
+    backup = deepcopy(small.store.disk)
+    assert small.drive().rest is Rest.DONE
+    journal = small.copies_to / RUN / "journals" / f"{RUN}.jsonl"
+    first_life = journal.read_bytes()
+    small.store, small.clock.at_ms = MemoryStore(backup), small.clock.at_ms + 3_600_000
+    for _ in range(2):
+        with pytest.raises(JournalError, match="its copy in"):
+            small.drive()
+    assert (len(small.change.sent), journal.read_bytes()) == (1, first_life)
+    assert small.store.living_owner(RUN) is None, "the lease was given back"
+
+
 def test_a_cancel_where_nobody_drives_takes_effect_at_once(small):
     small.approve()
     small.store.claim(RUN, ["hsm:target"])
@@ -138,6 +163,17 @@ def test_a_cancel_where_nobody_drives_takes_effect_at_once(small):
     outcome = small.drive()
     assert outcome.rest is Rest.CANCELLED
     assert small.change.sent == []
+
+
+def test_a_run_has_its_targets_with_its_record_0_or_does_not_begin(small):
+    other = RunId("r-ba9876543210")
+    world, part = small.world(), small.part
+    runbook = small.load(part.runbook_text)
+    facts = {"part": part, "inputs": {}, "initiator": "operator:x", "tool": {}}
+    create_run(world, other, runbook, **facts, targets=["hsm:target"])
+    with pytest.raises(Locked, match=f"run {other} holds it"):
+        create_run(world, RUN, runbook, **facts, targets=["hsm:target"])
+    assert not small.store.exists(RUN)
 
 
 def test_what_was_done_by_hand_is_read_back_and_never_sent(small):

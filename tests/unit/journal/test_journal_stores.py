@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from drengine.errors import Fenced, JournalDamaged, JournalError, Locked
-from drengine.model.canonical import sha256_hex
+from drengine.errors import Fenced, InputError, JournalDamaged, JournalError, Locked
+from drengine.journal.chain import MAX_SIGNAL_BYTES
+from drengine.model.canonical import canonical, sha256_hex
 from drengine.model.ids import RunId
 from drengine.model.records import GENESIS_PREV, Head, RecordType, Signal
 
@@ -435,6 +438,49 @@ def test_a_signal_to_a_child_of_a_run_that_is_not_there_is_refused(store):
         store.put_signal(signal("s-1", CHILD))
 
 
+def nested(levels: int) -> dict:
+    body: dict = {}
+    for _ in range(levels):
+        body = {"a": body}
+    return body
+
+
+def fill(size: int) -> dict:
+    """A body of that many bytes."""
+    return {"reason": "x" * (size - len(canonical({"reason": ""})))}
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        ({"body": fill(MAX_SIGNAL_BYTES + 1)}, f"at most {MAX_SIGNAL_BYTES} are taken"),
+        ({"body": nested(33)}, "nested deeper"),
+        ({"body": nested(100_000)}, "nested deeper"),
+        ({"body": {"n": 1.5}}, "float has no canonical form"),
+        ({"body": {"reason": "\ud800"}}, "surrogates"),
+        ({"actor": "approver:\ud800"}, "surrogates"),
+        ({"actor": ""}, "have 1 to 512 characters"),
+        ({"actor": "approver:" + "x" * 512}, "have 1 to 512 characters"),
+        ({"id": "x" * 513}, "have 1 to 512 characters"),
+        ({"kind": "x" * 513}, "have 1 to 512 characters"),
+    ],
+)
+def test_a_signal_that_no_record_can_hold_is_refused_at_the_door(store, writer, odd, why):
+    writer(store, RUN)
+    with pytest.raises(InputError, match=f"{why}.*nothing was handed in"):
+        store.put_signal(replace(signal("s-1"), **odd))
+    assert list(store.peek_signals(RUN)) == []
+
+
+@pytest.mark.parametrize("body", [fill(MAX_SIGNAL_BYTES), nested(32)])
+def test_what_the_door_just_takes_fits_into_a_record_that_quotes_it(store, writer, draft, body):
+    chain = writer(store, RUN)
+    store.put_signal(replace(signal("s-1"), body=body))
+    (taken,) = store.peek_signals(RUN)
+    said = {"ignored": "reject", "why": "", "said": taken.body}
+    chain.append(draft(**said, error={"message": str(taken.body.get("reason"))}))
+
+
 # claims
 
 HSM = "/subscriptions/s/managedhsms/east"
@@ -451,15 +497,17 @@ def test_a_claimed_target_is_refused_to_another_run_naming_both(host, writer):
     assert f"drengine cancel {RUN} --reason TEXT" in refused.value.hint
 
 
-def test_a_claim_takes_all_targets_or_none(store):
+def test_a_claim_takes_all_targets_or_none(store, writer):
+    writer(store, RUN)
     store.claim(RUN, [HSM])
     with pytest.raises(Locked):
         store.claim(OTHER, [GROUP, HSM, THIRD])
     store.claim(RunId("r-cccccccccccc"), [GROUP, THIRD])
 
 
-def test_a_run_and_its_family_claim_the_same_target(store):
+def test_a_run_and_its_family_claim_the_same_target(store, writer):
     sibling = RunId(f"{RUN}/mi-2")
+    writer(store, RUN)
     for run in (RUN, RUN, CHILD, sibling):
         store.claim(run, [HSM])
     store.release_claims(CHILD)
@@ -467,8 +515,10 @@ def test_a_run_and_its_family_claim_the_same_target(store):
         store.claim(OTHER, [HSM])
 
 
-def test_releasing_the_claims_of_a_run_releases_those_of_its_children_only(store):
+def test_releasing_the_claims_of_a_run_releases_those_of_its_children_only(store, writer):
     lookalike = RunId("r-0123456789ab0")
+    for run in (RUN, lookalike):
+        writer(store, run)
     store.claim(RUN, [HSM])
     store.claim(CHILD, [GROUP])
     store.claim(lookalike, [THIRD])
@@ -487,6 +537,31 @@ def test_a_run_that_ended_without_releasing_blocks_nobody(store, writer, draft, 
         store.claim(OTHER, [HSM])
     chain.append(draft(end))
     store.claim(OTHER, [HSM])
+
+
+@pytest.mark.parametrize("holder", [RUN, CHILD])
+def test_the_claim_of_a_run_whose_process_died_before_record_0_blocks_nobody(
+    host, writer, draft, holder
+):
+    host.open().claim(holder, [HSM])
+    store = host.open()
+    store.claim(OTHER, [HSM])
+    writer(store, OTHER)
+    with pytest.raises(Locked, match=f"run {OTHER} holds it"):
+        store.create(RUN, "a title", "drill", draft(RecordType.RUN_CREATED), [HSM])
+    assert not store.exists(RUN), "a run that could not have its target was not begun"
+
+
+def test_a_run_is_created_together_with_its_claims_or_not_at_all(host, draft):
+    first, second = host.open(), host.open()
+    first.create(RUN, "a title", "drill", draft(RecordType.RUN_CREATED), [HSM])
+    with pytest.raises(Locked, match=f"run {RUN} holds it; nothing was claimed"):
+        second.create(OTHER, "a title", "drill", draft(RecordType.RUN_CREATED), [GROUP, HSM])
+    assert not second.exists(OTHER)
+    third = RunId("r-cccccccccccc")
+    second.create(third, "a title", "drill", draft(RecordType.RUN_CREATED), [GROUP])
+    with pytest.raises(Locked, match=f"run {third} holds it"):
+        first.claim(RUN, [GROUP])
 
 
 # objects and documents
