@@ -74,7 +74,7 @@ RUN = RunId("r-0123456789ab")
 _LONG_SECONDS = 0.05
 """So long does a slow look take: the driver reads the inbox many times in it."""
 
-PORTS = ("identity", "rows", "hsms", "sql", "storage")
+PORTS = ("identity", "rows", "sql", "storage")
 
 
 @dataclass
@@ -161,6 +161,7 @@ class Small:
     meanwhile: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     operations: Any = None
+    hsms: Any = None
     store: MemoryStore = field(default_factory=MemoryStore)
     clock: Clock = field(default_factory=Clock)
 
@@ -173,7 +174,9 @@ class Small:
         return World(
             plan=Plan(RunClass.DRILL, "", "0", WHERE, part, {}),
             store=self.store,
-            cloud=SimpleNamespace(**dict.fromkeys(PORTS), operations=self.operations),  # type: ignore[arg-type]
+            cloud=SimpleNamespace(
+                **dict.fromkeys(PORTS), operations=self.operations, hsms=self.hsms
+            ),  # type: ignore[arg-type]
             clock=self.clock,
             kit=Kit({"thing.change": self.change}, guards, {"backup": self._read}, {}, {}),
             load=self.load,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from looked import target
 from small import FAN, ONE, RUN, SPEC, Small, told
 
+from drengine.actions.base import HOLDER_TAG, RUN_TAG
 from drengine.actions.contract import Absent, InProgress, Present, Undecidable
 from drengine.engine.commands import Rest
 from drengine.engine.driver import Outcome
 from drengine.errors import AzureError, UnknownOutcome
-from drengine.model.cloud import Operation, OperationKind, OperationStatus
+from drengine.model.cloud import HsmResource, Operation, OperationKind, OperationStatus
 from drengine.model.findings import block
 from drengine.model.ids import RunId
 from drengine.model.plan import PlanPart
@@ -319,3 +322,42 @@ def test_a_rollback_waits_for_what_is_in_the_air(small):
     assert looked - small.change.sent[0] >= SPEC.quiet_ms
     assert small.change.undone == [""]
     assert len(small.change.sent) == 1
+
+
+PLACED = ONE.replace(
+    "inputs: {name: {type: string}}",
+    "inputs: {name: {type: string}, target_hsm: {type: string}, resource_group: {type: string}}",
+)
+TO_PLACED = FAN.replace(
+    'with: {name: "${thing.name}"}',
+    'with: {name: "${thing.name}", target_hsm: target, resource_group: rg}',
+)
+
+
+@dataclass
+class Marked:
+    """The target as a resource: created by this run, marked by the host that has it now."""
+
+    tags: dict[str, str]
+    marks: list[str] = field(default_factory=list)
+
+    async def get(self, group: str, name: str) -> HsmResource:
+        return target(name=name, resource_group=group, tags=dict(self.tags))
+
+    async def start_update(self, group: str, name: str, patch: dict[str, Any]) -> None:
+        del group, name
+        self.tags = dict(patch["tags"])
+        self.marks.append(self.tags[HOLDER_TAG])
+
+
+def test_the_quiet_period_after_a_mark_holds_for_every_child():
+    taken = fan(TO_PLACED.replace("parallel: 2", "parallel: 1"), PLACED)
+    deferred = ("name", "target_hsm", "resource_group")
+    child = replace(taken.part.children["each"], deferred=deferred)
+    taken.part = replace(taken.part, children={"each": child})
+    taken.hsms = Marked({RUN_TAG: str(RUN)})
+    assert taken.drive().rest is Rest.DONE
+    assert len(taken.hsms.marks) == 1
+    notes = [record for record in taken.store.read(RUN) if record.type is R.NOTE]
+    assert [note.body["holder"] for note in notes] == taken.hsms.marks, "in the root's chain"
+    assert min(taken.change.sent) - notes[0].at_ms >= SPEC.quiet_ms
