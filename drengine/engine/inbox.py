@@ -218,8 +218,8 @@ def using(runbook: Runbook, gate: str, state: RunState) -> list[str]:
 
 
 def _may_stop(step: Step) -> tuple[S, ...]:
-    # A fan-out has no last look at its gates; what only reads needs no approval to stop for.
-    return (S.PENDING,) if step.kind is StepKind.RUNBOOK else _UNSENT
+    # What children have sent stays sent; each that has not looks at the gates above it first.
+    return (*_UNSENT, S.FANNING_OUT) if step.kind is StepKind.RUNBOOK else _UNSENT
 
 
 def _delivery(letter: _Letter) -> Outcome:

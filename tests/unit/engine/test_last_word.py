@@ -282,6 +282,16 @@ def test_a_child_sends_by_what_is_still_as_it_was_approved():
     assert sorted(gated.change.runs) == ["/each/a", "/each/b", "/each/c"]
 
 
+def test_a_withdrawal_in_the_middle_of_a_fan_out_stops_what_was_not_sent():
+    gated = fan(GATED.replace("parallel: 2", "parallel: 1"))
+    gated.approve()
+    gated.change.at_start.append(says(gated, "withdraw", actor="approver:a", step="ask"))
+    outcome = gated.drive()
+    assert outcome.rest is Rest.WAITING
+    assert gated.change.runs == ["/each/a"]
+    assert outcome.state.steps["ask"].status is S.AWAITING_APPROVAL
+
+
 def test_a_gate_that_the_run_leaves_out_is_asked_of_nobody():
     gated = fan(GATED.replace("    gate:", '    when: "${1 == 2}"\n    gate:'))
     assert gated.drive().rest is Rest.DONE
