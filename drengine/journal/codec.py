@@ -65,28 +65,37 @@ def check_run_id(run: str) -> RunId:
 def encode(draft: Draft, run: RunId, seq: int, prev: str) -> tuple[bytes, Record]:
     """Return the line of `draft` at its place, and the record as a reader of the line gets it.
 
+    It is read back at once: what cannot be read again must not get into a chain, and the fold
+    sees the same values, in the same order, now and after a restart.
+
     Raises:
         Unwritable: the draft has no canonical form or is too long; nothing was written.
     """
-    wall_ms = draft.wall_ms
+    at_ms, wall_ms, kind = draft.at_ms, draft.wall_ms, draft.type
     try:
         told = Line(
             actor=draft.actor,
-            at=utc_text(draft.at_ms),
+            at=utc_text(at_ms),
             body=draft.body,  # type: ignore[arg-type] # any mapping; it is looked at below
             mono=draft.mono_ms,
             prev=prev,
             run=run,
             seq=seq,
-            type=draft.type,
+            type=kind,
             wall=ABSENT if wall_ms is None else utc_text(wall_ms),
         )
-        line, found = _written(told)
+        line, found = written(told)
+        # What is read back is what was told, so that only this can be wrong with its place.
+        if found is None or (kind is RecordType.RUN_CREATED) != (seq == 0):
+            line = canonical(members_of(told)) + b"\n"
+            found = _checked(line, seq, prev, run)
+        elif len(line) > MAX_LINE_BYTES:
+            _checked(line, seq, prev, run)
     except ValueError as error:
         raise Unwritable(
-            f"run {run}: writing record {seq} ({draft.type}): {error}; nothing was written"
+            f"run {run}: writing record {seq} ({kind}): {error}; nothing was written"
         ) from error
-    return line, _record(line, found, draft.at_ms, wall_ms)
+    return line, _record(line, found, at_ms, wall_ms)
 
 
 def decode(line: bytes, expect_seq: int, expect_prev: str, run: RunId) -> Record:
@@ -224,23 +233,6 @@ def _record(line: bytes, found: Line, at_ms: int, wall_ms: int | None) -> Record
         prev=found.prev,
         sha256=sha256_hex(line),
     )
-
-
-def _written(told: Line) -> tuple[bytes, Line]:
-    """Return the line that tells this, and what stands in it.
-
-    It is read back at once: what cannot be read again must not get into a chain, and the fold
-    sees the same values, in the same order, now and after a restart.
-
-    Raises:
-        ValueError: it has no canonical form, is too long, or is not what may stand there.
-    """
-    place = told.seq, told.prev, RunId(told.run)
-    line, found = written(told)
-    if found is not None and len(line) <= MAX_LINE_BYTES and _fits(found, *place):
-        return line, found
-    line = canonical(members_of(told)) + b"\n"
-    return line, _checked(line, *place)
 
 
 def _fits(found: Line, seq: int, prev: str, run: RunId) -> bool:

@@ -65,7 +65,7 @@ def genesis() -> Draft:
 
 def draft(kind: R, body: Mapping[str, object]) -> Draft:
     now = time.time_ns() // 1_000_000
-    return Draft(kind, "engine", body, now, time.monotonic_ns() // 1_000_000, now)
+    return Draft(kind, "engine", body, now, time.monotonic_ns() // 1_000_000)
 
 
 def polled(number: int) -> Draft:
