@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from drengine.engine.bench import Bench
 from drengine.engine.chain import Chain
 from drengine.engine.gates import drifted_gate, void
-from drengine.engine.scope import standing_gates
-from drengine.model.run import RunStatus
+from drengine.engine.scope import held_by, standing_gates
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,8 @@ class ParentStep:
     def halted(self) -> str:
         """Return why nothing may be sent now, empty where it may."""
         bench, state = self.bench, self.bench.chain.state
-        if state.rolling_back or state.status.is_over or state.status is RunStatus.PAUSED:
-            return f"run {state.run} is {'rolling back' if state.rolling_back else state.status}"
+        if word := held_by(state):
+            return f"run {state.run} is {word}"
         step = bench.runbook.step(self.step)
         fallen = standing_gates(step, bench.runbook, state, bench.world.clock.now_ms())
         if fallen is not None:

@@ -79,7 +79,7 @@ class _Case:
     @property
     def may_begin(self) -> bool:
         state, session = self.state, self.session
-        held = state.rolling_back or state.status.is_over or state.status is RunStatus.PAUSED
+        held = state.rolling_back or state.status.is_over or state.paused
         return not (held or session.stopping or session.halted)
 
 
@@ -326,7 +326,7 @@ def _fanned_out(case: _Case, step: Step, st: StepState, names: list[str]) -> _Ne
 
 def _ending_children(case: _Case, step: Step, st: StepState) -> _Next:
     """Drive the open children of a rollback, so that they roll back themselves."""
-    if case.state.status is RunStatus.PAUSED or case.session.stopping:
+    if case.state.paused or case.session.stopping:
         return _NOTHING
     names = [name for name, child in st.children.items() if not child.status.is_over]
     taken = {*case.session.busy, *case.session.parked}
@@ -388,6 +388,8 @@ def _rest(case: _Case) -> Rest:
         return Rest.DONE
     if any(step.status is S.UNKNOWN for step in steps) or Rest.UNKNOWN in parked:
         return Rest.UNKNOWN
+    if case.state.paused:
+        return Rest.PAUSED
     if _needs_a_new_start(case, parked):
         return Rest.NEEDS
     if any(step.status is S.FANNING_OUT and unfinished(step) for step in steps):
@@ -395,8 +397,6 @@ def _rest(case: _Case) -> Rest:
     for status, rest in ((S.FAILED, Rest.FAILED), (S.REFUSED, Rest.REFUSED)):
         if rest in parked or any(step.status is status for step in steps):
             return rest
-    if case.state.status is RunStatus.PAUSED:
-        return Rest.PAUSED
     if case.session.stopping or Rest.INTERRUPTED in parked:
         return Rest.INTERRUPTED
     return Rest.WAITING

@@ -433,6 +433,7 @@ def _noted(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
 def _opened(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
     steps = {name: _reopened(step, record.at_ms) for name, step in state.steps.items()}
     running = RunStatus.ROLLING_BACK if state.rolling_back else RunStatus.RUNNING
+    running = RunStatus.PAUSED if state.paused else running
     status = state.status if state.status in _KEPT_AT_OPENING else running
     return {
         "steps": steps,
@@ -464,12 +465,19 @@ _KEPT_AT_OPENING = (
 )
 
 
+_LASTING: Final[Mapping[RunStatus, Changes]] = {
+    RunStatus.PAUSED: {"paused": True},
+    RunStatus.ROLLING_BACK: {"rolling_back": True, "paused": False},
+}
+"""What a person's word means for the run until another word."""
+
+
 def _rests(status: RunStatus) -> RunChange:
     def change(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
         finished = record.at_ms if status.is_over else state.finished_ms
         reasons = tuple(str(reason) for reason in body.get("for", ()))
         changes = {"status": status, "waiting_for": reasons, "finished_ms": finished}
-        return changes | ({"rolling_back": True} if status is RunStatus.ROLLING_BACK else {})
+        return changes | _LASTING.get(status, {})
 
     return change
 
@@ -477,7 +485,7 @@ def _rests(status: RunStatus) -> RunChange:
 def _continued(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
     """Go on where the pause began: a rollback goes on as one."""
     status = RunStatus.ROLLING_BACK if state.rolling_back else RunStatus.RUNNING
-    return _rests(status)(state, body, record)
+    return {**_rests(status)(state, body, record), "paused": False}
 
 
 _RUN_CHANGES: Final[Mapping[R, RunChange]] = {

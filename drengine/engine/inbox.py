@@ -20,7 +20,7 @@ from drengine.model.findings import Findings, all_hold, warn
 from drengine.model.ids import root_of
 from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
-from drengine.model.run import Effect, GateState, RunState, RunStatus, StepState
+from drengine.model.run import Effect, GateState, RunState, StepState
 from drengine.model.run import StepStatus as S
 from drengine.model.runbook import Runbook, Step, StepKind
 from drengine.trust.approval import Asked, Terms
@@ -94,7 +94,7 @@ class _Letter:
 def _record_of(world: World, chain: Chain, runbook: Runbook, signal: Signal) -> Outcome:
     if chain.state.status.is_over:
         return _ignored(signal, f"the run is {chain.state.status}")
-    if signal.kind == "continue" and chain.state.status is not RunStatus.PAUSED:
+    if signal.kind == "continue" and not chain.state.paused:
         return _ignored(signal, f"the run is {chain.state.status}, not paused")
     if signal.kind == "rollback" and chain.state.rolling_back:
         return _ignored(signal, "the run is rolling back already")

@@ -13,7 +13,6 @@ from drengine.errors import DrError, JournalError, UnknownOutcome
 from drengine.model.cloud import Operation, OperationState
 from drengine.model.findings import all_hold
 from drengine.model.records import RecordType as R
-from drengine.model.run import RunStatus
 
 _LOOK_AGAIN_MS = 30_000
 _MOST_LOOKS = 60
@@ -34,7 +33,9 @@ async def undo(bench: Bench, step_id: str) -> None:
         body = {"step": step_id, "why": kept.why}
         bench.chain.append(R.UNDO_KEPT, with_exchanges(body, exchanges))
         return
-    if bench.stop.is_set() or bench.chain.state.status is not RunStatus.ROLLING_BACK:
+    bench.hear()
+    state = bench.chain.state
+    if bench.stop.is_set() or state.paused or state.status.is_over:
         return  # paused or cancelled meanwhile, or this process is to end: nothing is sent
     bench.chain.append(R.UNDO_INTENT, {"step": step_id, "action": step.action})
     with bench.world.collect() as exchanges:

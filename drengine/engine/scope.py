@@ -39,6 +39,13 @@ def is_irreversible(step: Step, scope: dict[str, Json]) -> bool:
     return step.irreversible is not None and bool(evaluate(step.irreversible, scope))
 
 
+def held_by(state: RunState) -> str:
+    """Return what a run is by a person's word, where nothing may be sent for that; else nothing."""
+    if state.status.is_over:
+        return str(state.status)
+    return "rolling back" if state.rolling_back else "paused" if state.paused else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Fallen:
     """A gate that does not stand any more, and why."""

@@ -16,11 +16,11 @@ from drengine.engine.bench import Bench, fail, with_exchanges
 from drengine.engine.failing import error_body
 from drengine.engine.fence import Held, Turn, may_send
 from drengine.engine.gates import drifted_gate, void
-from drengine.engine.scope import standing_gates
+from drengine.engine.scope import held_by, standing_gates
 from drengine.errors import DrError, JournalError, UnknownOutcome
 from drengine.model.cloud import Exchange, Operation
 from drengine.model.records import RecordType as R
-from drengine.model.run import RunStatus, StepStatus
+from drengine.model.run import StepStatus
 from drengine.model.runbook import Step
 
 _CLIENT_ERRORS = range(400, 500)
@@ -91,8 +91,8 @@ def overtaken(bench: Bench, step: Step) -> str:
     state, world = bench.chain.state, bench.world
     if bench.stop.is_set():
         return "this process is asked to end"
-    if state.rolling_back or state.status not in (RunStatus.RUNNING, RunStatus.WAITING):
-        return f"the run is {'rolling back' if state.rolling_back else state.status}"
+    if word := held_by(state):
+        return f"the run is {word}"
     fallen = standing_gates(step, bench.runbook, state, world.clock.now_ms())
     if fallen is not None:
         return fallen.why

@@ -21,7 +21,7 @@ from drengine.errors import JournalDamaged
 from drengine.model.cloud import Operation
 from drengine.model.records import Record
 from drengine.model.records import RecordType as R
-from drengine.model.run import RunState, RunStatus, StepState
+from drengine.model.run import RunState, StepState
 from drengine.model.run import UndoStatus as U
 from drengine.model.runbook import Runbook
 
@@ -93,7 +93,7 @@ def decide_undo(runbook: Runbook, state: RunState, session: Session, now_ms: int
         if st.not_before_ms > now_ms:
             return Decision(wake_at_ms=st.not_before_ms)
         following = _next(st)
-        if isinstance(following, Undo) and state.status is RunStatus.PAUSED:
+        if isinstance(following, Undo) and state.paused:
             return Decision(rest=Rest.PAUSED, reasons=(f"{step.id}: not undone yet",))
         return Decision((following,))
     return Decision(rest=Rest.ROLLED_BACK)

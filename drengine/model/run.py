@@ -225,6 +225,8 @@ class RunState:
         signals: ids of signals already in the chain.
         openings: how often a process took the run; opened_ms: when the last one did. Deadlines
             count from there: what the service finished meanwhile is looked at first.
+        paused: whether a person paused it and nobody has said `continue` since; a step that fails
+            meanwhile does not end the pause.
         rolling_back: whether a person asked for a rollback; nothing new is begun any more.
         waiting_for: what the last `run.waiting` or `run.stopped` said.
         handed_to: to whom the run was handed over and not yet taken; empty where it was not.
@@ -247,6 +249,7 @@ class RunState:
     last_ms: int = 0
     finished_ms: int | None = None
     waiting_for: tuple[str, ...] = ()
+    paused: bool = False
     rolling_back: bool = False
     handed_to: str = ""
     holder: str = "0"

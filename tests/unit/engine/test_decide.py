@@ -205,10 +205,10 @@ def test_a_person_who_opens_the_run_again_reopens_a_failed_step():
 
 def test_a_paused_run_begins_and_sends_nothing_but_follows_what_runs():
     for status in (S.PENDING, S.PROBING, S.CHECKING, S.CLEARED):
-        paused = replace(change(status), status=RunStatus.PAUSED)
+        paused = replace(change(status), status=RunStatus.PAUSED, paused=True)
         assert ask(paused).commands == ()
         assert ask(paused).rest is Rest.PAUSED
-    running = replace(change(S.RUNNING, entered_ms=NOW), status=RunStatus.PAUSED)
+    running = replace(change(S.RUNNING, entered_ms=NOW), status=RunStatus.PAUSED, paused=True)
     assert ask(running).commands == (Poll("change"),)
 
 

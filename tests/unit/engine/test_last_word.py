@@ -100,6 +100,20 @@ def test_continue_goes_on_with_the_rollback_that_was_paused(small):
     assert small.change.undone == [""]
 
 
+def test_a_pause_outlasts_a_step_that_fails_meanwhile(small):
+    small.approve()
+    small.change.seen.append(block("G2", "not seen yet"))
+    small.change.at_start.append(says(small, "pause"))
+    first = small.drive()
+    assert (first.rest, first.state.steps["change"].status) == (Rest.PAUSED, S.FAILED)
+    small.change.seen.clear()
+    small.change.found.append(Present({}, "there it is"))
+    assert small.drive().state.paused
+    assert small.change.looks == small.change.looks[:1], "nothing begins in a pause"
+    says(small, "continue")()
+    assert small.drive().rest is Rest.DONE
+
+
 def test_continue_of_a_run_that_is_not_paused_changes_nothing(small):
     small.drive()
     says(small, "continue")()
