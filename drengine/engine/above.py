@@ -3,6 +3,7 @@
 Rules:
 - A pause, a cancel or a rollback of the parent counts for a child from its record on, not only
   from the moment at which the child has been told.
+- A child is sent for only by the process that has its parents.
 - The gates before a fan-out stand before each send of its children, as those before a step do
   before that step's: still approved, not expired, and the facts as they were shown.
 """
@@ -36,9 +37,14 @@ class ParentStep:
         return self.bench.chain.state.rolling_back
 
     def hear(self) -> None:
-        """Take in what people said to the parents, the root first."""
+        """Take in what people said to the parents, the root first.
+
+        Raises:
+            Fenced: another process has taken a parent, and may have been told something else.
+        """
         if self.bench.world.above is not None:
             self.bench.world.above.hear()
+        self.bench.chain.make_sure()
         self.bench.hear()
 
     def halted(self) -> str:

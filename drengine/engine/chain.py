@@ -140,6 +140,14 @@ class Chain:
         """Leave the hint that listings show."""
         self._world.store.set_status(self._lease, str(self.state.status), wake_at_ms)
 
+    def make_sure(self) -> None:
+        """Make sure that this process still has the run.
+
+        Raises:
+            Fenced: another process has it by now.
+        """
+        self._world.store.check_lease(self._lease)
+
     def drop_signals(self, ids: list[str]) -> None:
         """Take recorded signals out of the inbox."""
         if ids:

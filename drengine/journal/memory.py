@@ -151,6 +151,10 @@ class MemoryStore:
         rows = [kept.row for kept in self.disk.runs.values()]
         return listing_order(sorted(rows, key=lambda row: row.created_at_ms))
 
+    def check_lease(self, lease: Lease) -> None:
+        """Make sure that nobody has taken the run since (see `JournalStore.check_lease`)."""
+        self._leased(lease)
+
     def set_status(self, lease: Lease, status: str, wake_at_ms: int | None) -> None:
         """Leave the hint that listings show."""
         kept = self._leased(lease)

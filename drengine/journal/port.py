@@ -144,6 +144,14 @@ class JournalStore(Protocol):
         """Return every run, newest first, children behind their parents."""
         ...
 
+    def check_lease(self, lease: Lease) -> None:
+        """Make sure that nobody has taken the run since.
+
+        Raises:
+            Fenced: another lease is newer.
+        """
+        ...
+
     def set_status(self, lease: Lease, status: str, wake_at_ms: int | None) -> None:
         """Leave the hint that listings show."""
         ...

@@ -214,6 +214,11 @@ class SqliteStore:
         with self._database.reading("listing runs") as db:
             return listing_order(tables.run_rows(db))
 
+    def check_lease(self, lease: Lease) -> None:
+        """Make sure that nobody has taken the run since (see `JournalStore.check_lease`)."""
+        with self._database.reading(f"looking who has run {lease.run}") as db:
+            self._check_lease(db, lease)
+
     def set_status(self, lease: Lease, status: str, wake_at_ms: int | None) -> None:
         """Leave the hint that listings show."""
         with self._database.writing(f"leaving the status of run {lease.run}") as db:

@@ -14,7 +14,7 @@ from drengine.actions.base import HOLDER_TAG, RUN_TAG
 from drengine.actions.contract import Absent, InProgress, Present, Undecidable
 from drengine.engine.commands import Rest
 from drengine.engine.driver import Outcome
-from drengine.errors import AzureError, UnknownOutcome
+from drengine.errors import AzureError, Fenced, UnknownOutcome
 from drengine.model.cloud import HsmResource, Operation, OperationKind, OperationStatus
 from drengine.model.findings import block
 from drengine.model.ids import RunId
@@ -73,6 +73,19 @@ def test_what_is_said_to_the_parent_at_the_last_moment_is_heard_by_a_child():
     family = fan()
     family.change.just_before.append(says(family, "pause"))
     assert family.drive().rest is Rest.PAUSED
+    assert family.change.sent == []
+
+
+def test_a_child_whose_parent_another_process_took_sends_nothing():
+    family = fan()
+
+    def take() -> None:
+        family.store.disk.locks.pop(RUN, None)
+        family.store.disk.runs[RUN].token += 1
+
+    family.change.just_before.append(take)
+    with pytest.raises(Fenced):
+        family.drive()
     assert family.change.sent == []
 
 

@@ -337,6 +337,7 @@ def test_an_owner_that_was_overtaken_is_fenced_everywhere(host, writer):
     first.put_signal(signal("s-1"))
     for refused in (
         lambda: old.note(by="old again"),
+        lambda: first.check_lease(old.lease),
         lambda: first.set_status(old.lease, "running", None),
         lambda: first.delete_signals(old.lease, ["s-1"]),
     ):
