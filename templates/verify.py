@@ -30,6 +30,7 @@ OUTSIDE = {
     "openssl/attestation.pae",
     "openssl/engine.sig",
 }
+DISCLOSED = {"disclosure.json", "attestation.dsse.json", "README.txt", "verify.py"}
 STAMP = re.compile(r"attestation(\.[0-9]{1,2})?\.tsr", re.ASCII)
 PART = r"[A-Za-z0-9_~][A-Za-z0-9._~-]*"
 NAME = re.compile(rf"{PART}(/{PART})*", re.ASCII)
@@ -664,7 +665,16 @@ def root_from(content, index, size, path):
     return top.hex() if last == 0 else ""
 
 
+def is_disclosure(folder):
+    """A folder that holds anything of a bundle is checked as one, whatever lies beside it."""
+    if any(os.path.lexists(folder / name) for name in ("manifest.json", "SHA256SUMS", "journals")):
+        return False
+    return os.path.lexists(folder / "disclosure.json")
+
+
 def check_disclosure(folder, sealers):
+    for name in sorted(list_files(folder).keys() - DISCLOSED):
+        fail(name, "is not a file that a disclosure has")
     statement, _, _ = open_seal(folder / "attestation.dsse.json", sealers)
     if statement["predicateType"] != "urn:drengine:dr-run:v1":
         fail("attestation.dsse.json", "says other things than a sealed run does")
@@ -817,7 +827,7 @@ def step(where, action):
 
 def main(bundle, trust, earlier=()):
     sealers, owner, tsa = read_trust(trust)
-    if (bundle / "disclosure.json").is_file():
+    if is_disclosure(bundle):
         return verdict(bundle, step(bundle, lambda: check_disclosure(bundle, sealers)))
     files = list_files(bundle)
     step("SHA256SUMS", lambda: check_sums(files))
