@@ -37,13 +37,33 @@ NAME = re.compile(rf"{PART}(/{PART})*", re.ASCII)
 SUM = re.compile(r"([0-9a-f]{64})  ([^\n\r\\]+)", re.ASCII)
 ZEROS = "0" * 64
 MAX_FILE, MAX_LINE = 1 << 30, 1 << 20
+MAX_SHOWN = 400
 BACK_MS, SKEW_MS = 5_000, 300_000
 KEYS = {"actor", "at", "body", "mono", "prev", "run", "seq", "type"}
 DECISIONS = {"gate.approved": "approve", "gate.rejected": "reject", "gate.voided": "withdraw"}
 NEW_PROCESS = ("run.opened", "run.handed_over", "run.imported", "run.cancelled", "note")
 
+INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff]"
+)
+
 failures: list[str] = []
 notes: list[str] = []
+
+
+def visible(text):
+    """Return a text with whatever a terminal could obey, or would hide, written out."""
+    shown = INVISIBLE.sub(lambda found: f"<U+{ord(found[0]):04X}>", str(text))
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]} ..."
+
+
+def tell(text):
+    print(
+        visible(text)
+        .encode(sys.stdout.encoding or "ascii", "backslashreplace")
+        .decode(sys.stdout.encoding or "ascii")
+    )
 
 
 def fail(where, why):
@@ -85,6 +105,10 @@ def parse_line(data):
     if not data.endswith(b"\n"):
         raise ValueError("does not end with a newline")
     return parse_canonical(data[:-1])
+
+
+def safe(item):
+    return re.sub(r"[^A-Za-z0-9._-]", "-", item)
 
 
 def millis(text):
@@ -309,6 +333,8 @@ class Chain:
         self.genesis, self.requests, self.newest = {}, {}, {}
         self.last, self.heads, self.envelopes, self.children = None, [], {}, {}
         self.anchored, self.ended, self.times = -1, False, {}
+        self.born, self.closed, self.by_hand, self.pauses = {}, set(), set(), set()
+        self.cancelled = False
 
     def say(self, seq, why):
         fail(self.run, f"record {seq}: {why}")
@@ -355,11 +381,10 @@ class Chain:
         elif kind == "step.succeeded":
             self.times.setdefault(at, seq)
             self.succeeded(record)
-        elif kind == "child.finished":
-            self.children[body["run"]] = (seq, body["seq"], body["sha256"])
         elif kind in ("run.finished", "run.cancelled"):
             self.times.setdefault(at, seq)
             self.ended = True
+        self.kin(seq, kind, body)
 
     def clock(self, record, at):
         shown = millis(record["wall"]) if "wall" in record else at
@@ -367,6 +392,49 @@ class Chain:
             if shown - self.last[1] < -BACK_MS and record["mono"] >= self.last[2]:
                 self.say(record["seq"], "the clock was set back while the process ran")
         self.last = (record["type"], shown, record["mono"])
+
+    def kin(self, seq, kind, body):
+        if kind == "child.started":
+            self.begun(seq, body)
+        elif kind == "child.finished":
+            self.children[body["run"]] = (seq, body["seq"], body["sha256"])
+            self.closed.add(body["run"])
+        elif kind == "generation.ended":
+            self.closed -= {run for run, birth in self.born.items() if birth[1] in body["steps"]}
+        elif kind == "step.marked":
+            self.by_hand.add(body["step"])
+        elif kind == "step.begun":
+            self.by_hand.discard(body["step"])
+        elif kind in NEW_PROCESS:
+            self.pauses.add(seq)
+            self.cancelled |= kind == "run.cancelled"
+
+    def part(self):
+        part = self.plan["root"]
+        for name in self.genesis["path"]:
+            part = part["children"][name]
+        return part
+
+    def planned(self, name):
+        """Child run -> item name, as the plan lists them for a step that runs a sub-runbook."""
+        if name not in self.part()["children"]:
+            return {}
+        fans = self.plan["summary"].get("foreach", {})
+        fan = fans.get("/".join([*self.genesis["path"], name]))
+        under = f"{self.run}/{safe(name)}"
+        return {f"{under}/{safe(each)}": each for each in fan["items"]} if fan else {under: name}
+
+    def begun(self, seq, body):
+        name, item, run_id = body["name"], body["item"], body["run"]
+        self.closed.discard(run_id)
+        self.born[run_id] = (seq, body["step"], item)
+        answers = [rows for rows in self.part()["discovery"].values() if isinstance(rows, list)]
+        items = [row for rows in answers for row in rows if isinstance(row, dict)]
+        listed = [row for row in items if row.get("name") == name]
+        if self.planned(body["step"]).get(run_id) != name or item.get("name") != name:
+            self.say(seq, f"child {name} is not one that the plan lists")
+        elif name != body["step"] and listed and item not in listed:
+            self.say(seq, f"child {name} is given another item than the plan's")
 
     def check_genesis(self, body):
         if body["plan"] != self.plan["digest"]:
@@ -467,6 +535,11 @@ class Chain:
 
     def succeeded(self, record):
         body = record["body"]
+        for run_id, name in self.planned(body["step"]).items():
+            if run_id not in self.closed and body["step"] not in self.by_hand:
+                why = "is not recorded as ended" if run_id in self.born else "was never begun"
+                what = f"step {body['step']} is said to have succeeded, but its child {name}"
+                self.say(record["seq"], f"{what}, which the plan lists, {why}")
         asked = self.requests.get(self.newest.get(body["step"], -1))
         if asked is not None:
             need = 1 if asked["urgent"] else asked["approvals"]
@@ -474,8 +547,9 @@ class Chain:
                 self.say(record["seq"], f"gate {body['step']} passed without valid approvals")
         elif "approvers" in body.get("outputs", {}):
             self.say(record["seq"], "a gate passed that had asked nobody")
-        elif "exchanges" in body and not body.get("findings"):
-            self.say(record["seq"], "a step succeeded, and nothing was read back")
+        elif not body.get("findings") and body["step"] not in self.part()["children"]:
+            what = f"step {body['step']} is said to have succeeded"
+            self.say(record["seq"], f"{what}, but nothing was read back")
 
 
 def in_time(said, key, at):
@@ -518,13 +592,36 @@ def check_children(chains):
     roots = [run_id for run_id in chains if "/" not in run_id]
     if len(roots) != 1:
         fail("journals", f"hold {len(roots)} root runs, expected one")
-    told = {}
+    told, born = {}, {}
     for chain in chains.values():
         told.update(chain.children)
+        born.update({run_id: (chain, *birth) for run_id, birth in chain.born.items()})
+    for run_id in sorted(born.keys() | {run_id for run_id in chains if "/" in run_id}):
+        check_child(run_id, chains, born)
     for run_id, (_, seq, head) in told.items():
         child = chains.get(run_id)
         if child is None or len(child.heads) != seq + 1 or child.heads[seq] != head:
             fail(run_id, "is not the chain whose end its parent recorded")
+
+
+def check_child(run_id, chains, born):
+    """A child's journal is here, a record of its parent names it, and both say the same."""
+    if run_id not in born:
+        fail(run_id, "is a child's journal that no record of a parent names")
+        return
+    parent, seq, name, item = born[run_id]
+    if run_id not in chains:
+        root = chains.get(run_id.partition("/")[0])
+        # The process may have ended between the two records; only a cancelled run stays so.
+        cut = seq + 1 in parent.pauses or seq + 1 == len(parent.heads)
+        if not (root and root.cancelled and cut):
+            fail(run_id, f"its journal is missing, but record {seq} of {parent.run} began it")
+        return
+    said, register = chains[run_id].genesis, parent.genesis.get("approvers")
+    expected = {"parent": parent.run, "path": [*parent.genesis["path"], name], "item": item}
+    for key, value in {**expected, "approvers": register}.items():
+        if said.get(key) != value:
+            fail(run_id, f"record 0 has another `{key}` than record {seq} of {parent.run}")
 
 
 def check_decisions(files, chains):
@@ -848,14 +945,14 @@ def main(bundle, trust, earlier=()):
 
 def verdict(bundle, predicate):
     for line in notes:
-        print(f"  {line}")
+        tell(f"  {line}")
     for line in failures:
-        print(f"FAILED  {line}")
+        tell(f"FAILED  {line}")
     if failures:
-        print(f"{bundle} does not verify: {len(failures)} failure(s)")
+        tell(f"{bundle} does not verify: {len(failures)} failure(s)")
         return 9
     lab = " in a LAB" if predicate["lab"] else ""
-    print(f"OK  {predicate['class'].upper()}{lab} {predicate['run']}: {predicate['verdict']}")
+    tell(f"OK  {predicate['class'].upper()}{lab} {predicate['run']}: {predicate['verdict']}")
     return 0
 
 

@@ -29,6 +29,7 @@ from drengine.errors import DrError
 from drengine.evidence.agreement import JUDGED, Agreement, differences
 from drengine.evidence.bundle import FOLDER, Layout
 from drengine.evidence.collect import Gathering, read_plan
+from drengine.evidence.family import KIN, Family
 from drengine.evidence.folder import JOURNALS, facts_bytes
 from drengine.evidence.numbers import numbers_of, read_numbers
 from drengine.evidence.render import render_html
@@ -127,6 +128,7 @@ class FolderCheck:
         if taking is None:
             return None
         self.problems += taking.problems
+        self.problems += taking.missing()
         facts = self._collect(taking)
         if facts is not None:
             self._check_facts(facts)
@@ -318,6 +320,7 @@ class _Taking:
     plan: Plan
     watch: Watch | None
     gathering: Gathering = field(init=False)
+    family: Family = field(init=False)
     problems: list[Problem] = field(default_factory=list)
     is_whole: bool = True
     _agreement: Agreement = field(init=False)
@@ -325,6 +328,7 @@ class _Taking:
     def __post_init__(self) -> None:
         """Begin with nothing."""
         self.gathering = Gathering(self.plan)
+        self.family = Family(self.plan)
 
     def take(self, record: Record) -> None:
         """Take in a record; after one that fits nowhere, nothing more."""
@@ -336,12 +340,19 @@ class _Taking:
                 self._agreement = Agreement(self.plan)
             if record.type in JUDGED:
                 self._heed(record, self._agreement.take(record))
+            if record.type in KIN:
+                self._heed(record, self.family.take(record))
             if self.watch is not None:
                 self._heed(record, self.watch.take(record))
         except DrError as error:
             self._stop(record, error.message)
         except _UNFORESEEN as error:
             self._stop(record, f"record {record.seq}: {type(error).__name__} {error}")
+
+    def missing(self) -> list[Problem]:
+        """Return what is wrong with the chains as a family, where each was whole."""
+        found = self.family.problems() if self.is_whole else ()
+        return [Problem(run, why) for run, why in found]
 
     def broken(self, run: RunId) -> None:
         """Learn that a chain cannot be followed to its end."""

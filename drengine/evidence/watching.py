@@ -261,3 +261,9 @@ def _success_problems(chain: _Chain, record: Record) -> Iterator[str]:
             f"record {record.seq}: step {step_id} is said to have succeeded, but nothing was read"
             f" back for {', '.join(missing)}"
         )
+    elif step.action and not held:
+        # Whatever an action is, its verification says at least one thing of what it saw.
+        yield (
+            f"record {record.seq}: step {step_id} is said to have succeeded, but nothing was read"
+            " back"
+        )

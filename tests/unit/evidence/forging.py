@@ -118,6 +118,15 @@ class Forger:
             lines.append(line)
         (file or self.journal).write_bytes(b"".join(lines))
 
+    def heads(self) -> dict[str, dict]:
+        """Return run -> seq and SHA-256 of the last record of its journal."""
+        out = {}
+        for file in (self.path / "journals").iterdir():
+            lines = file.read_bytes().splitlines(keepends=True)
+            head = {"seq": len(lines) - 1, "sha256": sha256_hex(lines[-1])}
+            out[file.name.removesuffix(".jsonl").replace("~", "/")] = head
+        return out
+
     # everything anew
 
     def resum(self, signer=None, *, sign=True, predicate=None, extra_rows=()) -> None:

@@ -94,12 +94,15 @@ def make_plan(
     *,
     lab=True,
     root=ROOT,
+    child=CHILD,
     taken_at="2026-11-22T02:14:07Z",
     groups=None,
     **inputs,
 ):
     given = {"target_hsm": "contoso-dr", "protects_sql": True, **inputs}
-    children = {"repoint": part(CHILD, inputs={})} if "repoint" in root else {}
+    children = {"repoint": part(child, inputs={})} if "repoint" in root else {}
+    found = GROUPS if groups is None else groups
+    fans = {"repoint": {"items": [group["name"] for group in found]}} if children else {}
     return Plan(
         run_class=run_class,
         created_at="2026-11-22T09:58:00.000Z",
@@ -116,11 +119,11 @@ def make_plan(
             inputs=given,
             discovery={
                 "backup": {"folder": "mhsm-contoso-2026112202", "taken_at": taken_at},
-                "groups": GROUPS if groups is None else groups,
+                "groups": found,
             },
             children=children,
         ),
-        summary={},
+        summary={"foreach": fans},
     )
 
 
@@ -292,6 +295,8 @@ class Story:
     def proved(self, step, run=None, *, findings=(), evidence=None, outputs=None):
         more = {} if evidence is None else {"evidence": evidence}
         self.wait(0.2)
+        if not findings and step not in self.plan.root.children:
+            findings = [finding(f"{step}-read-back", "as it must be")]
         return self.say(
             R.STEP_SUCCEEDED,
             step,
@@ -304,9 +309,7 @@ class Story:
     def does(self, step, minutes=1.0, run=None, *, findings=(), **more):
         """A step that changes something and goes well."""
         self.running(step, run).followed(step, minutes, run)
-        return self.proved(
-            step, run, findings=findings or [finding(f"{step}-read-back", "as it must be")], **more
-        )
+        return self.proved(step, run, findings=findings, **more)
 
     def reads(self, step, run=None, *, minutes=0.2, **more):
         """A step that only reads."""

@@ -237,7 +237,9 @@ def test_a_disclosure_beside_a_damaged_bundle_does_not_stand_for_it(forger, show
     forger.edit("facts.json", b'"recovered"', b'"not it"')
     with pytest.raises(VerificationError, match="is not a file that a disclosure has"):
         check_disclosure(forger.path, read_trust(forger.cast.trust))
-    told = [str(each) for each in verify_bundle(forger.path, read_trust(forger.cast.trust)).problems]
+    told = [
+        str(each) for each in verify_bundle(forger.path, read_trust(forger.cast.trust)).problems
+    ]
     found = alone(forger.path, forger.cast.trust)
     assert found.returncode == 9
     for words in ("facts.json", "disclosure.json: is not named in SHA256SUMS"):

@@ -14,6 +14,7 @@ import re
 
 import pytest
 
+from drengine.evidence.collect import collect
 from drengine.evidence.sealed import verify_bundle
 from drengine.model.canonical import canonical, digest
 from drengine.model.facts import Verdict
@@ -25,10 +26,12 @@ from drengine.trust.signers import KeySigner
 CASES = {}
 
 
-def case(number, words, *, alone=True):
+def case(number, words, *, alone=True, both=False):
+    """Keep a case; where `both` is given, the single file must use the same words."""
+
     def keep(function):
         name = f"{number}-{function.__name__}"
-        CASES[name] = (function, words, alone)
+        CASES[name] = (function, words, alone, both)
         return function
 
     return keep
@@ -361,6 +364,15 @@ def a_success_that_nobody_read_back(forger):
     forger.rebuild()
 
 
+@case("29b", "prove-keys is said to have succeeded, but nothing was read back", both=True)
+def a_proof_that_nobody_read_back(forger):
+    records = forger.records()
+    place = index(records, "step.succeeded", "prove-keys")
+    del records[place]["body"]["findings"]
+    forger.resign_after(records, place)
+    forger.rebuild()
+
+
 @case("31", "raw|is not the signature")
 def another_raw_signature_for_openssl(forger):
     (forger.path / "openssl" / "engine.sig").write_bytes(b"0" * 70)
@@ -399,19 +411,136 @@ def a_second_signature_on_the_attestation(forger):
     forger.put("attestation.dsse.json", doc)
 
 
-def assert_refused(forger, words, *, alone):
+def without_children(forger, *names):
+    """Drop children from the root's chain, and their journals."""
+    gone = [f"{forger.run}/repoint/{name}" for name in names]
+    forger.resign_after(
+        [
+            doc
+            for doc in forger.records()
+            if not (doc["type"].startswith("child.") and doc["body"]["run"] in gone)
+        ],
+        0,
+    )
+    for run in gone:
+        (forger.path / "journals" / f"{run.replace('/', '~')}.jsonl").unlink()
+
+
+@case("37", "its child fog-weu, which the plan lists, was never begun", both=True)
+def every_child_dropped_by_an_insider_whom_all_approvers_help(forger):
+    without_children(forger, "fog-weu", "fog-neu")
+    forger.rebuild()
+
+
+@case("37b", "its child fog-neu, which the plan lists, was never begun", both=True)
+def one_planned_group_dropped_by_an_insider(forger):
+    without_children(forger, "fog-neu")
+    forger.rebuild()
+
+
+@case("37c", "its journal is missing", both=True)
+def the_journal_of_a_child_that_was_begun_dropped_by_an_insider(forger):
+    records = forger.records()
+    place = index(records, "child.started", "repoint", 1)
+    forger.rechain(records[: place + 1])
+    (forger.path / "journals" / f"{forger.run}~repoint~fog-neu.jsonl").unlink()
+    forger.rebuild()
+
+
+@case("37d", "is a child's journal that no record of a parent names", both=True)
+def a_childs_journal_that_nobody_names_added_by_an_insider(forger):
+    child = forger.path / "journals" / f"{forger.run}~repoint~fog-neu.jsonl"
+    other = f"{forger.run}/repoint/fog-xyz"
+    records = [{**doc, "run": other} for doc in forger.records(child)]
+    forger.rechain(records, child.with_name(f"{other.replace('/', '~')}.jsonl"))
+    forger.rebuild()
+
+
+@case("37e", "child fog-xyz is not one that the plan lists", both=True)
+def a_child_that_the_plan_does_not_list_by_an_insider(forger):
+    records, other = forger.records(), f"{forger.run}/repoint/fog-xyz"
+    for nth in (0, 1):
+        records[index(records, ("child.started", "child.finished")[nth], None, 1)]["body"] |= {
+            "name": "fog-xyz",
+            "run": other,
+        }
+    forger.rechain(records)
+    child = forger.path / "journals" / f"{forger.run}~repoint~fog-neu.jsonl"
+    moved = [{**doc, "run": other} for doc in forger.records(child)]
+    child.unlink()
+    forger.rechain(moved, child.with_name(f"{other.replace('/', '~')}.jsonl"))
+    head = moved and forger.heads()[other]
+    records[index(records, "child.finished", None, 1)]["body"] |= head
+    forger.rechain(records)
+    forger.rebuild()
+
+
+@case("37f", "is given another item than the plan's", both=True)
+def a_child_begun_for_another_item_by_an_insider(forger):
+    records = forger.records()
+    place = index(records, "child.started")
+    records[place]["body"]["item"] = {"name": "fog-weu", "id": "/subscriptions/s/fog-other"}
+    forger.rechain(records)
+    forger.rebuild()
+
+
+@case("37g", "has another `approvers` than record|is not signed", both=True)
+def a_childs_register_dropped_by_an_insider(forger):
+    child = forger.path / "journals" / f"{forger.run}~repoint~fog-neu.jsonl"
+    moved = forger.records(child)
+    del moved[0]["body"]["approvers"]
+    forger.rechain(moved, child)
+    records = forger.records()
+    records[index(records, "child.finished", None, 1)]["body"] |= forger.heads()[
+        f"{forger.run}/repoint/fog-neu"
+    ]
+    forger.rechain(records)
+    forger.rebuild()
+
+
+def test_databases_whose_child_run_is_gone_are_not_shown(tell, store, journals):
+    """Where the plan has the child, "not part of this run" would be a lie."""
+    nested = (
+        tell.ROOT.partition("  - {id: prove-databases")[0],
+        f"{tell.CHILD}  - {{id: prove, title: Prove, action: proof.databases}}\n",
+    )
+    story = tell.Story(store, tell.make_plan(root=nested[0], child=nested[1])).create(
+        text=nested[0]
+    )
+    facts = collect(story.plan, journals(store))
+    shown = {each.id: (str(each.holds), each.detail) for each in facts.criteria}
+    assert shown["D1"] == ("not shown", "2 of 2 proving steps: pending")
+    assert facts.rto.actual_ms is None
+
+
+def assert_refused(forger, words, *, alone, both=False):
     report = verify_bundle(forger.path, read_trust(forger.cast.trust))
     told = "\n".join(str(problem) for problem in report.problems)
     assert re.search(words, told), told or "nothing was found"
     done = forger.alone()
     assert done.returncode == 9 or not alone, done.stdout + done.stderr
+    assert not both or re.search(words, done.stdout), done.stdout
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_tampering_is_caught_by_both(forger, name):
-    function, words, alone = CASES[name]
+    function, words, alone, both = CASES[name]
     function(forger)
-    assert_refused(forger, words, alone=alone)
+    assert_refused(forger, words, alone=alone, both=both)
+
+
+def test_nothing_that_a_bundle_holds_reaches_the_terminal_as_a_command_of_its_own(forger):
+    escape = "\x1b[2J\u202e"
+    row = {"path": f"reports/{escape}", "sha256": "0" * 64, "size": 1}
+    more = {"media": "text/plain", "role": "report", "redacted": False}
+    records = forger.records()
+    records[index(records, "gate.approved")]["actor"] = f"approver:{escape}"
+    forger.rechain(records)
+    forger.resum(extra_rows=[{**row, **more}])
+    done = forger.alone()
+    assert done.returncode == 9
+    assert "<U+001B>[2J<U+202E>" in done.stdout
+    assert done.stdout.replace("\n", "").isprintable()
 
 
 def test_what_an_insider_changes_after_the_last_approval_lies_in_the_span_that_is_told(forger):
