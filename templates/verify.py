@@ -1,18 +1,20 @@
 """Verify a sealed evidence bundle with Python's standard library and openssl, nothing else.
 
-    python3 verify.py BUNDLE TRUST [EARLIER ...]
+    python3 verify.py BUNDLE TRUST [EARLIER ...] [--unsigned-decisions]
 
 BUNDLE is the folder that holds manifest.json, or disclosure.json where it shows only some
 records of a sealed run; TRUST is your own folder of keys (trust.json), EARLIER bundles that
-you were given before, for the chain of bundles.
-Prints every failure; ends with 0 where there is none, 9 otherwise. Keys in the bundle are
-never looked at. One file on purpose: it can be read in one sitting, and takes no import of
-the program that made the bundle. It does not fold the lifecycle of steps anew; `drengine
-verify` does that too.
+you were given before, for the chain of bundles; --unsigned-decisions takes a run that was held
+without signatures of approvers, though your trust folder names people.
+Prints every failure; ends with 0 where there is none, 9 where there is one, 3 where the trust
+folder cannot be read. Keys in the bundle are never looked at. One file on purpose: it can be
+read in one sitting, and takes no import of the program that made the bundle. It does not fold
+the lifecycle of steps anew; `drengine verify` does that too.
 """
 
 import base64
 import datetime
+import difflib
 import hashlib
 import json
 import os
@@ -37,7 +39,7 @@ NAME = re.compile(rf"{PART}(/{PART})*", re.ASCII)
 SUM = re.compile(r"([0-9a-f]{64})  ([^\n\r\\]+)", re.ASCII)
 ZEROS = "0" * 64
 MAX_FILE, MAX_LINE = 1 << 30, 1 << 20
-MAX_SHOWN = 400
+MAX_SHOWN, MAX_DEPTH = 400, 40
 BACK_MS, SKEW_MS = 5_000, 300_000
 KEYS = {"actor", "at", "body", "mono", "prev", "run", "seq", "type"}
 DECISIONS = {"gate.approved": "approve", "gate.rejected": "reject", "gate.voided": "withdraw"}
@@ -98,7 +100,16 @@ def parse_canonical(data):
     value = parse(data)
     if canonical(value) != data:
         raise ValueError("is not in canonical form")
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and depth_of(value) > MAX_DEPTH:
+        raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
     return value
+
+
+def depth_of(value):
+    if not isinstance(value, (dict, list)) or not value:
+        return 0
+    inside = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(depth_of, inside), default=0)
 
 
 def parse_line(data):
@@ -240,23 +251,68 @@ def key_id(kind, public):
     return sha(base64.b64decode(b"".join(body.split())))
 
 
-def read_trust(folder):
-    doc = parse((folder / "trust.json").read_bytes())
+KEY_FIELDS = {"kind", "keyid", "file", "not_before", "not_after", "revoked"}
+PERSON_FIELDS = {"name", "roles", "accounts", "simulated", "keys"}
+LIMITS = ("not_before", "not_after", "revoked")
 
-    def keys(rows):
+
+def require_known(entry, fields, what):
+    """Refuse a field that nobody reads: a misspelt `revoked` would revoke nothing."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"{what} is not an object")
+    for name in sorted(entry.keys() - fields):
+        close = difflib.get_close_matches(name, sorted(fields), n=1)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"{what} has an unknown field {name!r}{meant}")
+
+
+class Trust:
+    """What the verifier's own folder of keys says: sealers, people, and the root of stamps."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        doc = parse((folder / "trust.json").read_bytes())
+        require_known(doc, {"schema", "people", "sealers", "tsa"}, "the list")
+        if doc.get("schema") != "drengine/trust/v1":
+            raise ValueError("its schema is not drengine/trust/v1")
+        self.sealers = dict(self.keys(doc.get("sealers", [])))
+        if any(key["kind"] != "p256" for key in self.sealers.values()):
+            raise ValueError("a bundle is sealed with a P-256 key only")
+        self.owner, self.people = {}, len(doc.get("people", []))
+        for person in doc.get("people", []):
+            require_known(person, PERSON_FIELDS, "a person")
+            for keyid, key in self.keys(person["keys"]):
+                if keyid in self.owner:
+                    raise ValueError("one key stands under two names")
+                self.owner[keyid] = (person, key)
+        self.tsa = self.member(doc["tsa"]) if doc.get("tsa") else None
+        self.takes_unsigned = False
+
+    def member(self, name):
+        if not NAME.fullmatch(name) or not (self.folder / name).is_file():
+            raise ValueError(f"{name!r} is not a file of this folder")
+        return self.folder / name
+
+    def keys(self, rows):
         for row in rows:
-            public = (folder / row["file"]).read_bytes()
-            yield key_id(row["kind"], public), {**row, "public": public}
+            require_known(row, KEY_FIELDS, "a key")
+            public = self.member(row["file"]).read_bytes()
+            keyid = key_id(row["kind"], public)
+            if row.get("keyid", keyid) != keyid:
+                raise ValueError(f"a key says its id is {row['keyid']}, but it is {keyid}")
+            limits = {name: millis(row[name]) for name in LIMITS if row.get(name) is not None}
+            yield keyid, {"kind": row["kind"], "public": public, **limits}
 
-    people, owner = {}, {}
-    for person in doc.get("people", []):
-        people[person["name"]] = person
-        for keyid, key in keys(person["keys"]):
-            if keyid in owner:
-                raise ValueError("one key stands under two names")
-            owner[keyid] = (person, key)
-    tsa = folder / doc["tsa"] if doc.get("tsa") else None
-    return dict(keys(doc.get("sealers", []))), owner, tsa
+
+def out_of_time(key, moment):
+    """Say why a key does not count at a time; empty where it does."""
+    if moment < key.get("not_before", moment):
+        return "its key was not valid yet"
+    if moment > key.get("not_after", moment):
+        return "its key was not valid any more"
+    if moment >= key.get("revoked", moment + 1):
+        return "its key was revoked"
+    return ""
 
 
 def read_envelope(doc):
@@ -328,8 +384,8 @@ class Tree:
 class Chain:
     """One journal while it is followed."""
 
-    def __init__(self, run_id, owner, plan):
-        self.run, self.owner, self.plan = run_id, owner, plan
+    def __init__(self, run_id, trust, plan):
+        self.run, self.trust, self.plan = run_id, trust, plan
         self.genesis, self.requests, self.newest = {}, {}, {}
         self.last, self.heads, self.envelopes, self.children = None, [], {}, {}
         self.anchored, self.ended, self.times = -1, False, {}
@@ -371,6 +427,7 @@ class Chain:
             self.genesis = body
             self.check_genesis(body)
         elif kind == "gate.requested":
+            self.check_register()
             rest = {k: v for k, v in body.items() if k not in ("digest", "exchanges")}
             if body["digest"] != sha(canonical(rest)):
                 self.say(seq, "the digest of what the gate shows is not its own")
@@ -392,6 +449,14 @@ class Chain:
             if shown - self.last[1] < -BACK_MS and record["mono"] >= self.last[2]:
                 self.say(record["seq"], "the clock was set back while the process ran")
         self.last = (record["type"], shown, record["mono"])
+
+    def check_register(self):
+        """Refuse unsigned decisions where the verifier knows whose signature to expect."""
+        people = 0 if self.trust.takes_unsigned else self.trust.people
+        if people and not self.genesis.get("approvers") and not self.requests:
+            what = f"the trust folder names {people} who approve; where that is as it was meant"
+            why = "was asked for decisions with no register of approvers, so that none is signed"
+            fail(self.run, f"{why}, but {what}, verify with --unsigned-decisions")
 
     def kin(self, seq, kind, body):
         if kind == "child.started":
@@ -478,9 +543,9 @@ class Chain:
 
     def judge(self, record, at, asked, asked_seq, nonces):
         payload, pae, signature, keyid = read_envelope(record["body"]["envelope"])
-        if keyid not in self.owner:
+        if keyid not in self.trust.owner:
             return "its key is not trusted"
-        person, key = self.owner[keyid]
+        person, key = self.trust.owner[keyid]
         if not verifies(key["kind"], key["public"], signature, pae):
             return "its signature does not verify"
         statement = parse_canonical(payload)
@@ -558,17 +623,10 @@ def in_time(said, key, at):
         return "it is dated after its use"
     if expires < at:
         return "it had expired"
-    for moment in (issued, at):
-        if "not_before" in key and moment < millis(key["not_before"]):
-            return "its key was not valid yet"
-        if "not_after" in key and moment > millis(key["not_after"]):
-            return "its key was not valid any more"
-        if "revoked" in key and moment >= millis(key["revoked"]):
-            return "its key was revoked"
-    return ""
+    return out_of_time(key, issued) or out_of_time(key, at)
 
 
-def check_journals(files, owner):
+def check_journals(files, trust):
     plan = parse_canonical(files["inputs/plan.json"].read_bytes().removesuffix(b"\n"))
     if plan["digest"] != sha(canonical({k: v for k, v in plan.items() if k != "digest"})):
         fail("inputs/plan.json", "its digest is not its own")
@@ -578,10 +636,10 @@ def check_journals(files, owner):
             names[name[len("journals/") : -len(".jsonl")].replace("~", "/")] = files[name]
     tree, nonces, chains = Tree(), {}, {}
     for run_id in sorted(names):
-        chains[run_id] = chain = Chain(run_id, owner, plan)
+        chains[run_id] = chain = Chain(run_id, trust, plan)
         try:
             chain.follow(names[run_id], tree, nonces)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except ODD as error:
             fail(run_id, f"record {len(chain.heads)}: {type(error).__name__} {error}")
     check_children(chains)
     check_decisions(files, chains)
@@ -914,27 +972,33 @@ def spans(chains):
             notes.append(f"{run_id}: no approver's signature or time stamp covers {what}")
 
 
+ODD = (ValueError, KeyError, TypeError, OSError, IndexError, AttributeError, RecursionError)
+"""What an edited file may lead to: a failure to be listed, not a traceback."""
+
+
 def step(where, action):
     try:
         return action()
-    except (ValueError, KeyError, TypeError, OSError, IndexError, AttributeError) as error:
+    except ODD as error:
         fail(where, f"{type(error).__name__} {error}")
         return None
 
 
 def main(bundle, trust, earlier=()):
-    sealers, owner, tsa = read_trust(trust)
+    if bundle.is_symlink() or not bundle.is_dir():
+        fail(bundle, "is not a folder of evidence")
+        return verdict(bundle, None)
     if is_disclosure(bundle):
-        return verdict(bundle, step(bundle, lambda: check_disclosure(bundle, sealers)))
+        return verdict(bundle, step(bundle, lambda: check_disclosure(bundle, trust.sealers)))
     files = list_files(bundle)
     step("SHA256SUMS", lambda: check_sums(files))
     manifest = step("manifest.json", lambda: check_manifest(files))
-    predicate = step("attestation.dsse.json", lambda: check_attestation(files, sealers))
-    found = step("journals", lambda: check_journals(files, owner))
+    predicate = step("attestation.dsse.json", lambda: check_attestation(files, trust.sealers))
+    found = step("journals", lambda: check_journals(files, trust))
     if manifest and predicate and found:
         step("facts.json", lambda: check_numbers(files, predicate, manifest, *found))
     step("checkpoints", lambda: check_checkpoints(files))
-    step("stamps", lambda: check_stamps(files, tsa, found[0] if found else {}))
+    step("stamps", lambda: check_stamps(files, trust.tsa, found[0] if found else {}))
     if found:
         step("journals", lambda: spans(found[0]))
     step("hsm-signature.json", lambda: check_hsm(files))
@@ -956,10 +1020,22 @@ def verdict(bundle, predicate):
     return 0
 
 
-if __name__ == "__main__":
-    places = [Path(each) for each in sys.argv[1:] if each != "--trust"]
-    if len(places) < 2:
-        sys.exit("usage: verify.py BUNDLE TRUST [EARLIER ...]")
+def begin(arguments):
+    places = [Path(each) for each in arguments if not each.startswith("--")]
+    if len(places) < 2 or {each for each in arguments if each.startswith("--")} - OPTIONS:
+        sys.exit("usage: verify.py BUNDLE TRUST [EARLIER ...] [--unsigned-decisions]")
     if not (places[1] / "trust.json").is_file():
-        sys.exit(f"{places[1]} is no trust folder: there is no trust.json in it")
-    sys.exit(main(places[0], places[1], places[2:]))
+        sys.exit(f"{visible(places[1])} is no trust folder: there is no trust.json in it")
+    try:
+        trust = Trust(places[1])
+    except ODD as error:
+        tell(f"{places[1]} cannot be read as a trust folder: {type(error).__name__} {error}")
+        return 3
+    trust.takes_unsigned = "--unsigned-decisions" in arguments
+    return main(places[0], trust, places[2:])
+
+
+OPTIONS = {"--trust", "--unsigned-decisions"}
+
+if __name__ == "__main__":
+    sys.exit(begin(sys.argv[1:]))

@@ -83,15 +83,18 @@ def is_bundle(path: Path) -> bool:
     return any((path / name).exists() for name in (ATTESTATION, MANIFEST))
 
 
-def verify_bundle(path: Path, trust: Trust, others: Sequence[Path] = ()) -> BundleReport:
+def verify_bundle(
+    path: Path, trust: Trust, others: Sequence[Path] = (), *, takes_unsigned: bool = False
+) -> BundleReport:
     """Check a sealed bundle.
 
     Parameters:
         others: bundles that came before, for the chain of bundles.
+        takes_unsigned: whether unsigned decisions count though the trust folder names people.
     """
     if path.is_symlink() or not path.is_dir():
         return BundleReport((Problem(str(path), "is not a folder of evidence"),), (), None)
-    return _Bundle(path, trust, others).run()
+    return _Bundle(path, trust, others, takes_unsigned).run()
 
 
 @dataclass(slots=True)
@@ -99,6 +102,7 @@ class _Bundle:
     path: Path
     trust: Trust
     others: Sequence[Path]
+    takes_unsigned: bool = False
     sealed_by: str = ""
     hsm_key: str = ""
     stamps: list[tuple[str, str]] = field(default_factory=list)
@@ -283,6 +287,7 @@ class _Bundle:
                 check.problem(name, "is not the signed decision that the journal holds")
         if watch.unsigned:
             check.notes.append(f"{watch.unsigned} decisions are not signed.")
+        self._unregistered(check, watch)
         if not facts.approvers:
             return
         data = check.document(APPROVERS)
@@ -297,6 +302,19 @@ class _Bundle:
             check.notes.append(
                 "The trust folder's approvers are not exactly those of the run; decisions were"
                 " judged by the trust folder."
+            )
+
+    def _unregistered(self, check: FolderCheck, watch: BundleWatch) -> None:
+        """Refuse unsigned decisions where the verifier knows whose signature to expect."""
+        people = len(self.trust.register.people)
+        if not people or self.takes_unsigned:
+            return
+        for run in sorted(watch.unregistered):
+            check.problem(
+                run,
+                "was asked for decisions with no register of approvers, so that none is signed,"
+                f" but the trust folder names {people} who approve; where that is as it was meant,"
+                " verify with --unsigned-decisions",
             )
 
     def _checkpoints(self, check: FolderCheck) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class BundleWatch:
     Attributes:
         envelopes: file name -> digest of the signed decisions that the journals hold.
         signers: (person, run, step) of every decision that counts.
+        unregistered: runs that asked for decisions without a register of approvers.
     """
 
     plan: Plan
@@ -84,6 +85,7 @@ class BundleWatch:
     chains: dict[str, _Chain] = field(default_factory=dict)
     nonces: dict[str, str] = field(default_factory=dict)
     unsigned: int = 0
+    unregistered: set[str] = field(default_factory=set)
 
     def take(self, record: Record) -> Iterable[str]:
         """Return what is wrong with the next record."""
@@ -111,6 +113,8 @@ class BundleWatch:
         match record.type:
             case R.GATE_REQUESTED:
                 chain.requests[record.seq] = _Request(record.body, record.sha256)
+                if not chain.genesis.get("approvers"):
+                    self.unregistered.add(str(record.run))
                 chain.newest[text(record.body.get("step"))] = record.seq
             case R.STEP_SUCCEEDED:
                 yield from _success_problems(chain, record)

@@ -498,6 +498,12 @@ def a_childs_register_dropped_by_an_insider(forger):
     forger.rebuild()
 
 
+@case("38", "asked for decisions with no register of approvers", both=True)
+def a_signed_run_made_an_unsigned_one_by_an_insider(forger):
+    forger.unsign()
+    forger.rebuild()
+
+
 def test_databases_whose_child_run_is_gone_are_not_shown(tell, store, journals):
     """Where the plan has the child, "not part of this run" would be a lie."""
     nested = (
