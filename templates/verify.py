@@ -38,9 +38,10 @@ PART = r"[A-Za-z0-9_~][A-Za-z0-9._~-]*"
 NAME = re.compile(rf"{PART}(/{PART})*", re.ASCII)
 SUM = re.compile(r"([0-9a-f]{64})  ([^\n\r\\]+)", re.ASCII)
 ZEROS = "0" * 64
-MAX_FILE, MAX_LINE = 1 << 30, 1 << 20
+MAX_FILE, MAX_LINE, MAX_DOCUMENT, MAX_SUMS = 1 << 30, 1 << 20, 64 << 20, 32 << 20
+MAX_ENVELOPE, MAX_TOKEN = 8 << 20, 1 << 20
 MAX_SHOWN, MAX_DEPTH = 400, 40
-BACK_MS, SKEW_MS = 5_000, 300_000
+BACK_MS, SKEW_MS, LATE_MS = 5_000, 300_000, 900_000
 KEYS = {"actor", "at", "body", "mono", "prev", "run", "seq", "type"}
 DECISIONS = {"gate.approved": "approve", "gate.rejected": "reject", "gate.voided": "withdraw"}
 NEW_PROCESS = ("run.opened", "run.handed_over", "run.imported", "run.cancelled", "note")
@@ -160,12 +161,29 @@ def list_files(root):
     return found
 
 
+def read_file(files, name, most=MAX_DOCUMENT):
+    """Return a file's bytes, where it is here and not larger than such a file can be."""
+    if name not in files:
+        raise ValueError(f"{name} is missing")
+    if files[name].stat().st_size > most:
+        raise ValueError(f"{name} is larger than {most:,} bytes")
+    return files[name].read_bytes()
+
+
+def file_sha(path):
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def is_outside(name):
     return name in OUTSIDE or STAMP.fullmatch(name) is not None
 
 
 def check_sums(files):
-    data = files["SHA256SUMS"].read_bytes()
+    data = read_file(files, "SHA256SUMS", MAX_SUMS)
     named = {}
     for line in data.decode("ascii").removesuffix("\n").split("\n"):
         match = SUM.fullmatch(line)
@@ -180,12 +198,12 @@ def check_sums(files):
         if not is_outside(name):
             fail(name, "is not named in SHA256SUMS")
     for name in sorted(named.keys() & files.keys()):
-        if sha(files[name].read_bytes()) != named[name]:
+        if file_sha(files[name]) != named[name]:
             fail(name, "does not have the digest in SHA256SUMS")
 
 
 def check_manifest(files):
-    doc = parse_canonical(files["manifest.json"].read_bytes().removesuffix(b"\n"))
+    doc = parse_canonical(read_file(files, "manifest.json").removesuffix(b"\n"))
     if doc.get("format") != "drengine/evidence-bundle/v1":
         raise ValueError("is of another format")
     listed = {row["path"]: row for row in doc["files"]}
@@ -195,8 +213,8 @@ def check_manifest(files):
     for name in sorted(listed.keys() ^ here):
         fail(name, "stands in the manifest or in the folder, but not in both")
     for name in sorted(listed.keys() & here):
-        data = files[name].read_bytes()
-        if (listed[name]["sha256"], listed[name]["size"]) != (sha(data), len(data)):
+        has = (file_sha(files[name]), files[name].stat().st_size)
+        if (listed[name]["sha256"], listed[name]["size"]) != has:
             fail(name, "does not have the digest and size in manifest.json")
     return doc
 
@@ -331,8 +349,9 @@ def read_envelope(doc):
     return payload, pae, signature, doc["signatures"][0]["keyid"]
 
 
-def open_seal(path, sealers):
-    payload, pae, signature, keyid = read_envelope(parse_line(path.read_bytes()))
+def open_seal(files, sealers):
+    data = read_file(files, "attestation.dsse.json", MAX_ENVELOPE)
+    payload, pae, signature, keyid = read_envelope(parse_line(data))
     key = sealers.get(keyid)
     if key is None:
         fail("attestation.dsse.json", f"is signed by {keyid[:16]}, which is not trusted")
@@ -344,18 +363,29 @@ def open_seal(path, sealers):
 
 
 def check_attestation(files, sealers):
-    statement, pae, signature = open_seal(files["attestation.dsse.json"], sealers)
-    if files["openssl/attestation.pae"].read_bytes() != pae:
+    statement, pae, signature = open_seal(files, sealers)
+    if read_file(files, "openssl/attestation.pae", MAX_ENVELOPE) != pae:
         fail("openssl/attestation.pae", "is not what was signed")
-    if files["openssl/engine.sig"].read_bytes() != signature:
+    if read_file(files, "openssl/engine.sig", MAX_ENVELOPE) != signature:
         fail("openssl/engine.sig", "is not the signature")
     named = {row["name"]: row["digest"]["sha256"] for row in statement["subject"]}
     for name in ("manifest.json", "SHA256SUMS"):
-        if named.get(name) != sha(files[name].read_bytes()):
+        if named.get(name) != file_sha(files[name]):
             fail(name, "is not the one that was signed")
     if len(statement["subject"]) != 2 or statement["predicateType"] != "urn:drengine:dr-run:v1":
         fail("attestation.dsse.json", "says other things than a sealed run does")
     return statement["predicate"]
+
+
+def sealed_in_time(files, sealers, newest, stamps):
+    """Judge the sealing key by the newest record, which is older than the seal, and by stamps."""
+    keyid = read_envelope(parse_line(read_file(files, "attestation.dsse.json", MAX_ENVELOPE)))[3]
+    key = sealers.get(keyid, {})
+    why = [why for why in (out_of_time(key, at) for at in (newest, *stamps)) if why]
+    if why and "revoked" not in key:
+        fail("attestation.dsse.json", f"when it was sealed, {why[0]}")
+    elif "not_after" in key and not stamps:
+        notes.append("the sealing key counts for a time; judged by the newest record, not a stamp")
 
 
 # ---- journals
@@ -390,7 +420,7 @@ class Chain:
         self.last, self.heads, self.envelopes, self.children = None, [], {}, {}
         self.anchored, self.ended, self.times = -1, False, {}
         self.born, self.closed, self.by_hand, self.pauses = {}, set(), set(), set()
-        self.cancelled = False
+        self.cancelled, self.shown = False, []
 
     def say(self, seq, why):
         fail(self.run, f"record {seq}: {why}")
@@ -449,6 +479,7 @@ class Chain:
             if shown - self.last[1] < -BACK_MS and record["mono"] >= self.last[2]:
                 self.say(record["seq"], "the clock was set back while the process ran")
         self.last = (record["type"], shown, record["mono"])
+        self.shown.append(shown)
 
     def check_register(self):
         """Refuse unsigned decisions where the verifier knows whose signature to expect."""
@@ -627,7 +658,7 @@ def in_time(said, key, at):
 
 
 def check_journals(files, trust):
-    plan = parse_canonical(files["inputs/plan.json"].read_bytes().removesuffix(b"\n"))
+    plan = parse_canonical(read_file(files, "inputs/plan.json").removesuffix(b"\n"))
     if plan["digest"] != sha(canonical({k: v for k, v in plan.items() if k != "digest"})):
         fail("inputs/plan.json", "its digest is not its own")
     names = {}
@@ -690,7 +721,7 @@ def check_decisions(files, chains):
     for name in sorted(held.keys() ^ here):
         fail(name, "stands in the journals or in approvals, but not in both")
     for name in sorted(held.keys() & here):
-        if files[name].read_bytes() != held[name]:
+        if read_file(files, name) != held[name]:
             fail(name, "is not the decision that the journal holds")
 
 
@@ -698,7 +729,7 @@ def check_decisions(files, chains):
 
 
 def check_numbers(files, predicate, manifest, chains, tree):
-    facts = json.loads(files["facts.json"].read_bytes())
+    facts = json.loads(read_file(files, "facts.json"))
     (root,) = [chain for run_id, chain in chains.items() if "/" not in run_id]
     heads = [
         {"run": run_id, "records": len(chains[run_id].heads), "sha256": chains[run_id].heads[-1]}
@@ -706,7 +737,7 @@ def check_numbers(files, predicate, manifest, chains, tree):
     ]
     genesis = root.genesis
     if "approvers" in genesis:
-        if sha(files["inputs/approvers.json"].read_bytes()[:-1]) != genesis["approvers"]:
+        if sha(read_file(files, "inputs/approvers.json")[:-1]) != genesis["approvers"]:
             fail("inputs/approvers.json", "is not the register that record 0 names")
     same = {
         "run": root.run,
@@ -726,7 +757,7 @@ def check_numbers(files, predicate, manifest, chains, tree):
         fail("facts.json", "its verdict is not the one that was signed")
     if facts["status"] == "finished" and not root.ended:
         fail(root.run, "is said to be finished, and its journal does not end")
-    page = files["reports/report.html"].read_text("utf-8", "replace")
+    page = read_file(files, "reports/report.html").decode("utf-8", "replace")
     for name in ("rto", "rpo"):
         check_objective(name, facts[name], predicate[name], page)
     check_ends(facts["rto"], root, chains)
@@ -758,45 +789,86 @@ def check_ends(rto, root, chains):
 
 
 def check_stamps(files, tsa, chains):
-    pairs = [("attestation.dsse.json", n) for n in sorted(files) if STAMP.fullmatch(n)]
-    for name in sorted(files):
-        if name.startswith("checkpoints/") and name.endswith(".tsr"):
-            pairs.append((name[:-4] + ".json", name))
-    for data, token in pairs:
-        if tsa is None:
-            notes.append(f"{token}: the trust folder has no root for time stamps")
-            continue
-        said = run(["openssl", "ts", "-reply", "-in", str(files[token]), "-text"]).stdout.decode()
-        if not re.search(r"^Hash Algorithm: sha(256|384|512)$", said, re.MULTILINE):
-            fail(token, "is no time stamp with a good hash")
-            continue
-        command = ["openssl", "ts", "-verify", "-data", str(files[data]), "-in", str(files[token])]
-        if run([*command, "-CAfile", str(tsa)]).returncode:
-            fail(token, f"is not a time stamp over {data}, by an authority that is trusted")
-        else:
-            notes.append(f"{token}: {re.search(r'^Time stamp: .+$', said, re.MULTILINE)[0]}")
-            if data.startswith("checkpoints/"):
-                anchor(data, parse(files[data].read_bytes()), chains)
-
-
-def check_checkpoints(files):
+    """A stamp shows that records were there at its time; made late, it covers none of them."""
+    check_attempts(files)
+    newest = max((chain.last[1] for chain in chains.values() if chain.last), default=0)
+    sealed = []
+    for token in sorted(name for name in files if STAMP.fullmatch(name)):
+        at = step(token, lambda token=token: stamped(files, "attestation.dsse.json", token, tsa))
+        if at is not None:
+            sealed.append(at)
+            if newest - at > SKEW_MS:
+                fail(token, "is from before the newest record")
     for name in sorted(files):
         if name.startswith("checkpoints/") and name.endswith(".json"):
-            doc = parse(files[name].read_bytes())
-            if doc["schema"] != "drengine/checkpoint/v1":
-                fail(name, "is not a checkpoint")
-            if name[:-5] + ".tsr" not in files:
-                notes.append(f"{name} was not stamped: {doc.get('unstamped', 'no reason')}")
+            step(name, lambda name=name: check_checkpoint(files, name, tsa, chains))
+    return newest, sealed
 
 
-def anchor(name, doc, chains):
-    """A stamp over the head of a chain covers every record up to it."""
+def stamped(files, data, token, tsa):
+    """Return the time of a stamp that verifies, in milliseconds."""
+    if tsa is None:
+        notes.append(f"{token}: the trust folder has no root for time stamps")
+        return None
+    read_file(files, token, MAX_TOKEN)
+    said = run(["openssl", "ts", "-reply", "-in", str(files[token]), "-text"]).stdout.decode()
+    if not re.search(r"^Hash Algorithm: sha(256|384|512)$", said, re.MULTILINE):
+        fail(token, "is no time stamp with a good hash")
+        return None
+    command = ["openssl", "ts", "-verify", "-data", str(files[data]), "-in", str(files[token])]
+    if run([*command, "-CAfile", str(tsa)]).returncode:
+        fail(token, f"is not a time stamp over {data}, by an authority that is trusted")
+        return None
+    time = re.search(r"^Time stamp: (.+)$", said, re.MULTILINE)[1]
+    notes.append(f"{token}: Time stamp: {time}")
+    whole = re.sub(r"\.[0-9]+", "", time)
+    moment = datetime.datetime.strptime(whole, "%b %d %H:%M:%S %Y GMT")
+    return int(moment.replace(tzinfo=datetime.timezone.utc).timestamp()) * 1000
+
+
+def check_attempts(files):
+    if "stamps.json" not in files:
+        return
+    doc = parse(read_file(files, "stamps.json", MAX_ENVELOPE))
+    if doc.keys() != {"schema", "attempts"} or doc["schema"] != "drengine/stamps/v1":
+        raise ValueError("stamps.json is not a list of attempts of schema drengine/stamps/v1")
+    for row in doc["attempts"]:
+        token = row["token"]
+        if row.keys() != {"tsa", "token", "why"} or not (token is None or STAMP.fullmatch(token)):
+            raise ValueError("stamps.json has an attempt of another form")
+        if token is not None and token not in files:
+            fail(token, "is missing, but stamps.json names it")
+
+
+def check_checkpoint(files, name, tsa, chains):
+    doc, token = parse(read_file(files, name, MAX_ENVELOPE)), name[:-5] + ".tsr"
+    if doc["schema"] != "drengine/checkpoint/v1":
+        fail(name, "is not a checkpoint")
+    elif token not in files:
+        notes.append(f"{name} was not stamped: {doc.get('unstamped', 'no reason')}")
+    else:
+        at = stamped(files, name, token, tsa)
+        if at is not None:
+            anchor(name, token, doc, at, chains)
+
+
+def anchor(name, token, doc, at, chains):
+    newest = []
     for head in doc["heads"]:
-        chain = chains.get(head["run"])
-        if chain is None or chain.heads[head["seq"] : head["seq"] + 1] != [head["sha256"]]:
-            fail(name, f"names record {head['seq']} of {head['run']} with another digest")
-        else:
-            chain.anchored = max(chain.anchored, head["seq"])
+        chain, seq = chains.get(head["run"]), head["seq"]
+        if chain is None or chain.heads[seq : seq + 1] != [head["sha256"]]:
+            fail(name, f"names record {seq} of {head['run']} with another digest")
+            continue
+        shown = chain.shown[seq]
+        newest.append((shown, f"record {seq} of {head['run']}"))
+        if shown - at > SKEW_MS:
+            fail(name, f"was stamped before record {seq} of {head['run']} is said to be made")
+        elif at - shown < LATE_MS:
+            chain.anchored = max(chain.anchored, seq)
+    if newest and at - max(newest)[0] > LATE_MS:
+        gap = f"was made {(at - max(newest)[0]) // 60_000} min after the newest record"
+        what = f"that it covers, {max(newest)[1]}"
+        notes.append(f"{token} {gap} {what}: it does not show that these are as they were made")
 
 
 # ---- some records of a sealed run
@@ -828,12 +900,13 @@ def is_disclosure(folder):
 
 
 def check_disclosure(folder, sealers):
-    for name in sorted(list_files(folder).keys() - DISCLOSED):
+    files = list_files(folder)
+    for name in sorted(files.keys() - DISCLOSED):
         fail(name, "is not a file that a disclosure has")
-    statement, _, _ = open_seal(folder / "attestation.dsse.json", sealers)
+    statement, _, _ = open_seal(files, sealers)
     if statement["predicateType"] != "urn:drengine:dr-run:v1":
         fail("attestation.dsse.json", "says other things than a sealed run does")
-    said, doc = statement["predicate"], parse_line((folder / "disclosure.json").read_bytes())
+    said, doc = statement["predicate"], parse_line(read_file(files, "disclosure.json", MAX_FILE))
     if doc.keys() != {"schema", "profile", "size", "records"}:
         fail("disclosure.json", "has other keys than a disclosure has")
     if doc["schema"] != "drengine/disclosure/v1":
@@ -887,9 +960,8 @@ def check_hsm(files):
     name, where = "hsm-signature.json", "artifacts/keys/inventory.before.json"
     if name not in files:
         return
-    doc = parse_line(files[name].read_bytes())
-    plan = parse(files["inputs/plan.json"].read_bytes())
-    before, manifest = files[where].read_bytes(), files["manifest.json"].read_bytes()
+    doc, plan = parse_line(read_file(files, name)), parse(read_file(files, "inputs/plan.json"))
+    before, manifest = read_file(files, where), read_file(files, "manifest.json")
     inputs = plan["root"]["inputs"]
     if inputs["inventory"]["sha256"] != sha(before):
         fail(where, "is not the inventory that the plan names")
@@ -928,32 +1000,48 @@ def hsm_verifies(key, algorithm, signature, data):
 # ---- the chain of bundles
 
 
-def check_history(bundle, manifest, earlier):
+def believed(other, trust):
+    """Return files and manifest of a bundle from before, where its own seal holds."""
+    mark = len(failures)
+    if other.is_symlink() or not other.is_dir():
+        fail(other, "is not a sealed bundle to compare with: it is no folder")
+        return None
+    files = list_files(other)
+    step("SHA256SUMS", lambda: check_sums(files))
+    manifest = step("manifest.json", lambda: check_manifest(files))
+    step("attestation.dsse.json", lambda: check_attestation(files, trust.sealers))
+    told = [f"{other}: is not a sealed bundle to compare with: {line}" for line in failures[mark:]]
+    failures[mark:] = told
+    return None if told else (files, manifest)
+
+
+def check_history(files, manifest, earlier, trust):
     known = {}
     for other in earlier:
-        data = (other / "manifest.json").read_bytes()
-        known[sha(data)] = (other, parse(data))
+        found = believed(other, trust)
+        if found is not None:
+            known[file_sha(found[0]["manifest.json"])] = (other, *found)
     before = (manifest.get("previous_bundle") or {}).get("manifest_sha256")
     if before is None:
         fail("manifest.json", "names no bundle before it, but there is one")
         return
     if before not in known:
         fail("manifest.json", f"names a bundle before it ({before[:16]}) that was not given")
-    mine = sha((bundle / "manifest.json").read_bytes())
-    for digest, (other, doc) in known.items():
+    mine = file_sha(files["manifest.json"])
+    for digest, (other, _, doc) in known.items():
         if digest != mine:
             if (doc.get("previous_bundle") or {}).get("manifest_sha256") == before:
                 fail("manifest.json", f"is a fork: {other} names the same bundle before it")
     if before in known:
-        check_dropped(bundle, known[before][0])
+        check_dropped(files, *known[before][:2])
 
 
-def check_dropped(bundle, before):
-    was, now = (parse((each / "actions.json").read_bytes()) for each in (before, bundle))
+def check_dropped(files, other, before):
+    was, now = (parse(read_file(each, "actions.json")) for each in (before, files))
     kept = {row["id"] for row in now.get("actions", [])}
     for row in was.get("actions", []):
         if row.get("status") != "closed" and row["id"] not in kept:
-            fail("actions.json", f"lacks corrective action {row['id']}, open in {before}")
+            fail("actions.json", f"lacks corrective action {row['id']}, open in {other}")
 
 
 def spans(chains):
@@ -997,13 +1085,16 @@ def main(bundle, trust, earlier=()):
     found = step("journals", lambda: check_journals(files, trust))
     if manifest and predicate and found:
         step("facts.json", lambda: check_numbers(files, predicate, manifest, *found))
-    step("checkpoints", lambda: check_checkpoints(files))
-    step("stamps", lambda: check_stamps(files, trust.tsa, found[0] if found else {}))
+    times = step("stamps", lambda: check_stamps(files, trust.tsa, found[0] if found else {}))
+    if predicate and found and times:
+        step("attestation.dsse.json", lambda: sealed_in_time(files, trust.sealers, *times))
     if found:
         step("journals", lambda: spans(found[0]))
     step("hsm-signature.json", lambda: check_hsm(files))
     if manifest and earlier:
-        step("the chain of bundles", lambda: check_history(bundle, manifest, earlier))
+        step("the chain of bundles", lambda: check_history(files, manifest, earlier, trust))
+    elif manifest and manifest.get("previous_bundle") is not None:
+        notes.append("the bundle before this one was not given: not compared with it")
     return verdict(bundle, predicate)
 
 

@@ -48,7 +48,7 @@ MAX_FILES: Final = 100_000
 _BLOCK: Final = 8 << 20
 """So much is read and hashed at once that a thread seldom has to ask for the interpreter."""
 
-_UNFORESEEN: Final = (KeyError, TypeError, ValueError, AttributeError)
+UNFORESEEN: Final = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 """An edited body that no check foresaw is a problem to be listed, not a traceback."""
 
 _UNSIGNED: Final = (
@@ -106,6 +106,8 @@ class FolderCheck:
     files: dict[str, Path] = field(default_factory=dict)
     sums_sha256: str = ""
     watch: Watch | None = None
+    _is_planned: bool = False
+    _planned: Plan | None = None
     _digests: dict[str, str] = field(default_factory=dict)
     _is_over: Event = field(default_factory=Event)
 
@@ -122,7 +124,7 @@ class FolderCheck:
         # A journal that is no plain file is not opened at all.
         if not self._has_plain_journals():
             return None
-        plan = self._plan()
+        plan = self.plan
         taking = None if plan is None else _Taking(plan, self.watch)
         self.problems += journal_verify.verify_folder(self.folder, follower=taking)
         if taking is None:
@@ -256,7 +258,14 @@ class FolderCheck:
 
     # plan, chains, facts
 
-    def _plan(self) -> Plan | None:
+    @property
+    def plan(self) -> Plan | None:
+        """The plan, read once; None, and a problem, where there is none to be read."""
+        if not self._is_planned:
+            self._is_planned, self._planned = True, self._read_plan()
+        return self._planned
+
+    def _read_plan(self) -> Plan | None:
         data = self.document(self.layout.plan)
         if data is None:
             return None
@@ -273,7 +282,7 @@ class FolderCheck:
             return taking.gathering.facts()
         except DrError as error:
             self.problem(JOURNALS, error.message)
-        except _UNFORESEEN as error:
+        except UNFORESEEN as error:
             self.problem(JOURNALS, f"no facts can be made of them: {type(error).__name__} {error}")
         return None
 
@@ -346,7 +355,7 @@ class _Taking:
                 self._heed(record, self.watch.take(record))
         except DrError as error:
             self._stop(record, error.message)
-        except _UNFORESEEN as error:
+        except UNFORESEEN as error:
             self._stop(record, f"record {record.seq}: {type(error).__name__} {error}")
 
     def missing(self) -> list[Problem]:
@@ -370,7 +379,10 @@ class _Taking:
 
 def _parsed(data: bytes) -> dict[str, Any]:
     """Return the object that `facts.json` holds; raises ValueError for anything odd."""
-    found = json.loads(data)
+    try:
+        found = json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
     if not isinstance(found, dict):
         raise ValueError("it is not a JSON object")
     return found

@@ -19,6 +19,8 @@ from drengine.evidence.bundle import SIGNED, approval_name
 from drengine.evidence.merkle import Tree
 from drengine.evidence.outline import outline_of
 from drengine.evidence.reading import text, texts
+from drengine.evidence.stamps import EARLY_MS, LATE_MS
+from drengine.evidence.words import duration
 from drengine.model.canonical import canonical, sha256_hex
 from drengine.model.plan import Plan
 from drengine.model.records import Record
@@ -59,7 +61,7 @@ class _Chain:
     wanted: set[int]
     requests: dict[int, _Request] = field(default_factory=dict)
     newest: dict[str, int] = field(default_factory=dict)
-    heads: dict[int, str] = field(default_factory=dict)
+    heads: dict[int, tuple[str, int]] = field(default_factory=dict)
     last: Record | None = None
     shown: int = 0
     anchored: int = -1
@@ -94,9 +96,9 @@ class BundleWatch:
         if chain is None:
             wanted = self.wanted.get(record.run, set())
             chain = self.chains[record.run] = _Chain(record.body, self._runbook(record), wanted)
-        if record.seq in chain.wanted:
-            chain.heads[record.seq] = record.sha256
         shown = _shown(record)
+        if record.seq in chain.wanted:
+            chain.heads[record.seq] = (record.sha256, shown)
         if shown < chain.shown or record.type in _WATCHED:
             return self._looked_at(chain, record, shown)
         chain.last, chain.shown = record, shown  # nearly all of them
@@ -219,13 +221,27 @@ class BundleWatch:
                 found = max(found, place[1])
         return found
 
-    def anchor(self, run: str, seq: int, sha256: str) -> str:
-        """Take in a head that a time stamp covers; say what is wrong with it."""
+    def anchor(self, run: str, seq: int, sha256: str, stamped_ms: int) -> tuple[str, int]:
+        """Take in a head that a time stamp covers, where it was made soon after it.
+
+        Returns:
+            What is wrong with it, or nothing; and the time that the record shows.
+        """
         chain = self.chains.get(run)
-        if chain is None or chain.heads.get(seq) != sha256:
-            return f"names record {seq} of {run} with a digest that it does not have"
-        chain.anchored = max(chain.anchored, seq)
-        return ""
+        known, shown = ("", 0) if chain is None else chain.heads.get(seq, ("", 0))
+        if chain is None or known != sha256:
+            return f"names record {seq} of {run} with a digest that it does not have", shown
+        if shown - stamped_ms > EARLY_MS:
+            early = duration(shown - stamped_ms)
+            return f"was stamped {early} before record {seq} of {run} is said to be made", shown
+        if stamped_ms - shown < LATE_MS:
+            chain.anchored = max(chain.anchored, seq)
+        return "", shown
+
+    @property
+    def newest_ms(self) -> int:
+        """The latest time that the last record of a chain shows."""
+        return max((chain.shown for chain in self.chains.values()), default=0)
 
 
 def _shown(record: Record) -> int:

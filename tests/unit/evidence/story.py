@@ -159,11 +159,13 @@ def error(message, *, code="DR-A001", transient=False):
 class Story:
     """One run and its children, told record by record."""
 
-    def __init__(self, store, plan, *, wall=True, initiator="operator:dana", cast=None):
-        self.cast = cast
+    def __init__(
+        self, store, plan, *, wall=True, initiator="operator:dana", cast=None, start=START_MS
+    ):
+        self.cast, self.start = cast, start
         self.store, self.plan = store, plan
         self.run = plan.run_id
-        self.now = START_MS
+        self.now = start
         self.wall = wall and plan.cloud.lab
         self.initiator = initiator
         self.states, self.leases = {}, {}
@@ -177,8 +179,8 @@ class Story:
         return self
 
     def draft(self, kind, body, actor):
-        wall = START_MS + (self.now - START_MS) // SPEED if self.wall else None
-        return Draft(kind, actor, body, self.now, (self.now - START_MS) // SPEED, wall)
+        ran = (self.now - self.start) // SPEED
+        return Draft(kind, actor, body, self.now, ran, self.start + ran if self.wall else None)
 
     def create(self, run=None, *, text=ROOT, path=(), item=None, parent=None, inputs=None):
         run = run or self.run
