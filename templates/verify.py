@@ -421,6 +421,7 @@ class Chain:
         self.anchored, self.ended, self.times = -1, False, {}
         self.born, self.closed, self.by_hand, self.pauses = {}, set(), set(), set()
         self.cancelled, self.shown = False, []
+        self.openings, self.versions, self.probes, self.attached = 0, set(), {}, set()
 
     def say(self, seq, why):
         fail(self.run, f"record {seq}: {why}")
@@ -472,6 +473,7 @@ class Chain:
             self.times.setdefault(at, seq)
             self.ended = True
         self.kin(seq, kind, body)
+        self.kept(seq, kind, body)
 
     def clock(self, record, at):
         shown = millis(record["wall"]) if "wall" in record else at
@@ -504,6 +506,23 @@ class Chain:
         elif kind in NEW_PROCESS:
             self.pauses.add(seq)
             self.cancelled |= kind == "run.cancelled"
+
+    def kept(self, seq, kind, body):
+        """Note what a bundle keeps of a record beside the journals."""
+        if kind == "run.created":
+            self.versions.add(body["tool"].get("version"))
+        elif kind == "run.opened":
+            self.openings += 1
+            self.versions.add(body.get("tool"))
+        elif kind == "step.succeeded" and isinstance(body.get("evidence"), dict):
+            name = f"artifacts/probes/{self.run.replace('/', '~')}.{seq}.{body['step']}.json"
+            after = ["artifacts/keys/inventory.after.json"] if "keys" in body["evidence"] else []
+            data = sha(canonical(body["evidence"]) + b"\n")
+            self.probes.update(dict.fromkeys([name, *after], data))
+        elif kind == "step.marked":
+            self.attached.add(body["evidence"])
+        elif kind == "note" and "attached" in body:
+            self.attached.add(body.get("sha256"))
 
     def part(self):
         part = self.plan["root"]
@@ -725,6 +744,116 @@ def check_decisions(files, chains):
             fail(name, "is not the decision that the journal holds")
 
 
+# ---- what stands in the bundle beside the journals
+
+REPORTS = ("executive.html", "report.md", "timeline.svg", "oscal-ar.json", "junit.xml")
+RENDERED = {"README.txt", "verify.py", "actions.json", *(f"reports/{name}" for name in REPORTS)}
+PAGES = {"reports/report.pdf", "reports/executive.pdf"}
+FIXED = {"manifest.json", "inputs/plan.json", "facts.json", "reports/report.html"}
+CHECKPOINT = re.compile(r"checkpoints/[0-9]{2,3}\.(json|tsr)", re.ASCII)
+INVENTORY = "artifacts/keys/inventory.before.json"
+
+
+def runbooks(part):
+    out = {part["runbook"]["name"]: part["runbook"]["text"]}
+    for child in part["children"].values():
+        out.update(runbooks(child))
+    return out
+
+
+def redacted(inputs):
+    out = {}
+    for name, value in inputs.items():
+        if isinstance(value, dict) and value.keys() == {"path", "sha256", "size"}:
+            out[name] = {"redacted": True, "sha256": value["sha256"], "size": value["size"]}
+        elif isinstance(value, str) and value.partition(":")[0] in REFERENCES:
+            out[name] = {"redacted": True, "reference": value.partition(":")[0]}
+        else:
+            out[name] = value
+    return out
+
+
+REFERENCES = ("env", "file", "fd", "prompt", "mint")
+
+
+def given(plan, chains):
+    """File name -> digest of what plan and journals give."""
+    (root,) = [chain for run_id, chain in chains.items() if "/" not in run_id]
+    genesis, part = root.genesis, plan["root"]
+    environment = {
+        "schema": "drengine/environment/v1",
+        "cloud": genesis["cloud"],
+        "tool": genesis["tool"],
+        "initiator": genesis["initiator"],
+        "openings": {run_id: chain.openings for run_id, chain in chains.items()},
+    }
+    files = {f"inputs/{name}.yaml": sha(text.encode()) for name, text in runbooks(part).items()}
+    files["inputs/inputs.redacted.json"] = sha(canonical(redacted(part["inputs"])) + b"\n")
+    files["inputs/environment.json"] = sha(canonical(environment) + b"\n")
+    if isinstance(part["discovery"].get("domain"), dict):
+        domain = canonical(part["discovery"]["domain"]) + b"\n"
+        files["artifacts/sd/fingerprints.json"] = sha(domain)
+    for run_id in sorted(chains):
+        files.update(chains[run_id].probes)
+    return files
+
+
+def check_contents(files, chains):
+    """Compare every file with what plan and journals give; refuse names that no bundle has."""
+    plan = parse(read_file(files, "inputs/plan.json"))
+    made = given(plan, chains)
+    for name in sorted((made.keys() | RENDERED) - files.keys()):
+        fail(name, "is missing: sealing makes it")
+    for name in sorted(made.keys() & files.keys()):
+        if file_sha(files[name]) != made[name]:
+            fail(name, "is not what plan and journals give")
+    inventory = plan["root"]["inputs"].get("inventory")
+    named = {INVENTORY: inventory.get("sha256")} if isinstance(inventory, dict) else {}
+    for chain in chains.values():
+        named.update({f"artifacts/attached/{digest}": digest for digest in chain.attached})
+    for name in sorted(named.keys() & files.keys()):
+        if file_sha(files[name]) != named[name]:
+            fail(name, "does not have the digest that the plan or a record names")
+    register = (
+        {"inputs/approvers.json"}
+        if any(c.genesis.get("approvers") for c in chains.values())
+        else set()
+    )
+    known = made.keys() | RENDERED | PAGES | FIXED | named.keys() | register
+    for name in sorted(files.keys() - known):
+        if not is_of_a_bundle(name, files):
+            fail(name, "is not a file that a sealed bundle has")
+    check_actions(files, chains)
+
+
+def is_of_a_bundle(name, files):
+    if CHECKPOINT.fullmatch(name):
+        return name.endswith(".json") or f"{name[:-4]}.json" in files
+    return name.startswith(("journals/", "approvals/")) or is_outside(name)
+
+
+def check_actions(files, chains):
+    doc, (root, *_) = parse(read_file(files, "actions.json")), sorted(chains)
+    if doc.keys() - {"schema", "run", "actions"} or doc["schema"] != "drengine/actions/v1":
+        raise ValueError("actions.json is not a list of corrective actions")
+    if doc.get("run", root) != root or not all(row["id"] for row in doc.get("actions", [])):
+        raise ValueError("actions.json is of another run, or has an action without an id")
+
+
+def say_what_was_not_compared(files):
+    """Say what only a renderer can make again, and what no journal gives."""
+    mine = Path(__file__)
+    if "verify.py" in files and mine.is_file() and file_sha(mine) != file_sha(files["verify.py"]):
+        notes.append("verify.py in the bundle is not the file that runs here")
+    pages = ", ".join(sorted(name for name in files if name.startswith("reports/")))
+    notes.append(
+        "not computed again here: the verdict, how RTO and RPO were measured, and everything else"
+        " in facts.json; 'drengine verify' does that"
+    )
+    notes.append(f"not rendered again here, so not compared: README.txt, {pages}")
+    notes.append("actions.json is the sealer's word: no journal gives it")
+
+
 # ---- numbers, stamps, and what nothing anchors
 
 
@@ -758,6 +887,9 @@ def check_numbers(files, predicate, manifest, chains, tree):
     if facts["status"] == "finished" and not root.ended:
         fail(root.run, "is said to be finished, and its journal does not end")
     page = read_file(files, "reports/report.html").decode("utf-8", "replace")
+    version = re.search(r'data-version="([^"]*)"', page)
+    if not version or version[1] not in set().union(*(c.versions for c in chains.values())):
+        fail("reports/report.html", "names a version of drengine that no record names")
     for name in ("rto", "rpo"):
         check_objective(name, facts[name], predicate[name], page)
     check_ends(facts["rto"], root, chains)
@@ -842,14 +974,22 @@ def check_attempts(files):
 
 def check_checkpoint(files, name, tsa, chains):
     doc, token = parse(read_file(files, name, MAX_ENVELOPE)), name[:-5] + ".tsr"
+    heads = doc.get("heads")
     if doc["schema"] != "drengine/checkpoint/v1":
         fail(name, "is not a checkpoint")
+    elif not isinstance(heads, list) or not all(is_head(head) for head in heads):
+        fail(name, "has heads that name no run, record and SHA-256")
     elif token not in files:
         notes.append(f"{name} was not stamped: {doc.get('unstamped', 'no reason')}")
     else:
         at = stamped(files, name, token, tsa)
         if at is not None:
             anchor(name, token, doc, at, chains)
+
+
+def is_head(head):
+    kinds = {"run": str, "seq": int, "sha256": str}
+    return isinstance(head, dict) and all(type(head.get(k)) is kinds[k] for k in kinds)
 
 
 def anchor(name, token, doc, at, chains):
@@ -1085,6 +1225,7 @@ def main(bundle, trust, earlier=()):
     found = step("journals", lambda: check_journals(files, trust))
     if manifest and predicate and found:
         step("facts.json", lambda: check_numbers(files, predicate, manifest, *found))
+        step("the bundle", lambda: check_contents(files, found[0]))
     times = step("stamps", lambda: check_stamps(files, trust.tsa, found[0] if found else {}))
     if predicate and found and times:
         step("attestation.dsse.json", lambda: sealed_in_time(files, trust.sealers, *times))
@@ -1095,6 +1236,7 @@ def main(bundle, trust, earlier=()):
         step("the chain of bundles", lambda: check_history(files, manifest, earlier, trust))
     elif manifest and manifest.get("previous_bundle") is not None:
         notes.append("the bundle before this one was not given: not compared with it")
+    say_what_was_not_compared(files)
     return verdict(bundle, predicate)
 
 
@@ -1107,7 +1249,8 @@ def verdict(bundle, predicate):
         tell(f"{bundle} does not verify: {len(failures)} failure(s)")
         return 9
     lab = " in a LAB" if predicate["lab"] else ""
-    tell(f"OK  {predicate['class'].upper()}{lab} {predicate['run']}: {predicate['verdict']}")
+    said = f"{predicate['class'].upper()}{lab} {predicate['run']}: {predicate['verdict']}"
+    tell(f"OK  {said} (as the sealer says; not computed again here)")
     return 0
 
 

@@ -36,6 +36,7 @@ from drengine.evidence.bundle import (
 )
 from drengine.evidence.history import history_problems
 from drengine.evidence.recovered import signature_problem
+from drengine.evidence.remade import Comparison
 from drengine.evidence.stamped import StampCheck
 from drengine.evidence.sums import SUMS
 from drengine.evidence.verify import UNFORESEEN, FolderCheck, Watch
@@ -258,6 +259,8 @@ class _Bundle:
         root = watch.tree.root()
         previous = manifest.get("previous_bundle") if manifest else None
         self._approvals(check, facts, watch)
+        keyid = envelope.signatures[0].keyid if envelope is not None else ""
+        Comparison(check, watch, facts, keyid).run()
         if manifest is not None:
             remade = parse_canonical(manifest_of(facts, root, {}, previous)[:-1])
             for key in remade.keys() - {"files"}:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from drengine.errors import DrError
 from drengine.evidence.bundle import SIGNED, approval_name
+from drengine.evidence.contents import attached_of, probes_of, version_of
 from drengine.evidence.merkle import Tree
 from drengine.evidence.outline import outline_of
 from drengine.evidence.reading import text, texts
@@ -31,7 +32,12 @@ from drengine.trust.judging import judge, terms_of
 from drengine.trust.register import Register
 
 _BACK_MS: Final = 5_000
-_WATCHED: Final = frozenset({R.GATE_REQUESTED, R.STEP_SUCCEEDED, R.CHILD_FINISHED, *SIGNED})
+_WATCHED: Final = frozenset(
+    {
+        *(R.GATE_REQUESTED, R.STEP_SUCCEEDED, R.CHILD_FINISHED, *SIGNED),
+        *(R.RUN_CREATED, R.RUN_OPENED, R.NOTE, R.STEP_MARKED),
+    }
+)
 _NEW_PROCESS: Final = (
     R.RUN_OPENED,
     R.RUN_HANDED_OVER,
@@ -75,6 +81,9 @@ class BundleWatch:
     Attributes:
         envelopes: file name -> digest of the signed decisions that the journals hold.
         signers: (person, run, step) of every decision that counts.
+        artifacts: file name -> digest of what steps read back; attached: digests of documents
+            that records name.
+        versions: of the tool, as the chains name them.
         unregistered: runs that asked for decisions without a register of approvers.
     """
 
@@ -87,6 +96,9 @@ class BundleWatch:
     chains: dict[str, _Chain] = field(default_factory=dict)
     nonces: dict[str, str] = field(default_factory=dict)
     unsigned: int = 0
+    artifacts: dict[str, str] = field(default_factory=dict)
+    attached: set[str] = field(default_factory=set)
+    versions: set[str] = field(default_factory=set)
     unregistered: set[str] = field(default_factory=set)
 
     def take(self, record: Record) -> Iterable[str]:
@@ -119,7 +131,13 @@ class BundleWatch:
                     self.unregistered.add(str(record.run))
                 chain.newest[text(record.body.get("step"))] = record.seq
             case R.STEP_SUCCEEDED:
+                made = probes_of(record)
+                self.artifacts |= {name: sha256_hex(data) for name, data in made.items()}
                 yield from _success_problems(chain, record)
+            case R.NOTE | R.STEP_MARKED:
+                self.attached.add(attached_of(record))
+            case R.RUN_CREATED | R.RUN_OPENED:
+                self.versions |= version_of(record)
             case R.CHILD_FINISHED:
                 end = (record.seq, int(record.body.get("seq", -1)))
                 chain.children[text(record.body.get("run"))] = end

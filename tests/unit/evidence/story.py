@@ -6,6 +6,7 @@ lifecycle does not allow fails where it is told.
 
 from __future__ import annotations
 
+import drengine
 from drengine.engine.fold import apply, fold
 from drengine.model.canonical import digest, sha256_hex
 from drengine.model.ids import child_id
@@ -106,7 +107,7 @@ def make_plan(
     return Plan(
         run_class=run_class,
         created_at="2026-11-22T09:58:00.000Z",
-        tool_version="0.1.0",
+        tool_version=drengine.__version__,
         cloud=CloudIdentity(
             "AzureCloud",
             "11111111-1111-1111-1111-111111111111",
@@ -209,7 +210,7 @@ class Story:
             "parent": parent,
             "cloud": self.plan.cloud.to_json(),
             "initiator": self.initiator,
-            "tool": {"version": "0.1.0", "files_sha256": "ab" * 32},
+            "tool": {"version": drengine.__version__, "files_sha256": "ab" * 32},
         }
         if self.cast:
             body["approvers"] = self.cast.register.digest
@@ -227,7 +228,11 @@ class Story:
         self.leases[run] = self.store.acquire(run, "host-1")
         self.states[run] = fold(self.store.read(run))
         return self.say(
-            R.RUN_OPENED, chain=run, owner="host-1", token=self.leases[run].token, tool="0.1.0"
+            R.RUN_OPENED,
+            chain=run,
+            owner="host-1",
+            token=self.leases[run].token,
+            tool=drengine.__version__,
         )
 
     def say(self, kind, step=None, /, *, chain=None, actor="engine", **body):

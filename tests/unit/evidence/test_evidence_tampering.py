@@ -11,6 +11,8 @@ import dataclasses
 import json
 import os
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -566,7 +568,7 @@ def test_what_an_insider_changes_after_the_last_approval_lies_in_the_span_that_i
 
 
 @pytest.fixture(scope="module")
-def chain(make_bundle, tmp_path_factory, tell):
+def chain(make_bundle, tmp_path_factory, tell, cast):
     """A first bundle, an honest second one, a fork that drops an action, and one with no past."""
     from drengine.evidence.sealed import manifest_digest
 
@@ -580,6 +582,7 @@ def chain(make_bundle, tmp_path_factory, tell):
         return make_bundle(place / folder, plan=plan, **more)
 
     return {
+        "cast": cast,
         "first": first,
         "second": later("2", actions=opened, previous=named),
         "fork": later("3", previous=named),
@@ -609,6 +612,59 @@ def test_the_chain_of_bundles_is_followed_by_both(chain, cast, alone, bundle, ea
     assert words in told, told
     assert done.returncode == 9
     assert words.replace("not given", "was not given") in done.stdout, done.stdout
+
+
+def copied(bundle, place):
+    return Path(shutil.copytree(bundle, place / bundle.name))
+
+
+def an_actions_file_edited(first):
+    (first / "actions.json").write_bytes(b'{"actions":[],"schema":"drengine/actions/v1"}\n')
+
+
+def nothing_but_a_manifest_and_actions(first):
+    for file in first.rglob("*"):
+        if file.is_file() and file.name not in ("manifest.json", "actions.json"):
+            file.unlink()
+
+
+def no_attestation(first):
+    (first / "attestation.dsse.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "change", [an_actions_file_edited, nothing_but_a_manifest_and_actions, no_attestation]
+)
+def test_a_bundle_from_before_is_believed_only_where_its_seal_holds(
+    chain, cast, alone, tmp_path, change
+):
+    before = copied(chain["first"], tmp_path)
+    change(before)
+    told = "\n".join(
+        map(str, verify_bundle(chain["fork"], read_trust(cast.trust), [before]).problems)
+    )
+    assert f"{before}: is not a sealed bundle to compare with" in told
+    done = alone(chain["fork"], cast.trust, before)
+    assert done.returncode == 9
+    assert f"{before}: is not a sealed bundle to compare with"[:300] in done.stdout
+
+
+def test_a_bundle_from_before_must_be_sealed_by_a_trusted_key(chain, alone, tmp_path, forging):
+    forger = forging.Forger(chain["first"], tmp_path, chain["cast"])
+    forger.put("actions.json", {"schema": "drengine/actions/v1", "actions": []})
+    forger.resum(KeySigner(make_key()))
+    trust = forger.cast.trust
+    found = verify_bundle(chain["fork"], read_trust(trust), [forger.path])
+    told = "\n".join(map(str, found.problems))
+    assert "a key that the trust folder lacks" in told
+    assert "which is not trusted" in alone(chain["fork"], trust, forger.path).stdout
+
+
+def test_a_bundle_from_before_that_was_not_given_is_named(chain, cast, alone):
+    report = verify_bundle(chain["second"], read_trust(cast.trust))
+    (note,) = [note for note in report.notes if "was not given (--history)" in note]
+    assert chain["first"].name in note
+    assert "was not given: not compared" in alone(chain["second"], cast.trust).stdout
 
 
 def test_the_trust_folder_alone_says_whose_key_counts(honest, tmp_path):
