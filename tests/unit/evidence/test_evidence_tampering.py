@@ -506,6 +506,105 @@ def a_signed_run_made_an_unsigned_one_by_an_insider(forger):
     forger.rebuild()
 
 
+REMADE = {
+    "reports/executive.html": "is not what these journals give",
+    "reports/report.md": "is not what these journals give",
+    "reports/junit.xml": "is not what these journals give",
+    "reports/timeline.svg": "is not what these journals give",
+    "reports/oscal-ar.json": "is not what these journals give",
+    "README.txt": "is not what these journals give",
+    "verify.py": "is not what these journals give",
+}
+GIVEN = (
+    "inputs/mhsm-full-recovery.yaml",
+    "inputs/sqlmi-repoint-group.yaml",
+    "inputs/inputs.redacted.json",
+    "inputs/environment.json",
+    "artifacts/keys/inventory.after.json",
+)
+
+
+@pytest.mark.parametrize("name", [*REMADE, *GIVEN])
+def test_39_a_file_that_is_not_what_the_journals_give_is_caught(forger, name):
+    """An insider seals another page, runbook or inventory than the journals and the plan give."""
+    (forger.path / name).write_bytes((forger.path / name).read_bytes() + b" ")
+    forger.resum()
+    words = REMADE.get(name, "is not what plan and journals give")
+    assert_refused(forger, f"{re.escape(name)}: {words}", alone=name in GIVEN, both=name in GIVEN)
+    if name in REMADE:
+        # The single file renders nothing, and says so.
+        said = "verify.py in the bundle is not the file" if name == "verify.py" else name
+        assert said in forger.alone().stdout
+
+
+@pytest.mark.parametrize("name", [*REMADE, *GIVEN, "actions.json"])
+def test_39b_a_file_that_sealing_makes_is_missed_by_both(forger, name):
+    (forger.path / name).unlink()
+    forger.resum()
+    assert_refused(
+        forger, f"{re.escape(name)}: is missing: sealing makes it", alone=True, both=True
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "extra.exe",
+        "disclosure.json",
+        "reports/more.html",
+        "inputs/other.yaml",
+        "artifacts/keys/inventory.before.json",
+        "artifacts/probes/r-1.7.restore.json",
+        f"artifacts/attached/{'a' * 64}",
+        "checkpoints/01.tsr",
+        "checkpoints/notes.txt",
+        "attestation.old",
+    ],
+)
+def test_39c_a_file_that_no_bundle_has_is_refused_by_both(forger, name):
+    (forger.path / name).parent.mkdir(exist_ok=True)
+    (forger.path / name).write_bytes(b"x")
+    forger.resum()
+    told = f"{re.escape(name)}: is not a file that a sealed bundle has"
+    assert_refused(forger, told, alone=True, both=True)
+
+
+@case("39d", "made it, which no record names|a version of drengine that no record names")
+def a_report_that_names_a_version_of_its_own_by_an_insider(forger):
+    forger.edit("reports/report.html", b'data-version="', b'data-version="9')
+    forger.resum()
+
+
+@case("39e", "is of another kind or run|is of another run")
+def corrective_actions_of_another_run_by_an_insider(forger):
+    actions = {"schema": "drengine/actions/v1", "run": "r-000000000000", "actions": []}
+    forger.put("actions.json", actions)
+    forger.resum()
+
+
+def test_what_another_version_rendered_is_said_and_not_compared(forger, monkeypatch):
+    """The verifier is newer than the engine that made the run and its bundle."""
+    monkeypatch.setattr("drengine.__version__", "9.9.9")
+    (forger.path / "reports" / "report.md").write_text("another version's words")
+    forger.resum()
+    report = verify_bundle(forger.path, read_trust(forger.cast.trust))
+    assert [str(problem) for problem in report.problems] == []
+    (note,) = [note for note in report.notes if "this is 9.9.9: not compared were" in note]
+    assert "reports/report.md" in note
+
+
+def test_a_printed_page_is_taken_and_said_not_to_be_compared(forger):
+    (forger.path / "reports" / "executive.pdf").write_bytes(b"%PDF-1.7")
+    forger.resum()
+    report = verify_bundle(forger.path, read_trust(forger.cast.trust))
+    assert report.holds
+    assert "Not made again and not compared: reports/executive.pdf." in report.notes
+    done = forger.alone()
+    assert done.returncode == 0
+    assert "reports/executive.pdf" in done.stdout
+    assert done.stdout.endswith("recovered (as the sealer says; not computed again here)\n")
+
+
 def test_databases_whose_child_run_is_gone_are_not_shown(tell, store, journals):
     """Where the plan has the child, "not part of this run" would be a lie."""
     nested = (
