@@ -231,6 +231,8 @@ def check_command(*, folder: Path, trust: Path, output_format: str) -> int:
     for row in found["records"]:
         place = f"{row['run']}:{row['seq']}"
         output.say(f"  {place}  {row['at']}  {row['type']}  {row['step'] or '-'}  {row['actor']}")
+    for note in found["notes"]:
+        output.say(f"· {note}")
     return 0
 
 

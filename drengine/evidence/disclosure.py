@@ -134,7 +134,15 @@ def _checked(folder: Path, trust: Trust) -> dict[str, Any]:
         "of": doc["size"],
         "profile": doc["profile"],
         "records": [_row(row["line"]) for row in doc["records"]],
+        "notes": _notes(folder),
     }
+
+
+def _notes(folder: Path) -> list[str]:
+    shipped = (template_folder() / VERIFIER).read_bytes()
+    if not (folder / VERIFIER).exists() or (folder / VERIFIER).read_bytes() == shipped:
+        return []
+    return [f"its {VERIFIER} is not the one of this drengine: do not run it unread"]
 
 
 def _require_files(folder: Path) -> None:

@@ -256,3 +256,11 @@ def test_anything_left_of_a_bundle_makes_the_folder_one(shown, honest, alone, ca
     found = alone(shown, cast.trust)
     assert found.returncode == 9
     assert "records are here, the rest withheld" not in found.stdout
+
+
+def test_another_verifier_in_a_disclosure_is_said(shown, trust, cast, alone):
+    assert check_disclosure(shown, trust)["notes"] == []
+    (shown / VERIFIER).write_text("print('OK')")
+    (note,) = check_disclosure(shown, trust)["notes"]
+    assert "verify.py is not the one of this drengine" in note
+    assert "verify.py beside them were not compared" in alone(shown, cast.trust).stdout
