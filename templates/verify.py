@@ -157,6 +157,8 @@ def list_files(root):
                 other = lower.setdefault(short.lower(), short)
                 if other != short:
                     fail(short, f"differs from {other} only in upper and lower case")
+        if not folders and not names and Path(place) != root:
+            fail(Path(place).relative_to(root).as_posix(), "is an empty folder")
         folders[:] = [name for name in folders if not (Path(place) / name).is_symlink()]
     return found
 
@@ -420,7 +422,7 @@ class Chain:
         self.last, self.heads, self.envelopes, self.children = None, [], {}, {}
         self.anchored, self.ended, self.times = -1, False, {}
         self.born, self.closed, self.by_hand, self.pauses = {}, set(), set(), set()
-        self.cancelled, self.shown = False, []
+        self.cancelled, self.shown, self.lists, self.items = False, [], {}, None
         self.openings, self.versions, self.probes, self.attached = 0, set(), {}, set()
 
     def say(self, seq, why):
@@ -532,6 +534,11 @@ class Chain:
 
     def planned(self, name):
         """Child run -> item name, as the plan lists them for a step that runs a sub-runbook."""
+        if name not in self.lists:
+            self.lists[name] = self.read_planned(name)
+        return self.lists[name]
+
+    def read_planned(self, name):
         if name not in self.part()["children"]:
             return {}
         fans = self.plan["summary"].get("foreach", {})
@@ -539,13 +546,21 @@ class Chain:
         under = f"{self.run}/{safe(name)}"
         return {f"{under}/{safe(each)}": each for each in fan["items"]} if fan else {under: name}
 
+    def named_items(self):
+        """Name -> what discovery found under it, frozen in the plan."""
+        if self.items is None:
+            self.items = {}
+            for rows in self.part()["discovery"].values():
+                for row in rows if isinstance(rows, list) else []:
+                    if isinstance(row, dict):
+                        self.items.setdefault(row.get("name"), []).append(row)
+        return self.items
+
     def begun(self, seq, body):
         name, item, run_id = body["name"], body["item"], body["run"]
         self.closed.discard(run_id)
         self.born[run_id] = (seq, body["step"], item)
-        answers = [rows for rows in self.part()["discovery"].values() if isinstance(rows, list)]
-        items = [row for rows in answers for row in rows if isinstance(row, dict)]
-        listed = [row for row in items if row.get("name") == name]
+        listed = self.named_items().get(name, [])
         if self.planned(body["step"]).get(run_id) != name or item.get("name") != name:
             self.say(seq, f"child {name} is not one that the plan lists")
         elif name != body["step"] and listed and item not in listed:

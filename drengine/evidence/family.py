@@ -17,7 +17,7 @@ from typing import Any, Final
 from drengine.engine.scope import items_of
 from drengine.errors import DrError
 from drengine.evidence.outline import Outline, outline_of
-from drengine.evidence.reading import mapping, text, texts
+from drengine.evidence.reading import text, texts
 from drengine.evidence.words import cut
 from drengine.model.ids import RunId, child_id, root_of
 from drengine.model.plan import Plan, PlanPart
@@ -70,6 +70,17 @@ class _Chain:
     pauses: set[int] = field(default_factory=set)
     last: int = 0
     is_cancelled: bool = False
+    _planned: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+    def planned(self, step: Step) -> dict[str, Mapping[str, Any]] | None:
+        """Return name -> item as the plan lists them for a step; None where it does not say."""
+        if step.id not in self._planned and self.outline is not None:
+            try:
+                items = planned_items(step, self.outline.part)
+            except DrError:
+                return None
+            self._planned[step.id] = {text(item.get("name")): item for item in items}
+        return self._planned.get(step.id)
 
 
 class Family:
@@ -118,10 +129,10 @@ class Family:
         chain.ended[run] = False
         self._births[run] = _Birth(str(record.run), record.seq, step_id, body.get("item"))
         step = _runbook_step(chain, step_id)
-        if step is None or chain.outline is None:
+        if step is None:
             yield f"record {record.seq}: step {_cut(step_id)} runs no sub-runbook, yet has a child"
             return
-        listed = {text(item.get("name")): item for item in _planned(step, chain.outline) or ()}
+        listed = chain.planned(step) or {}
         if name not in listed:
             yield f"record {record.seq}: child {_cut(name)} is not one that the plan lists"
         elif run != planned_child(record.run, step, name):
@@ -173,13 +184,12 @@ class Family:
 
 def _succeeded(chain: _Chain, record: Record) -> Iterator[str]:
     step = _runbook_step(chain, text(record.body.get("step")))
-    if step is None or chain.outline is None or step.id in chain.by_hand:
+    if step is None or step.id in chain.by_hand:
         return
-    items = _planned(step, chain.outline)
-    if items is None:
+    planned = chain.planned(step)
+    if planned is None:
         yield f"record {record.seq}: what step {step.id} was to run for, the plan does not say"
-    for item in items or ():
-        name = text(mapping(item).get("name"))
+    for name in planned or ():
         ended = chain.ended.get(planned_child(record.run, step, name))
         if not ended:
             how = "is not recorded as ended" if ended is False else "was never begun"
@@ -187,13 +197,6 @@ def _succeeded(chain: _Chain, record: Record) -> Iterator[str]:
                 f"record {record.seq}: step {step.id} is said to have succeeded, but its child"
                 f" {_cut(name)}, which the plan lists, {how}"
             )
-
-
-def _planned(step: Step, outline: Outline) -> list[Mapping[str, Any]] | None:
-    try:
-        return planned_items(step, outline.part)
-    except DrError:
-        return None
 
 
 def _runbook_step(chain: _Chain, step_id: str) -> Step | None:

@@ -97,7 +97,11 @@ def verify_folder(path: Path) -> VerifyReport:
 
 @dataclass(slots=True)
 class FolderCheck:
-    """The checks that a folder and a sealed bundle share."""
+    """The checks that a folder and a sealed bundle share.
+
+    Attributes:
+        rendered_by: the version that the report says made it; None where it says none.
+    """
 
     folder: Path
     layout: Layout = FOLDER
@@ -106,6 +110,7 @@ class FolderCheck:
     files: dict[str, Path] = field(default_factory=dict)
     sums_sha256: str = ""
     watch: Watch | None = None
+    rendered_by: str | None = None
     _is_planned: bool = False
     _planned: Plan | None = None
     _digests: dict[str, str] = field(default_factory=dict)
@@ -154,6 +159,14 @@ class FolderCheck:
             here = Path(place)
             for name in (*folders, *names):
                 self._take(here / name, is_folder=name in folders)
+            # One among the journals is told with them: nothing of them is read then.
+            if (
+                not folders
+                and not names
+                and here != self.folder
+                and JOURNALS not in (here.name, here.parent.name)
+            ):
+                self.problem(here.relative_to(self.folder).as_posix(), "is an empty folder")
             folders[:] = [name for name in folders if not (here / name).is_symlink()]
             if len(self.files) > MAX_FILES:
                 self.problem(str(self.folder), f"holds more than {MAX_FILES} files")
@@ -310,7 +323,8 @@ class FolderCheck:
         if said is None:
             self.problem(self.layout.report, "does not hold its numbers exactly once")
             return
-        expected: Mapping[str, str] = numbers_of(facts, said.get("version", ""))
+        self.rendered_by = said.get("version", "")
+        expected: Mapping[str, str] = numbers_of(facts, self.rendered_by)
         for where in differences(said, dict(expected)):
             self.problem(self.layout.report, f"a number differs from the journals: {where}")
         if said.get("version") != drengine.__version__:

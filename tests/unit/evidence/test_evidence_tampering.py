@@ -569,6 +569,11 @@ def test_39c_a_file_that_no_bundle_has_is_refused_by_both(forger, name):
     assert_refused(forger, told, alone=True, both=True)
 
 
+@case("39f", "reports/more: is an empty folder", both=True)
+def an_empty_folder(forger):
+    (forger.path / "reports" / "more").mkdir()
+
+
 @case("39d", "made it, which no record names|a version of drengine that no record names")
 def a_report_that_names_a_version_of_its_own_by_an_insider(forger):
     forger.edit("reports/report.html", b'data-version="', b'data-version="9')
