@@ -100,17 +100,17 @@ def seal_command(
 
 
 def _named(previous: Path | None) -> JsonObject | None:
-    from drengine.evidence.bundle import MANIFEST  # noqa: PLC0415 - on this path only
-    from drengine.model.canonical import sha256_hex  # noqa: PLC0415 - as above
-    from drengine.trust.dsse import parse_json  # noqa: PLC0415 - as above
+    from drengine.evidence.history import read_earlier  # noqa: PLC0415 - on this path only
 
     if previous is None:
         return None
     try:
-        data = (previous / MANIFEST).read_bytes()
-        return {"run": str(parse_json(data)["run"]), "manifest_sha256": sha256_hex(data)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"--previous {previous}: it is not a sealed bundle ({error})") from None
+        found = read_earlier(previous, None)
+        return {"run": str(found.manifest["run"]), "manifest_sha256": found.manifest_sha256}
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"--previous {previous}: it is not a sealed bundle ({error}); nothing was sealed"
+        ) from None
 
 
 def checkpoints_of(store: Any, run: str) -> dict[str, bytes]:
@@ -231,6 +231,8 @@ def check_command(*, folder: Path, trust: Path, output_format: str) -> int:
     for row in found["records"]:
         place = f"{row['run']}:{row['seq']}"
         output.say(f"  {place}  {row['at']}  {row['type']}  {row['step'] or '-'}  {row['actor']}")
+    for note in found["notes"]:
+        output.say(f"· {note}")
     return 0
 
 

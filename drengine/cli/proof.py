@@ -58,9 +58,19 @@ def report_command(*, run: str, out: Path, output_format: str) -> int:
     multiple=True,
     help="A bundle from before, to check the chain of bundles; repeatable.",
 )
+@click.option(
+    "--unsigned-decisions",
+    is_flag=True,
+    help="Take a run that was held without --approvers, though the trust folder names people.",
+)
 @output.output_option
 def verify_command(
-    *, folder: Path, trust: Path | None, history: tuple[Path, ...], output_format: str
+    *,
+    folder: Path,
+    trust: Path | None,
+    history: tuple[Path, ...],
+    unsigned_decisions: bool,
+    output_format: str,
 ) -> int:
     """Check an evidence FOLDER: every chain, every checksum, and the verdict computed anew.
 
@@ -91,7 +101,7 @@ def verify_command(
         )
     from drengine.trust.register import read_trust  # noqa: PLC0415 - loads cryptography
 
-    sealed = verify_bundle(folder, read_trust(trust), history)
+    sealed = verify_bundle(folder, read_trust(trust), history, takes_unsigned=unsigned_decisions)
     more: dict[str, Any] = {
         "sealed_by": sealed.sealed_by or None,
         "signers": [{"name": n, "run": r, "gate": g} for n, r, g in sealed.signers],

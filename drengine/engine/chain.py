@@ -9,6 +9,7 @@ next process.
 
 from __future__ import annotations
 
+import drengine
 from drengine.clock import Clock
 from drengine.engine.fold import apply, fold
 from drengine.engine.world import World
@@ -70,7 +71,7 @@ def _refuse_misfit(state: RunState, written: Draft) -> None:
 
 def _opening(world: World, lease: Lease) -> JsonObject:
     copies = {"copies_to": world.copies_to} if world.copies_to else {}
-    return {"owner": world.owner, "token": lease.token, "tool": world.plan.tool_version, **copies}
+    return {"owner": world.owner, "token": lease.token, "tool": drengine.__version__, **copies}
 
 
 def refuse_if_handed_over(state: RunState) -> None:

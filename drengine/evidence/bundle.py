@@ -171,12 +171,17 @@ def _objective(objective: ObjectiveFacts) -> dict[str, Json]:
 
 def statement_of(manifest: bytes, sums: bytes, predicate: JsonObject) -> bytes:
     """Return the in-toto statement that is signed."""
+    return statement_for((sha256_hex(manifest), sha256_hex(sums)), predicate)
+
+
+def statement_for(digests: tuple[str, str], predicate: JsonObject) -> bytes:
+    """Return the statement over the digests of manifest.json and SHA256SUMS."""
     return canonical(
         {
             "_type": STATEMENT,
             "subject": [
-                {"name": MANIFEST, "digest": {"sha256": sha256_hex(manifest)}},
-                {"name": SUMS, "digest": {"sha256": sha256_hex(sums)}},
+                {"name": name, "digest": {"sha256": sha256}}
+                for name, sha256 in zip((MANIFEST, SUMS), digests, strict=True)
             ],
             "predicateType": PREDICATE,
             "predicate": dict(predicate),

@@ -18,6 +18,7 @@ from drengine.evidence.folder import write_files
 from drengine.evidence.merkle import Proofs, content_of, leaf_hash, root_from
 from drengine.evidence.readme import README, disclosure_readme
 from drengine.evidence.seal import VERIFIER
+from drengine.evidence.verify import FolderCheck
 from drengine.model.canonical import canonical, parse_canonical, parse_line
 from drengine.resources import template_folder
 from drengine.trust.dsse import Envelope, parse_json, read_envelope
@@ -35,6 +36,7 @@ _AUDITOR: Final = _REGULATOR | {
     *("step.failed", "step.marked", "step.attested", "outcome.unknown", "outcome.found"),
     *("outcome.absent", "delivery.requested", "delivery.accepted", "generation.ended", "note"),
 }
+_FILES: Final = frozenset({DISCLOSURE, ATTESTATION, VERIFIER, README})
 PROFILES: Final = {"regulator": _REGULATOR, "auditor": _AUDITOR, "internal": None}
 
 
@@ -111,6 +113,7 @@ def check_disclosure(folder: Path, trust: Trust) -> dict[str, Any]:
 
 
 def _checked(folder: Path, trust: Trust) -> dict[str, Any]:
+    _require_files(folder)
     doc = parse_line((folder / DISCLOSURE).read_bytes())
     if doc["schema"] != SCHEMA:
         raise ValueError(f"{DISCLOSURE} is not of the kind {SCHEMA}")
@@ -131,7 +134,27 @@ def _checked(folder: Path, trust: Trust) -> dict[str, Any]:
         "of": doc["size"],
         "profile": doc["profile"],
         "records": [_row(row["line"]) for row in doc["records"]],
+        "notes": _notes(folder),
     }
+
+
+def _notes(folder: Path) -> list[str]:
+    shipped = (template_folder() / VERIFIER).read_bytes()
+    if not (folder / VERIFIER).exists() or (folder / VERIFIER).read_bytes() == shipped:
+        return []
+    return [f"its {VERIFIER} is not the one of this drengine: do not run it unread"]
+
+
+def _require_files(folder: Path) -> None:
+    """Refuse whatever a disclosure does not have: it would be read as if it were proved."""
+    if folder.is_symlink():
+        raise ValueError("it is a symbolic link; name the folder itself")
+    check = FolderCheck(folder)
+    check.list_files()
+    for name in sorted(check.files.keys() - _FILES):
+        check.problem(name, "is not a file that a disclosure has")
+    if check.problems:
+        raise ValueError("; ".join(str(problem) for problem in check.problems))
 
 
 def _row(line: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from drengine.errors import InputError, RunbookError
 from drengine.model.plan import Plan, PlanPart
@@ -37,12 +38,23 @@ def outline_of(plan: Plan, path: Sequence[str]) -> Outline:
         if step not in part.children:
             raise InputError(f"the plan has no sub-runbook at {'/'.join(path)!r}")
         part = part.children[step]
-    return Outline(part, _read(part))
+    return outline_of_part(part)
 
 
-def _read(part: PlanPart) -> Runbook:
+def outline_of_part(part: PlanPart) -> Outline:
+    """Return the outline of a part of a plan.
+
+    Raises:
+        InputError: its runbook cannot be read.
+    """
+    return Outline(part, _read(part.runbook_text, part.runbook_name))
+
+
+@lru_cache(maxsize=64)
+def _read(runbook_text: str, name: str) -> Runbook:
+    """Read a runbook once, however many chains and checks ask for it."""
     try:
-        problems = Problems(parse_yaml(part.runbook_text, part.runbook_name))
+        problems = Problems(parse_yaml(runbook_text, name))
         doc = read_document(problems)
         if doc is not None and not problems:
             return build_runbook(doc, problems)
@@ -50,9 +62,5 @@ def _read(part: PlanPart) -> Runbook:
     except RunbookError as error:
         found = [error]
     except (IndexError, ValueError, TypeError) as error:
-        raise InputError(
-            f"the runbook {part.runbook_name!r} in the plan cannot be read: {error}"
-        ) from error
-    raise InputError(
-        f"the runbook {part.runbook_name!r} in the plan cannot be read: {found[0].message}"
-    )
+        raise InputError(f"the runbook {name!r} in the plan cannot be read: {error}") from error
+    raise InputError(f"the runbook {name!r} in the plan cannot be read: {found[0].message}")

@@ -2,7 +2,8 @@
 
 Pure. A proof counts where its step succeeded and still stands: a step whose group was
 begun anew proves nothing until it succeeds again. What a failed proof saw is shown, but
-bears nothing out.
+bears nothing out. A proof that the plan places in a child run is wanting while there is no
+chain of that child, whoever or whatever left it out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from drengine.errors import DrError
+from drengine.evidence.family import planned_child, planned_items
+from drengine.evidence.outline import outline_of_part
 from drengine.evidence.reading import count, flag, mapping, objects, text, texts
 from drengine.evidence.trace import StepTrace, Trace
 from drengine.model.facts import (
@@ -21,7 +25,9 @@ from drengine.model.facts import (
     KeyInventory,
     RoleContinuity,
 )
+from drengine.model.plan import PlanPart
 from drengine.model.run import StepStatus
+from drengine.model.runbook import Step
 
 KEYS: Final = "proof.keys"
 ROLES: Final = "proof.roles"
@@ -45,13 +51,48 @@ class Proof:
 
 
 def proofs_of(action: str, traces: Iterable[Trace]) -> list[Proof]:
-    """Return every step of that action, in all chains."""
-    return [
+    """Return every step of that action: in all chains, and in the children that the plan lists."""
+    chains = list(traces)
+    here = {str(trace.state.run) for trace in chains}
+    found = [
         Proof(trace.state.steps[step.id].status, trace.steps[step.id])
-        for trace in traces
+        for trace in chains
         for step in trace.outline.runbook.steps
         if step.action == action
     ]
+    for trace in chains:
+        for step in trace.outline.runbook.steps:
+            if (part := trace.outline.part.children.get(step.id)) is not None:
+                lacking = sum(run not in here for run in _children(trace, step))
+                if lacking:
+                    found += [_wanting(trace, step)] * (lacking * _count_in(part, action))
+    return found
+
+
+def _children(trace: Trace, step: Step) -> list[str]:
+    """Return the ids of the child runs that the plan lists for a step."""
+    run = str(trace.state.run)
+    try:
+        items = planned_items(step, trace.outline.part)
+    except DrError:
+        items = [{"name": step.id}]
+    return [planned_child(run, step, text(item.get("name"))) for item in items]
+
+
+def _wanting(trace: Trace, step: Step) -> Proof:
+    """Return the proof of a child that has no chain: left out with its step, or still to come."""
+    status = trace.state.steps[step.id].status
+    if status is StepStatus.SKIPPED:
+        return Proof(status, trace.steps[step.id])
+    return Proof(StepStatus.PENDING, StepTrace())
+
+
+def _count_in(part: PlanPart, action: str) -> int:
+    """Return how many steps of that action a sub-runbook and those below it have."""
+    steps = outline_of_part(part).runbook.steps
+    below = [part.children[step.id] for step in steps if step.id in part.children]
+    mine = sum(step.action == action for step in steps)
+    return mine + sum(_count_in(child, action) for child in below)
 
 
 def _evidence(proofs: Sequence[Proof], name: str) -> Iterator[Mapping[str, object]]:

@@ -20,6 +20,7 @@ def bundle_readme(facts: EvidenceFacts, keyid: str) -> str:
         lab=_lab(is_lab=facts.is_lab),
         verdict=facts.verdict,
         keyid=_spaced(keyid),
+        whole=keyid,
     )
 
 

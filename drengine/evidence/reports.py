@@ -24,12 +24,18 @@ def reports_of(facts: EvidenceFacts, *, pdf: Collection[str] = ()) -> dict[str, 
     Raises:
         InputError: a PDF was asked for and cannot be made here.
     """
-    pages = {"report": render_html(facts), "executive": render_executive(facts)}
-    reports = {f"{name}.html": page.encode() for name, page in pages.items()}
-    reports |= {
+    page = render_html(facts)
+    reports = {"report.html": page.encode(), **reports_beside(facts)}
+    pages = {"report": page, "executive": reports["executive.html"].decode()}
+    return reports | {f"{name}.pdf": pdf_of(pages[name], facts.last.at_ms) for name in pdf}
+
+
+def reports_beside(facts: EvidenceFacts) -> dict[str, bytes]:
+    """Return file name -> content of every report but the full page and what is printed."""
+    return {
+        "executive.html": render_executive(facts).encode(),
         "report.md": render_markdown(facts).encode(),
         "timeline.svg": timeline_svg(facts).encode(),
         "oscal-ar.json": oscal_of(facts),
         "junit.xml": junit_of(facts),
     }
-    return reports | {f"{name}.pdf": pdf_of(pages[name], facts.last.at_ms) for name in pdf}

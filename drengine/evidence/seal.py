@@ -28,19 +28,25 @@ from drengine.evidence.bundle import (
     manifest_of,
     merkle_root,
     predicate_of,
-    redacted_inputs,
     statement_of,
+)
+from drengine.evidence.contents import (
+    ATTACHED,
+    attached_of,
+    inputs_of,
+    inventory_of_plan,
+    probes_of,
 )
 from drengine.evidence.folder import Sources, facts_bytes, read_sources, write_files
 from drengine.evidence.readme import README, bundle_readme
+from drengine.evidence.sealable import require_verifiable, require_whole
 from drengine.evidence.sums import SUMS, write_sums
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject, canonical, sha256_hex
 from drengine.model.facts import EvidenceFacts
 from drengine.model.ids import RunId, run_file_name
-from drengine.model.plan import Plan, PlanPart
+from drengine.model.plan import Plan
 from drengine.model.records import Record
-from drengine.model.records import RecordType as R
 from drengine.resources import template_folder
 from drengine.trust.dsse import Envelope
 from drengine.trust.signers import Signer, signed
@@ -75,11 +81,13 @@ def seal(store: JournalStore, request: SealRequest) -> Path:
     """Write the sealed bundle of a run and return its folder.
 
     Raises:
-        InputError: the folder is not free or cannot be written; nothing was left there.
+        InputError: the folder is not free or cannot be written, or what would be written could
+            not be verified; nothing was left there.
         JournalDamaged: a chain does not verify.
     """
     sources = read_sources(store, request.run)
     records = sources.records()
+    require_whole(request.run, Plan.from_json(sources.plan), records)
     facts = sources.facts_of(records)
     files = _content(store, sources, records, facts)
     files |= {f"reports/{name}": data for name, data in request.reports(facts).items()}
@@ -92,7 +100,9 @@ def seal(store: JournalStore, request: SealRequest) -> Path:
     sums = write_sums({name: sha256_hex(data) for name, data in sealed.items()})
     predicate = predicate_of(facts, root, request.previous)
     envelope = signed(statement_of(manifest, sums, predicate), request.signer)
-    return write_files(request.out, {**sealed, SUMS: sums, **_attested(envelope)})
+    whole = {**sealed, SUMS: sums, **_attested(envelope)}
+    require_verifiable(request.run, whole)
+    return write_files(request.out, whole)
 
 
 def _attested(envelope: Envelope) -> dict[str, bytes]:
@@ -119,9 +129,7 @@ def _content(
         files |= approvals_of(chain)
     files[BUNDLE.plan] = canonical(sources.plan) + b"\n"
     files[BUNDLE.facts] = facts_bytes(facts)
-    files |= {f"inputs/{name}.yaml": text.encode() for name, text in _runbooks(plan.root).items()}
-    files["inputs/inputs.redacted.json"] = canonical(redacted_inputs(plan.root.inputs)) + b"\n"
-    files["inputs/environment.json"] = canonical(_environment(facts)) + b"\n"
+    files |= inputs_of(plan, facts)
     if facts.approvers:
         register = store.get_document(RunId(facts.run), "approvers")
         files[APPROVERS] = canonical(register) + b"\n"
@@ -129,57 +137,24 @@ def _content(
     return {**files, **_artifacts(store, plan, records)}
 
 
-def _runbooks(part: PlanPart) -> dict[str, str]:
-    out = {part.runbook_name: part.runbook_text}
-    for child in part.children.values():
-        out |= _runbooks(child)
-    return out
-
-
-def _environment(facts: EvidenceFacts) -> dict[str, object]:
-    return {
-        "schema": "drengine/environment/v1",
-        "cloud": dict(facts.cloud),
-        "tool": dict(facts.tool),
-        "initiator": facts.initiator,
-        "openings": {run.run: run.openings for run in facts.runs},
-    }
-
-
 def _artifacts(
     store: JournalStore, plan: Plan, records: Mapping[str, Sequence[Record]]
 ) -> dict[str, bytes]:
     """Return inventories, custody and attached documents, as far as they are kept here."""
     out = {}
-    inventory = plan.root.inputs.get("inventory")
-    if isinstance(inventory, Mapping) and (data := _object(store, inventory.get("sha256"))):
+    if (data := _object(store, inventory_of_plan(plan))) is not None:
         out[INVENTORY] = data
-    domain = plan.root.discovery.get("domain")
-    if isinstance(domain, Mapping):
-        out["artifacts/sd/fingerprints.json"] = canonical(domain) + b"\n"
-    for chain in records.values():
-        for record in chain:
-            out |= _of_record(store, record)
+    for run in sorted(records):
+        for record in records[run]:
+            out |= probes_of(record)
+            named = attached_of(record)
+            if (data := _object(store, named)) is not None:
+                out[f"{ATTACHED}{named}"] = data
     return out
 
 
-def _of_record(store: JournalStore, record: Record) -> dict[str, bytes]:
-    body = record.body
-    stem = run_file_name(RunId(record.run)).removesuffix(".jsonl")
-    evidence = body.get("evidence")
-    if record.type is R.STEP_SUCCEEDED and isinstance(evidence, Mapping):
-        name = f"artifacts/probes/{stem}.{record.seq}.{body.get('step')}.json"
-        after = {"artifacts/keys/inventory.after.json"} if "keys" in evidence else set()
-        return dict.fromkeys({name, *after}, canonical(evidence) + b"\n")
-    named = body.get("sha256") if record.type is R.NOTE and "attached" in body else None
-    if record.type is R.STEP_MARKED:
-        named = evidence
-    data = _object(store, named)
-    return {} if data is None else {f"artifacts/attached/{named}": data}
-
-
-def _object(store: JournalStore, sha256: object) -> bytes | None:
-    if not isinstance(sha256, str) or not store.has_object(sha256):
+def _object(store: JournalStore, sha256: str) -> bytes | None:
+    if not sha256 or not store.has_object(sha256):
         return None
     try:
         return store.get_object(sha256)

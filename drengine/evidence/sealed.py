@@ -9,12 +9,13 @@ Trust comes from the trust folder alone; keys inside the bundle are not looked a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from drengine.errors import DrError
 from drengine.evidence.bundle import (
     APPROVERS,
     ATTESTATION,
@@ -25,29 +26,28 @@ from drengine.evidence.bundle import (
     MANIFEST,
     PAE,
     SIGNATURE,
+    STAMPS,
     is_outside,
-    is_stamp,
     manifest_of,
     media_of,
     predicate_of,
     role_of,
-    statement_of,
+    statement_for,
 )
-from drengine.evidence.collect import read_plan
 from drengine.evidence.history import history_problems
 from drengine.evidence.recovered import signature_problem
-from drengine.evidence.stamps import check_stamp
+from drengine.evidence.remade import Comparison
+from drengine.evidence.stamped import StampCheck
 from drengine.evidence.sums import SUMS
-from drengine.evidence.verify import FolderCheck, Watch
+from drengine.evidence.verify import UNFORESEEN, FolderCheck, Watch
 from drengine.evidence.watching import BundleWatch
+from drengine.evidence.words import utc
 from drengine.journal.verify import Problem
 from drengine.model.canonical import parse_canonical, parse_line, sha256_hex
 from drengine.model.facts import EvidenceFacts
 from drengine.trust.dsse import Envelope, parse_json, read_envelope
-from drengine.trust.judging import verify_with
+from drengine.trust.judging import why_not_sealed
 from drengine.trust.register import Register, Trust
-
-CHECKPOINT: Final = "drengine/checkpoint/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +83,18 @@ def is_bundle(path: Path) -> bool:
     return any((path / name).exists() for name in (ATTESTATION, MANIFEST))
 
 
-def verify_bundle(path: Path, trust: Trust, others: Sequence[Path] = ()) -> BundleReport:
+def verify_bundle(
+    path: Path, trust: Trust, others: Sequence[Path] = (), *, takes_unsigned: bool = False
+) -> BundleReport:
     """Check a sealed bundle.
 
     Parameters:
         others: bundles that came before, for the chain of bundles.
+        takes_unsigned: whether unsigned decisions count though the trust folder names people.
     """
     if path.is_symlink() or not path.is_dir():
         return BundleReport((Problem(str(path), "is not a folder of evidence"),), (), None)
-    return _Bundle(path, trust, others).run()
+    return _Bundle(path, trust, others, takes_unsigned).run()
 
 
 @dataclass(slots=True)
@@ -99,37 +102,45 @@ class _Bundle:
     path: Path
     trust: Trust
     others: Sequence[Path]
+    takes_unsigned: bool = False
     sealed_by: str = ""
     hsm_key: str = ""
-    stamps: list[tuple[str, str]] = field(default_factory=list)
 
     def run(self) -> BundleReport:
         check = FolderCheck(self.path, BUNDLE, notes=[])
         check.list_files()
+        stamping = StampCheck(check, self.trust.tsa)
         with check.sums_beside(is_outside):
             manifest = self._manifest(check)
             envelope = self._envelope(check)
-            watch = self._watch(check)
+            watch = self._watch(check, stamping)
             facts = check.check_journals()
-        if envelope is not None:
-            self._signature(check, envelope)
-            if facts is None:
-                self._subjects(check, envelope)
+        with _listed(check, ATTESTATION):
+            if envelope is not None:
+                self._signature(check, envelope)
+                if facts is None:
+                    self._subjects(check, envelope)
         check.refuse_without(facts)
-        if facts is not None and watch is not None:
-            self._contents(check, facts, watch, manifest, envelope)
-        self._stamps(check, watch)
-        if HSM_SIGNATURE in check.files and watch is not None:
-            self._recovered(check, watch)
-        if manifest is not None:
-            check.problems += history_problems(self.path, manifest, self.others)
+        with _listed(check, MANIFEST):
+            if facts is not None and watch is not None:
+                self._contents(check, facts, watch, manifest, envelope)
+        with _listed(check, STAMPS):
+            stamping.run(watch)
+            if self.sealed_by and watch is not None:
+                self._sealed_in_time(check, watch, stamping)
+        with _listed(check, HSM_SIGNATURE):
+            if HSM_SIGNATURE in check.files and watch is not None:
+                self._recovered(check, watch)
+        with _listed(check, "the chain of bundles"):
+            if manifest is not None:
+                self._history(check, manifest)
         return BundleReport(
             problems=tuple(check.problems),
             notes=tuple(check.notes),
             facts=facts,
             sealed_by=self.sealed_by,
             signers=tuple(watch.signers) if watch else (),
-            stamps=tuple(self.stamps),
+            stamps=tuple(stamping.stamps),
             unanchored=tuple(watch.spans()) if watch else (),
             manifest_sha256=check.sums_sha256 and check.digest(MANIFEST),
             sums_sha256=check.sums_sha256,
@@ -148,14 +159,15 @@ class _Bundle:
         if doc.get("format") != FORMAT:
             check.problem(MANIFEST, f"is not of format {FORMAT}")
             return None
-        self._listed(check, doc)
+        self._compare_names(check, doc)
         return doc
 
-    def _listed(self, check: FolderCheck, doc: Mapping[str, Any]) -> None:
+    def _compare_names(self, check: FolderCheck, doc: Mapping[str, Any]) -> None:
         rows = doc.get("files")
-        listed = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-        named = [str(row.get("path")) for row in listed]
-        for name in sorted({name for name in named if named.count(name) > 1}):
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            check.problem(MANIFEST, "has no list of files")
+        named = Counter(str(row.get("path")) for row in _listed_files(doc))
+        for name in sorted(name for name, times in named.items() if times > 1):
             check.problem(MANIFEST, f"lists {name[:80]!r} twice")
         here = {name for name in check.files if not is_outside(name) and name != MANIFEST}
         for name in sorted(set(named) - here):
@@ -174,23 +186,27 @@ class _Bundle:
             return None
 
     def _signature(self, check: FolderCheck, envelope: Envelope) -> None:
-        by = [key for key in self.trust.sealers if key.keyid == envelope.signatures[0].keyid]
-        if len(envelope.signatures) != 1:
-            check.problem(ATTESTATION, f"has {len(envelope.signatures)} signatures, expected one")
-        elif not by:
-            keyid = envelope.signatures[0].keyid[:16]
-            check.problem(ATTESTATION, f"is signed by {keyid}, a key that the trust folder lacks")
-        elif not verify_with(by[0], envelope.signatures[0].sig, envelope.covered):
-            check.problem(ATTESTATION, "its signature does not verify")
-        elif by[0].revoked_ms is not None:
-            check.problem(ATTESTATION, "is signed with a key that the trust folder has revoked")
+        if why := why_not_sealed(envelope, self.trust.sealers):
+            check.problem(ATTESTATION, why)
         else:
-            self.sealed_by = by[0].keyid
+            self.sealed_by = envelope.signatures[0].keyid
         if (covered := check.document(PAE)) is not None and covered != envelope.covered:
             check.problem(PAE, "is not what was signed")
         raw = check.document(SIGNATURE)
         if raw is not None and raw != envelope.signatures[0].sig:
             check.problem(SIGNATURE, "is not the signature of the attestation")
+
+    def _history(self, check: FolderCheck, manifest: Mapping[str, Any]) -> None:
+        named = manifest.get("previous_bundle")
+        if self.others:
+            check.problems += history_problems(self.path, manifest, self.others, self.trust)
+        elif named is not None:
+            run = named.get("run") if isinstance(named, Mapping) else None
+            check.notes.append(
+                f"The bundle before this one, of run {run}, was not given (--history): whether"
+                " this one follows from it, and whether it drops a corrective action, was not"
+                " looked at."
+            )
 
     def _subjects(self, check: FolderCheck, envelope: Envelope) -> None:
         """Compare what is signed with the files where no facts are there to remake all of it."""
@@ -208,18 +224,24 @@ class _Bundle:
         else:
             self.hsm_key = key
 
-    def _watch(self, check: FolderCheck) -> BundleWatch | None:
-        if BUNDLE.plan not in check.files:
-            return None
-        try:
-            data = check.files[BUNDLE.plan].read_bytes()
-            plan = read_plan(parse_canonical(data.removesuffix(b"\n")))
-        except (DrError, ValueError):
+    def _sealed_in_time(self, check: FolderCheck, watch: BundleWatch, stamping: StampCheck) -> None:
+        """Judge the sealing key by the newest record, which is older than the seal, and stamps."""
+        (key,) = (key for key in self.trust.sealers if key.keyid == self.sealed_by)
+        for at_ms in (watch.newest_ms, *stamping.sealed_ms):
+            if why := key.refuses(at_ms):
+                self.sealed_by = ""
+                check.problem(ATTESTATION, f"is sealed at {utc(at_ms)} or later, but {why}")
+                return
+        if key.not_after_ms is not None and not stamping.sealed_ms:
+            check.notes.append(
+                f"The sealing key counts until {utc(key.not_after_ms)}. No time stamp shows that"
+                f" it sealed before; it was judged by the newest record, {utc(watch.newest_ms)}."
+            )
+
+    def _watch(self, check: FolderCheck, stamping: StampCheck) -> BundleWatch | None:
+        wanted = stamping.wanted()
+        if (plan := check.plan) is None:
             return None  # told by the check of the folder
-        wanted: dict[str, set[int]] = {}
-        for doc in self._checkpoints(check).values():
-            for head in _heads(doc):
-                wanted.setdefault(head[0], set()).add(head[1])
         watch = BundleWatch(plan, self.trust.register, wanted)
         listening: Watch = watch
         check.watch = listening
@@ -237,6 +259,8 @@ class _Bundle:
         root = watch.tree.root()
         previous = manifest.get("previous_bundle") if manifest else None
         self._approvals(check, facts, watch)
+        keyid = envelope.signatures[0].keyid if envelope is not None else ""
+        Comparison(check, watch, facts, keyid).run()
         if manifest is not None:
             remade = parse_canonical(manifest_of(facts, root, {}, previous)[:-1])
             for key in remade.keys() - {"files"}:
@@ -247,17 +271,14 @@ class _Bundle:
             self._rows(check, manifest)
         if envelope is None or not {MANIFEST, SUMS} <= check.files.keys():
             return
-        expected = statement_of(
-            check.files[MANIFEST].read_bytes(),
-            check.files[SUMS].read_bytes(),
-            predicate_of(facts, root, previous),
-        )
+        digests = (check.digest(MANIFEST), check.digest(SUMS))
+        expected = statement_for(digests, predicate_of(facts, root, previous))
         if expected != envelope.payload:
             check.problem(ATTESTATION, _differs(expected, envelope.payload))
 
     def _rows(self, check: FolderCheck, manifest: Mapping[str, Any]) -> None:
-        for row in manifest["files"]:
-            name = str(row.get("path")) if isinstance(row, dict) else ""
+        for row in _listed_files(manifest):
+            name = str(row.get("path"))
             if name not in check.files:
                 continue
             expected = {
@@ -283,12 +304,13 @@ class _Bundle:
                 check.problem(name, "is not the signed decision that the journal holds")
         if watch.unsigned:
             check.notes.append(f"{watch.unsigned} decisions are not signed.")
+        self._unregistered(check, watch)
         if not facts.approvers:
             return
         data = check.document(APPROVERS)
         try:
             register = Register.from_json(parse_json(data)) if data is not None else None
-        except (ValueError, KeyError, TypeError) as error:
+        except UNFORESEEN as error:
             check.problem(APPROVERS, f"cannot be read: {error}")
             return
         if register is not None and register.digest != facts.approvers:
@@ -299,55 +321,32 @@ class _Bundle:
                 " judged by the trust folder."
             )
 
-    def _checkpoints(self, check: FolderCheck) -> dict[str, Any]:
-        out = {}
-        for name in sorted(check.files):
-            if name.startswith("checkpoints/") and name.endswith(".json"):
-                try:
-                    doc = parse_json(check.files[name].read_bytes())
-                    why = "" if isinstance(doc, dict) else "is not a JSON object"
-                except (ValueError, OSError) as error:
-                    doc, why = {}, str(error)
-                if not why:
-                    out[name] = doc
-                elif (told := Problem(name, why)) not in check.problems:
-                    check.problems.append(told)
-        return out
-
-    def _stamps(self, check: FolderCheck, watch: BundleWatch | None) -> None:
-        for name in sorted(name for name in check.files if is_stamp(name)):
-            self._stamp(check, ATTESTATION, name)
-        for name, doc in self._checkpoints(check).items():
-            token = f"{name.removesuffix('.json')}.tsr"
-            if doc.get("schema") != CHECKPOINT:
-                check.problem(name, f"is not of schema {CHECKPOINT}")
-            elif token in check.files and self._stamp(check, name, token) and watch is not None:
-                found = [watch.anchor(*head) for head in _heads(doc)]
-                check.problems += [Problem(name, why) for why in found if why]
-            elif token not in check.files:
-                check.notes.append(f"{name} was not stamped: {doc.get('unstamped', 'no reason')}")
-
-    def _stamp(self, check: FolderCheck, data: str, token: str) -> bool:
-        if data not in check.files:
-            return False
-        if self.trust.tsa is None:
-            check.notes.append(f"{token}: the trust folder has no root for time stamps.")
-            return False
-        found = check_stamp(check.files[data], check.files[token], self.trust.tsa)
-        if found.why:
-            check.problem(token, found.why)
-            return False
-        self.stamps.append((token, found.time))
-        return True
+    def _unregistered(self, check: FolderCheck, watch: BundleWatch) -> None:
+        """Refuse unsigned decisions where the verifier knows whose signature to expect."""
+        people = len(self.trust.register.people)
+        if not people or self.takes_unsigned:
+            return
+        for run in sorted(watch.unregistered):
+            check.problem(
+                run,
+                "was asked for decisions with no register of approvers, so that none is signed,"
+                f" but the trust folder names {people} who approve; where that is as it was meant,"
+                " verify with --unsigned-decisions",
+            )
 
 
-def _heads(doc: Any) -> list[tuple[str, int, str]]:
-    rows = doc.get("heads") if isinstance(doc, dict) else None
-    return [
-        (str(row["run"]), row["seq"], str(row["sha256"]))
-        for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, dict) and isinstance(row.get("seq"), int) and "run" in row
-    ]
+@contextmanager
+def _listed(check: FolderCheck, place: str) -> Iterator[None]:
+    """List what an edited file led to where no check foresaw it."""
+    try:
+        yield
+    except UNFORESEEN as error:
+        check.problem(place, f"cannot be checked: {type(error).__name__} {error}")
+
+
+def _listed_files(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = manifest.get("files")
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _differs(expected: bytes, found: bytes) -> str:

@@ -13,6 +13,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -23,6 +24,12 @@ from drengine.trust.outside import run
 MAX_TOKEN_BYTES: Final = 1 << 20
 ANSWER_SECONDS: Final = 20.0
 """How long an authority has to take a question or to go on with its answer."""
+
+LATE_MS: Final = 15 * 60_000
+"""A stamp that was made so long after a record, or longer, does not cover it."""
+
+EARLY_MS: Final = 5 * 60_000
+"""So far an engine's clock may be ahead of an authority's."""
 
 _HASH: Final = re.compile(r"^Hash Algorithm: (\S+)$", re.MULTILINE)
 _TIME: Final = re.compile(r"^Time stamp: (.+)$", re.MULTILINE)
@@ -36,11 +43,12 @@ class Stamp:
 
     Attributes:
         why: why it does not count; empty where it does.
-        time: when the authority says it saw the bytes.
+        time, at_ms: when the authority says it saw the bytes.
     """
 
     why: str
     time: str = ""
+    at_ms: int = 0
 
 
 def check_stamp(data: Path, token: Path, roots: Path) -> Stamp:
@@ -66,7 +74,21 @@ def check_stamp(data: Path, token: Path, roots: Path) -> Stamp:
     )
     if done.returncode != 0:
         return Stamp(_reason(done.stderr.decode("utf-8", "replace")), time[1])
-    return Stamp("", time[1])
+    try:
+        return Stamp("", time[1], stamp_ms(time[1]))
+    except ValueError:
+        return Stamp("names a time that cannot be read", time[1])
+
+
+def stamp_ms(text: str) -> int:
+    """Return the milliseconds of a time as openssl writes it: `Dec  1 09:05:30 2026 GMT`.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    whole = re.sub(r"\.[0-9]+", "", text)
+    moment = datetime.strptime(whole, "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
+    return int(moment.timestamp()) * 1000
 
 
 def _reason(said: str) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 
 SUMS: Final = "SHA256SUMS"
-MAX_SUMS_BYTES: Final = 1 << 20
+MAX_SUMS_BYTES: Final = 32 << 20
+"""As long as the list of as many files as are verified, with the longest names, can be."""
 
 _PART: Final = r"[A-Za-z0-9_~][A-Za-z0-9._~-]*"
 _NAME: Final = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)

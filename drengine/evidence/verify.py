@@ -29,6 +29,7 @@ from drengine.errors import DrError
 from drengine.evidence.agreement import JUDGED, Agreement, differences
 from drengine.evidence.bundle import FOLDER, Layout
 from drengine.evidence.collect import Gathering, read_plan
+from drengine.evidence.family import KIN, Family
 from drengine.evidence.folder import JOURNALS, facts_bytes
 from drengine.evidence.numbers import numbers_of, read_numbers
 from drengine.evidence.render import render_html
@@ -47,7 +48,7 @@ MAX_FILES: Final = 100_000
 _BLOCK: Final = 8 << 20
 """So much is read and hashed at once that a thread seldom has to ask for the interpreter."""
 
-_UNFORESEEN: Final = (KeyError, TypeError, ValueError, AttributeError)
+UNFORESEEN: Final = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 """An edited body that no check foresaw is a problem to be listed, not a traceback."""
 
 _UNSIGNED: Final = (
@@ -96,7 +97,11 @@ def verify_folder(path: Path) -> VerifyReport:
 
 @dataclass(slots=True)
 class FolderCheck:
-    """The checks that a folder and a sealed bundle share."""
+    """The checks that a folder and a sealed bundle share.
+
+    Attributes:
+        rendered_by: the version that the report says made it; None where it says none.
+    """
 
     folder: Path
     layout: Layout = FOLDER
@@ -105,6 +110,9 @@ class FolderCheck:
     files: dict[str, Path] = field(default_factory=dict)
     sums_sha256: str = ""
     watch: Watch | None = None
+    rendered_by: str | None = None
+    _is_planned: bool = False
+    _planned: Plan | None = None
     _digests: dict[str, str] = field(default_factory=dict)
     _is_over: Event = field(default_factory=Event)
 
@@ -121,12 +129,13 @@ class FolderCheck:
         # A journal that is no plain file is not opened at all.
         if not self._has_plain_journals():
             return None
-        plan = self._plan()
+        plan = self.plan
         taking = None if plan is None else _Taking(plan, self.watch)
         self.problems += journal_verify.verify_folder(self.folder, follower=taking)
         if taking is None:
             return None
         self.problems += taking.problems
+        self.problems += taking.missing()
         facts = self._collect(taking)
         if facts is not None:
             self._check_facts(facts)
@@ -150,6 +159,14 @@ class FolderCheck:
             here = Path(place)
             for name in (*folders, *names):
                 self._take(here / name, is_folder=name in folders)
+            # One among the journals is told with them: nothing of them is read then.
+            if (
+                not folders
+                and not names
+                and here != self.folder
+                and JOURNALS not in (here.name, here.parent.name)
+            ):
+                self.problem(here.relative_to(self.folder).as_posix(), "is an empty folder")
             folders[:] = [name for name in folders if not (here / name).is_symlink()]
             if len(self.files) > MAX_FILES:
                 self.problem(str(self.folder), f"holds more than {MAX_FILES} files")
@@ -254,7 +271,14 @@ class FolderCheck:
 
     # plan, chains, facts
 
-    def _plan(self) -> Plan | None:
+    @property
+    def plan(self) -> Plan | None:
+        """The plan, read once; None, and a problem, where there is none to be read."""
+        if not self._is_planned:
+            self._is_planned, self._planned = True, self._read_plan()
+        return self._planned
+
+    def _read_plan(self) -> Plan | None:
         data = self.document(self.layout.plan)
         if data is None:
             return None
@@ -271,7 +295,7 @@ class FolderCheck:
             return taking.gathering.facts()
         except DrError as error:
             self.problem(JOURNALS, error.message)
-        except _UNFORESEEN as error:
+        except UNFORESEEN as error:
             self.problem(JOURNALS, f"no facts can be made of them: {type(error).__name__} {error}")
         return None
 
@@ -299,7 +323,8 @@ class FolderCheck:
         if said is None:
             self.problem(self.layout.report, "does not hold its numbers exactly once")
             return
-        expected: Mapping[str, str] = numbers_of(facts, said.get("version", ""))
+        self.rendered_by = said.get("version", "")
+        expected: Mapping[str, str] = numbers_of(facts, self.rendered_by)
         for where in differences(said, dict(expected)):
             self.problem(self.layout.report, f"a number differs from the journals: {where}")
         if said.get("version") != drengine.__version__:
@@ -318,6 +343,7 @@ class _Taking:
     plan: Plan
     watch: Watch | None
     gathering: Gathering = field(init=False)
+    family: Family = field(init=False)
     problems: list[Problem] = field(default_factory=list)
     is_whole: bool = True
     _agreement: Agreement = field(init=False)
@@ -325,6 +351,7 @@ class _Taking:
     def __post_init__(self) -> None:
         """Begin with nothing."""
         self.gathering = Gathering(self.plan)
+        self.family = Family(self.plan)
 
     def take(self, record: Record) -> None:
         """Take in a record; after one that fits nowhere, nothing more."""
@@ -336,12 +363,19 @@ class _Taking:
                 self._agreement = Agreement(self.plan)
             if record.type in JUDGED:
                 self._heed(record, self._agreement.take(record))
+            if record.type in KIN:
+                self._heed(record, self.family.take(record))
             if self.watch is not None:
                 self._heed(record, self.watch.take(record))
         except DrError as error:
             self._stop(record, error.message)
-        except _UNFORESEEN as error:
+        except UNFORESEEN as error:
             self._stop(record, f"record {record.seq}: {type(error).__name__} {error}")
+
+    def missing(self) -> list[Problem]:
+        """Return what is wrong with the chains as a family, where each was whole."""
+        found = self.family.problems() if self.is_whole else ()
+        return [Problem(run, why) for run, why in found]
 
     def broken(self, run: RunId) -> None:
         """Learn that a chain cannot be followed to its end."""
@@ -359,7 +393,10 @@ class _Taking:
 
 def _parsed(data: bytes) -> dict[str, Any]:
     """Return the object that `facts.json` holds; raises ValueError for anything odd."""
-    found = json.loads(data)
+    try:
+        found = json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
     if not isinstance(found, dict):
         raise ValueError("it is not a JSON object")
     return found

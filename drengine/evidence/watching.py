@@ -16,9 +16,12 @@ from typing import Any, Final
 
 from drengine.errors import DrError
 from drengine.evidence.bundle import SIGNED, approval_name
+from drengine.evidence.contents import attached_of, probes_of, version_of
 from drengine.evidence.merkle import Tree
 from drengine.evidence.outline import outline_of
 from drengine.evidence.reading import text, texts
+from drengine.evidence.stamps import EARLY_MS, LATE_MS
+from drengine.evidence.words import duration
 from drengine.model.canonical import canonical, sha256_hex
 from drengine.model.plan import Plan
 from drengine.model.records import Record
@@ -29,7 +32,12 @@ from drengine.trust.judging import judge, terms_of
 from drengine.trust.register import Register
 
 _BACK_MS: Final = 5_000
-_WATCHED: Final = frozenset({R.GATE_REQUESTED, R.STEP_SUCCEEDED, R.CHILD_FINISHED, *SIGNED})
+_WATCHED: Final = frozenset(
+    {
+        *(R.GATE_REQUESTED, R.STEP_SUCCEEDED, R.CHILD_FINISHED, *SIGNED),
+        *(R.RUN_CREATED, R.RUN_OPENED, R.NOTE, R.STEP_MARKED),
+    }
+)
 _NEW_PROCESS: Final = (
     R.RUN_OPENED,
     R.RUN_HANDED_OVER,
@@ -59,7 +67,7 @@ class _Chain:
     wanted: set[int]
     requests: dict[int, _Request] = field(default_factory=dict)
     newest: dict[str, int] = field(default_factory=dict)
-    heads: dict[int, str] = field(default_factory=dict)
+    heads: dict[int, tuple[str, int]] = field(default_factory=dict)
     last: Record | None = None
     shown: int = 0
     anchored: int = -1
@@ -73,6 +81,10 @@ class BundleWatch:
     Attributes:
         envelopes: file name -> digest of the signed decisions that the journals hold.
         signers: (person, run, step) of every decision that counts.
+        artifacts: file name -> digest of what steps read back; attached: digests of documents
+            that records name.
+        versions: of the tool, as the chains name them.
+        unregistered: runs that asked for decisions without a register of approvers.
     """
 
     plan: Plan
@@ -84,6 +96,10 @@ class BundleWatch:
     chains: dict[str, _Chain] = field(default_factory=dict)
     nonces: dict[str, str] = field(default_factory=dict)
     unsigned: int = 0
+    artifacts: dict[str, str] = field(default_factory=dict)
+    attached: set[str] = field(default_factory=set)
+    versions: set[str] = field(default_factory=set)
+    unregistered: set[str] = field(default_factory=set)
 
     def take(self, record: Record) -> Iterable[str]:
         """Return what is wrong with the next record."""
@@ -92,9 +108,9 @@ class BundleWatch:
         if chain is None:
             wanted = self.wanted.get(record.run, set())
             chain = self.chains[record.run] = _Chain(record.body, self._runbook(record), wanted)
-        if record.seq in chain.wanted:
-            chain.heads[record.seq] = record.sha256
         shown = _shown(record)
+        if record.seq in chain.wanted:
+            chain.heads[record.seq] = (record.sha256, shown)
         if shown < chain.shown or record.type in _WATCHED:
             return self._looked_at(chain, record, shown)
         chain.last, chain.shown = record, shown  # nearly all of them
@@ -111,9 +127,17 @@ class BundleWatch:
         match record.type:
             case R.GATE_REQUESTED:
                 chain.requests[record.seq] = _Request(record.body, record.sha256)
+                if not chain.genesis.get("approvers"):
+                    self.unregistered.add(str(record.run))
                 chain.newest[text(record.body.get("step"))] = record.seq
             case R.STEP_SUCCEEDED:
+                made = probes_of(record)
+                self.artifacts |= {name: sha256_hex(data) for name, data in made.items()}
                 yield from _success_problems(chain, record)
+            case R.NOTE | R.STEP_MARKED:
+                self.attached.add(attached_of(record))
+            case R.RUN_CREATED | R.RUN_OPENED:
+                self.versions |= version_of(record)
             case R.CHILD_FINISHED:
                 end = (record.seq, int(record.body.get("seq", -1)))
                 chain.children[text(record.body.get("run"))] = end
@@ -215,13 +239,27 @@ class BundleWatch:
                 found = max(found, place[1])
         return found
 
-    def anchor(self, run: str, seq: int, sha256: str) -> str:
-        """Take in a head that a time stamp covers; say what is wrong with it."""
+    def anchor(self, run: str, seq: int, sha256: str, stamped_ms: int) -> tuple[str, int]:
+        """Take in a head that a time stamp covers, where it was made soon after it.
+
+        Returns:
+            What is wrong with it, or nothing; and the time that the record shows.
+        """
         chain = self.chains.get(run)
-        if chain is None or chain.heads.get(seq) != sha256:
-            return f"names record {seq} of {run} with a digest that it does not have"
-        chain.anchored = max(chain.anchored, seq)
-        return ""
+        known, shown = ("", 0) if chain is None else chain.heads.get(seq, ("", 0))
+        if chain is None or known != sha256:
+            return f"names record {seq} of {run} with a digest that it does not have", shown
+        if shown - stamped_ms > EARLY_MS:
+            early = duration(shown - stamped_ms)
+            return f"was stamped {early} before record {seq} of {run} is said to be made", shown
+        if stamped_ms - shown < LATE_MS:
+            chain.anchored = max(chain.anchored, seq)
+        return "", shown
+
+    @property
+    def newest_ms(self) -> int:
+        """The latest time that the last record of a chain shows."""
+        return max((chain.shown for chain in self.chains.values()), default=0)
 
 
 def _shown(record: Record) -> int:
@@ -260,4 +298,10 @@ def _success_problems(chain: _Chain, record: Record) -> Iterator[str]:
         yield (
             f"record {record.seq}: step {step_id} is said to have succeeded, but nothing was read"
             f" back for {', '.join(missing)}"
+        )
+    elif step.action and not held:
+        # Whatever an action is, its verification says at least one thing of what it saw.
+        yield (
+            f"record {record.seq}: step {step_id} is said to have succeeded, but nothing was read"
+            " back"
         )

@@ -7,6 +7,8 @@ programs; everything else is pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from drengine.errors import DrError
 from drengine.model.canonical import JsonObject
 from drengine.model.times import utc_text
@@ -67,6 +69,21 @@ def verify_with(key: TrustedKey, signature: bytes, data: bytes) -> bool:
             return cms_verifies(key.public, signature, data)
         case _:
             return is_signed_by(key.public, signature, data)
+
+
+def why_not_sealed(envelope: Envelope, sealers: Sequence[TrustedKey]) -> str:
+    """Say why a seal does not count by these keys, whenever it was made; empty where it does."""
+    if len(envelope.signatures) != 1:
+        return f"has {len(envelope.signatures)} signatures, expected one"
+    (signature,) = envelope.signatures
+    by = [key for key in sealers if key.keyid == signature.keyid]
+    if not by:
+        return f"is signed by {signature.keyid[:16]}, a key that the trust folder lacks"
+    if not verify_with(by[0], signature.sig, envelope.covered):
+        return "its signature does not verify"
+    if by[0].revoked_ms is not None:
+        return "is signed with a key that the trust folder has revoked"
+    return ""
 
 
 def _not_about(said: Asked, asked: Asked) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,9 @@ TSA_FILE: Final = "tsa-ca.pem"
 KINDS: Final = ("p256", "ssh", "cms")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
 _MAX_PEOPLE: Final = 1000
+_LIST: Final = ("schema", "people", "sealers", "tsa")
+_PERSON: Final = ("name", "roles", "accounts", "simulated", "keys")
+_KEY: Final = ("kind", "keyid", "file", "public", "not_before", "not_after", "revoked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +113,7 @@ def read_trust(folder: Path) -> Trust:
 def _trust(doc: Any, folder: Path) -> Trust:
     if not isinstance(doc, dict) or doc.get("schema") != SCHEMA:
         raise ValueError(f"its schema is not {SCHEMA}")
-    if unknown := doc.keys() - {"schema", "people", "sealers", "tsa"}:
-        raise ValueError(f"unknown keys: {', '.join(sorted(unknown))}")
+    _require_known(doc, _LIST, "the list")
 
     def text(entry: Mapping[str, Any]) -> str:
         return read_member(folder, str(entry["file"])).decode("ascii")
@@ -152,7 +155,18 @@ def _people(entries: Any, text: Any) -> tuple[Approver, ...]:
     return people
 
 
+def _require_known(entry: Any, known: tuple[str, ...], what: str) -> None:
+    """Refuse a field that nobody reads: a misspelt `revoked` would revoke nothing."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{what} is not an object")
+    for name in sorted(entry.keys() - set(known)):
+        close = get_close_matches(name[:64], known, n=1)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"{what} has an unknown field {name[:64]!r}{meant}")
+
+
 def _person(entry: Mapping[str, Any], text: Any) -> Approver:
+    _require_known(entry, _PERSON, "a person")
     name = str(entry["name"])
     if not NAME.fullmatch(name):
         raise ValueError(f"{name[:60]!r} is not a name of letters, digits, . _ @ and -")
@@ -166,6 +180,7 @@ def _person(entry: Mapping[str, Any], text: Any) -> Approver:
 
 
 def _key(entry: Mapping[str, Any], text: Any) -> TrustedKey:
+    _require_known(entry, _KEY, "a key")
     kind, public = str(entry["kind"]), str(text(entry))
     try:
         found = key_id(kind, public)

@@ -89,10 +89,11 @@ def make_bundle(tell, cast):
     from drengine.evidence.reports import reports_of
     from drengine.evidence.seal import SealRequest, seal
 
-    def make(folder, tale=None, plan=None, signer=None, again=None, **more):
+    def make(folder, tale=None, plan=None, signer=None, again=None, start=None, **more):
         cast.number = 0
         store = MemoryStore()
-        story = tell.Story(store, plan or tell.make_plan(), cast=cast)
+        begun = tell.START_MS if start is None else start
+        story = tell.Story(store, plan or tell.make_plan(), cast=cast, start=begun)
         (tale or tell.recover)(story)
         request = SealRequest(
             run=story.run,

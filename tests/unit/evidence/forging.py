@@ -118,6 +118,31 @@ class Forger:
             lines.append(line)
         (file or self.journal).write_bytes(b"".join(lines))
 
+    def unsign(self) -> None:
+        """Leave out the register of approvers and all that they signed, children first."""
+        files = sorted((self.path / "journals").iterdir(), reverse=True)
+        heads: dict[str, dict] = {}
+        for file in files:
+            records = self.records(file)
+            records[0]["body"].pop("approvers")
+            for doc in records:
+                for name in ("envelope", "signer", "expires"):
+                    doc["body"].pop(name, None)
+                if doc["type"] == "child.finished":
+                    doc["body"] |= heads[doc["body"]["run"]]
+            self.rechain(records, file)
+            heads = self.heads()
+        (self.path / "inputs" / "approvers.json").unlink()
+
+    def heads(self) -> dict[str, dict]:
+        """Return run -> seq and SHA-256 of the last record of its journal."""
+        out = {}
+        for file in (self.path / "journals").iterdir():
+            lines = file.read_bytes().splitlines(keepends=True)
+            head = {"seq": len(lines) - 1, "sha256": sha256_hex(lines[-1])}
+            out[file.name.removesuffix(".jsonl").replace("~", "/")] = head
+        return out
+
     # everything anew
 
     def resum(self, signer=None, *, sign=True, predicate=None, extra_rows=()) -> None:
@@ -224,11 +249,11 @@ class Forger:
 
     # what verifiers say
 
-    def alone(self) -> subprocess.CompletedProcess:
-        return alone(self.path, self.cast.trust)
+    def alone(self, *more) -> subprocess.CompletedProcess:
+        return alone(self.path, self.cast.trust, *more)
 
 
-def alone(*arguments: Path) -> subprocess.CompletedProcess:
+def alone(*arguments: Path | str) -> subprocess.CompletedProcess:
     """Run the single file that ships in bundles."""
     script = Path(__file__).resolve().parents[3] / "templates" / "verify.py"
     return subprocess.run(

@@ -6,6 +6,7 @@ lifecycle does not allow fails where it is told.
 
 from __future__ import annotations
 
+import drengine
 from drengine.engine.fold import apply, fold
 from drengine.model.canonical import digest, sha256_hex
 from drengine.model.ids import child_id
@@ -94,16 +95,19 @@ def make_plan(
     *,
     lab=True,
     root=ROOT,
+    child=CHILD,
     taken_at="2026-11-22T02:14:07Z",
     groups=None,
     **inputs,
 ):
     given = {"target_hsm": "contoso-dr", "protects_sql": True, **inputs}
-    children = {"repoint": part(CHILD, inputs={})} if "repoint" in root else {}
+    children = {"repoint": part(child, inputs={})} if "repoint" in root else {}
+    found = GROUPS if groups is None else groups
+    fans = {"repoint": {"items": [group["name"] for group in found]}} if children else {}
     return Plan(
         run_class=run_class,
         created_at="2026-11-22T09:58:00.000Z",
-        tool_version="0.1.0",
+        tool_version=drengine.__version__,
         cloud=CloudIdentity(
             "AzureCloud",
             "11111111-1111-1111-1111-111111111111",
@@ -116,11 +120,11 @@ def make_plan(
             inputs=given,
             discovery={
                 "backup": {"folder": "mhsm-contoso-2026112202", "taken_at": taken_at},
-                "groups": GROUPS if groups is None else groups,
+                "groups": found,
             },
             children=children,
         ),
-        summary={},
+        summary={"foreach": fans},
     )
 
 
@@ -156,11 +160,13 @@ def error(message, *, code="DR-A001", transient=False):
 class Story:
     """One run and its children, told record by record."""
 
-    def __init__(self, store, plan, *, wall=True, initiator="operator:dana", cast=None):
-        self.cast = cast
+    def __init__(
+        self, store, plan, *, wall=True, initiator="operator:dana", cast=None, start=START_MS
+    ):
+        self.cast, self.start = cast, start
         self.store, self.plan = store, plan
         self.run = plan.run_id
-        self.now = START_MS
+        self.now = start
         self.wall = wall and plan.cloud.lab
         self.initiator = initiator
         self.states, self.leases = {}, {}
@@ -174,8 +180,8 @@ class Story:
         return self
 
     def draft(self, kind, body, actor):
-        wall = START_MS + (self.now - START_MS) // SPEED if self.wall else None
-        return Draft(kind, actor, body, self.now, (self.now - START_MS) // SPEED, wall)
+        ran = (self.now - self.start) // SPEED
+        return Draft(kind, actor, body, self.now, ran, self.start + ran if self.wall else None)
 
     def create(self, run=None, *, text=ROOT, path=(), item=None, parent=None, inputs=None):
         run = run or self.run
@@ -204,7 +210,7 @@ class Story:
             "parent": parent,
             "cloud": self.plan.cloud.to_json(),
             "initiator": self.initiator,
-            "tool": {"version": "0.1.0", "files_sha256": "ab" * 32},
+            "tool": {"version": drengine.__version__, "files_sha256": "ab" * 32},
         }
         if self.cast:
             body["approvers"] = self.cast.register.digest
@@ -222,7 +228,11 @@ class Story:
         self.leases[run] = self.store.acquire(run, "host-1")
         self.states[run] = fold(self.store.read(run))
         return self.say(
-            R.RUN_OPENED, chain=run, owner="host-1", token=self.leases[run].token, tool="0.1.0"
+            R.RUN_OPENED,
+            chain=run,
+            owner="host-1",
+            token=self.leases[run].token,
+            tool=drengine.__version__,
         )
 
     def say(self, kind, step=None, /, *, chain=None, actor="engine", **body):
@@ -292,6 +302,8 @@ class Story:
     def proved(self, step, run=None, *, findings=(), evidence=None, outputs=None):
         more = {} if evidence is None else {"evidence": evidence}
         self.wait(0.2)
+        if not findings and step not in self.plan.root.children:
+            findings = [finding(f"{step}-read-back", "as it must be")]
         return self.say(
             R.STEP_SUCCEEDED,
             step,
@@ -304,9 +316,7 @@ class Story:
     def does(self, step, minutes=1.0, run=None, *, findings=(), **more):
         """A step that changes something and goes well."""
         self.running(step, run).followed(step, minutes, run)
-        return self.proved(
-            step, run, findings=findings or [finding(f"{step}-read-back", "as it must be")], **more
-        )
+        return self.proved(step, run, findings=findings, **more)
 
     def reads(self, step, run=None, *, minutes=0.2, **more):
         """A step that only reads."""

@@ -14,6 +14,7 @@ from drengine.evidence.disclosure import DISCLOSURE, PROFILES, check_disclosure,
 from drengine.evidence.merkle import Proofs, Tree, leaf_hash, root_from
 from drengine.evidence.readme import README
 from drengine.evidence.seal import VERIFIER
+from drengine.evidence.sealed import verify_bundle
 from drengine.model.canonical import canonical
 from drengine.resources import template_folder
 from drengine.trust.register import read_trust
@@ -198,3 +199,68 @@ def test_a_seal_by_a_key_that_is_not_trusted_does_not_count(shown, trust, make_b
     shutil.copy(other / ATTESTATION, shown / ATTESTATION)
     with pytest.raises(VerificationError, match="not by a key of the trust folder"):
         check_disclosure(shown, trust)
+
+
+def _a_report(folder):
+    (folder / "report.html").write_text("<p>recovered</p>")
+
+
+def _a_link(folder):
+    (folder / "report.html").symlink_to("/etc/hostname")
+
+
+def _a_journal(folder):
+    (folder / "more").mkdir()
+    (folder / "more" / "r.jsonl").write_text("{}\n")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (_a_report, "report.html: is not a file that a disclosure has"),
+        (_a_link, "report.html: is a symbolic link"),
+        (_a_journal, "more/r.jsonl: is not a file that a disclosure has"),
+    ],
+)
+def test_what_a_disclosure_does_not_have_is_refused_by_both(shown, trust, more, told, alone, cast):
+    more(shown)
+    with pytest.raises(VerificationError, match=told):
+        check_disclosure(shown, trust)
+    found = alone(shown, cast.trust)
+    assert found.returncode == 9
+    assert told in found.stdout
+
+
+def test_a_disclosure_beside_a_damaged_bundle_does_not_stand_for_it(forger, shown, alone):
+    """Whoever has no key at all may lay a good disclosure into a bundle that was changed."""
+    shutil.copy(shown / DISCLOSURE, forger.path / DISCLOSURE)
+    forger.edit("facts.json", b'"recovered"', b'"not it"')
+    with pytest.raises(VerificationError, match="is not a file that a disclosure has"):
+        check_disclosure(forger.path, read_trust(forger.cast.trust))
+    told = [
+        str(each) for each in verify_bundle(forger.path, read_trust(forger.cast.trust)).problems
+    ]
+    found = alone(forger.path, forger.cast.trust)
+    assert found.returncode == 9
+    for words in ("facts.json", "disclosure.json: is not named in SHA256SUMS"):
+        assert any(words in each for each in told), told
+        assert words in found.stdout
+
+
+@pytest.mark.parametrize("left", ["manifest.json", "SHA256SUMS", "journals"])
+def test_anything_left_of_a_bundle_makes_the_folder_one(shown, honest, alone, cast, left):
+    if left == "journals":
+        shutil.copytree(honest / left, shown / left)
+    else:
+        shutil.copy(honest / left, shown / left)
+    found = alone(shown, cast.trust)
+    assert found.returncode == 9
+    assert "records are here, the rest withheld" not in found.stdout
+
+
+def test_another_verifier_in_a_disclosure_is_said(shown, trust, cast, alone):
+    assert check_disclosure(shown, trust)["notes"] == []
+    (shown / VERIFIER).write_text("print('OK')")
+    (note,) = check_disclosure(shown, trust)["notes"]
+    assert "verify.py is not the one of this drengine" in note
+    assert "verify.py beside them were not compared" in alone(shown, cast.trust).stdout

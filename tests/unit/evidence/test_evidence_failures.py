@@ -132,3 +132,15 @@ def test_a_folder_lost_in_transfer_is_told_without_a_traceback(forger, name):
     assert any(name in text and "missing" in text for text in told), told
     alone = forger.alone()
     assert (alone.returncode, alone.stderr) == (9, "")
+
+
+def test_a_bundle_before_this_one_must_be_a_sealed_bundle(home, capfd, honest, tmp_path):
+    """A folder with a copied manifest alone is none."""
+    before = tmp_path / "before"
+    before.mkdir()
+    for name in ("manifest.json", "actions.json"):
+        shutil.copy(honest / name, before / name)
+    assert sealing(home, "--previous", str(before)) == 3
+    assert "it is not a sealed bundle (" in capfd.readouterr().err
+    assert not (home / "out").exists()
+    assert sealing(home, "--previous", str(honest)) == 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import shutil
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,22 @@ def serve():
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+def now_ms():
+    """The authority stamps by the machine's clock: what it stamps must be as new as that."""
+    return int(time.time()) * 1000
+
+
+@pytest.fixture(scope="module")
+def fresh(make_bundle, tmp_path_factory):
+    """A sealed bundle of a run of a minute ago."""
+    return make_bundle(tmp_path_factory.mktemp("fresh"), start=now_ms() - 180_000)
+
+
+@pytest.fixture
+def forger(fresh, forging, tmp_path, cast):
+    return forging.Forger(fresh, tmp_path, cast)
 
 
 @pytest.fixture
@@ -242,7 +260,8 @@ def test_checkpoints_of_a_run_that_goes_on_are_stamped_and_anchor_it(
 ):
     cast.number = 0
     store = MemoryStore()
-    story = tell.recover(tell.Story(store, tell.make_plan(), cast=cast))
+    begun = now_ms() - 180_000
+    story = tell.recover(tell.Story(store, tell.make_plan(), cast=cast, start=begun))
     before = [store.head(row.run) for row in store.runs()]
     assert stamp_run(store, story.run, "http://127.0.0.1:9/").token == ""
     assert stamp_run(store, story.run, serve(authority.reply)).token == "checkpoint-02"
@@ -261,13 +280,12 @@ def test_checkpoints_of_a_run_that_goes_on_are_stamped_and_anchor_it(
     assert any("was not stamped" in note for note in report.notes)
 
 
-@pytest.fixture(scope="module")
-def stamped(tell, cast, authority, tmp_path_factory):
-    """A bundle whose run was stamped when it had ended, and a trust folder for it."""
-    place = tmp_path_factory.mktemp("stamped")
+def stamped_at(place, start, tell, cast, authority):
+    """Seal a run whose heads were stamped now; return bundle and a trust folder for it."""
     cast.number = 0
     store = MemoryStore()
-    story = tell.recover(tell.Story(store, tell.make_plan(target_hsm="contoso-s"), cast=cast))
+    plan = tell.make_plan(target_hsm="contoso-s")
+    story = tell.recover(tell.Story(store, plan, cast=cast, start=start))
     heads = [(row.run, store.head(row.run)) for row in store.runs()]
     rows = [{"run": run, "seq": head.seq, "sha256": head.sha256} for run, head in heads]
     doc = canonical({"schema": "drengine/checkpoint/v1", "heads": rows}) + b"\n"
@@ -278,6 +296,13 @@ def stamped(tell, cast, authority, tmp_path_factory):
     shutil.copytree(cast.trust, place / "trust")
     add_tsa(place / "trust", authority.root)
     return out, place / "trust"
+
+
+@pytest.fixture(scope="module")
+def stamped(tell, cast, authority, tmp_path_factory):
+    """A bundle whose run was stamped when it had ended, and a trust folder for it."""
+    place = tmp_path_factory.mktemp("stamped")
+    return stamped_at(place, now_ms() - 180_000, tell, cast, authority)
 
 
 def test_an_insider_is_caught_up_to_the_last_stamp_by_both(stamped, forging, cast, tmp_path):
@@ -322,3 +347,109 @@ def test_an_authority_that_keeps_silent_ends_in_time(serve):
     with pytest.raises(InputFileError, match="cannot be reached"):
         request_stamp(address, b"heads", seconds=0.2)
     never.set()
+
+
+def test_a_stamp_that_came_late_covers_nothing_and_says_so_by_both(
+    tell, cast, authority, tmp_path, forging
+):
+    """An insider may rewrite a tail and have it stamped afterwards: that shows nothing of it."""
+    bundle, trust = stamped_at(tmp_path, now_ms() - 3_600_000, tell, cast, authority)
+    report = verify_bundle(bundle, read_trust(trust))
+    assert [str(problem) for problem in report.problems] == []
+    assert len(report.unanchored) == 3
+    (gap,) = [note for note in report.notes if "after the newest record" in note]
+    assert gap.startswith("checkpoints/01.tsr was made 58m")
+    alone = forging.alone(bundle, trust)
+    assert alone.returncode == 0, alone.stdout
+    assert "01.tsr was made 58 min after the newest record" in alone.stdout
+    for span in report.unanchored:
+        assert f"signature or time stamp covers {span.partition(': ')[2]}" in alone.stdout
+
+
+def test_a_stamp_from_before_its_record_is_refused_by_both(
+    tell, cast, authority, tmp_path, forging
+):
+    bundle, trust = stamped_at(tmp_path, now_ms() + 3_600_000, tell, cast, authority)
+    problems = "\n".join(map(str, verify_bundle(bundle, read_trust(trust)).problems))
+    assert re.search(r"was stamped 1h01m before record \d+ of \S+ is said to be made", problems)
+    alone = forging.alone(bundle, trust)
+    assert alone.returncode == 9
+    assert re.search(r"was stamped before record \d+ of \S+ is said to be made", alone.stdout)
+
+
+def test_a_seal_stamped_before_its_newest_record_is_refused_by_both(
+    make_bundle, forging, authority, serve, tmp_path, cast
+):
+    ahead = make_bundle(tmp_path / "ahead", start=now_ms() + 3_600_000)
+    forger = forging.Forger(ahead, tmp_path / "copy", cast)
+    forger.trust(lambda doc: doc)
+    add_tsa(forger.cast.trust, authority.root)
+    stamp_bundle(forger.path, serve(authority.reply))
+    assert "attestation.tsr: is from before the newest record" in told(forger)[1]
+    assert "attestation.tsr: is from before the newest record" in forger.alone().stdout
+
+
+def test_a_stamp_that_was_taken_away_again_is_missed_by_both(trusting, authority, serve):
+    stamp_bundle(trusting.path, serve(authority.reply))
+    (trusting.path / "attestation.tsr").unlink()
+    assert "attestation.tsr: is missing, but stamps.json names it" in told(trusting)[1]
+    alone = trusting.alone()
+    assert alone.returncode == 9
+    assert "attestation.tsr: is missing, but stamps.json names it" in alone.stdout
+
+
+@pytest.mark.parametrize(
+    "doc",
+    [
+        7,
+        {"schema": "drengine/stamps/v1", "attempts": "none"},
+        {"schema": "another/v1", "attempts": []},
+        {"schema": "drengine/stamps/v1", "attempts": [{"tsa": "x", "token": None, "more": "y"}]},
+        {"schema": "drengine/stamps/v1", "attempts": [{"tsa": "x", "token": "../a", "why": ""}]},
+    ],
+)
+def test_a_list_of_stamps_holds_attempts_and_nothing_else(trusting, doc):
+    (trusting.path / "stamps.json").write_bytes(canonical(doc) + b"\n")
+    assert "stamps.json: is not a list of attempts" in told(trusting)[1]
+    alone = trusting.alone()
+    assert alone.returncode == 9
+    assert "Traceback" not in alone.stderr
+
+
+def test_a_stamp_larger_than_any_stamp_is_not_given_to_openssl(trusting):
+    with (trusting.path / "attestation.tsr").open("wb") as file:
+        file.truncate((1 << 20) + 1)
+    assert "attestation.tsr: is larger than 1,048,576 bytes" in told(trusting)[1]
+    assert "attestation.tsr is larger than 1,048,576 bytes" in trusting.alone().stdout
+
+
+@pytest.mark.parametrize(("limit", "word"), [("not_after", "been valid"), ("not_before", "before")])
+def test_a_seal_outside_the_time_of_its_key_is_refused_by_both(trusting, limit, word):
+    at = {"not_after": "2020-01-01T00:00:00.000Z", "not_before": "2999-01-01T00:00:00.000Z"}[limit]
+    change_trust(trusting, lambda doc: doc["sealers"][0].update({limit: at}))
+    report, problems = told(trusting)
+    assert re.search(f"is sealed at .* or later, but the key .*{word}", problems), problems
+    assert report.sealed_by == ""
+    assert "when it was sealed, its key was not valid" in trusting.alone().stdout
+
+
+def test_a_key_that_counts_for_a_time_is_judged_by_the_stamp_where_there_is_one(
+    trusting, authority, serve
+):
+    change_trust(
+        trusting, lambda doc: doc["sealers"][0].update(not_after="2999-01-01T00:00:00.000Z")
+    )
+    report, problems = told(trusting)
+    assert problems == ""
+    assert any("The sealing key counts until 2999" in note for note in report.notes)
+    assert "the sealing key counts for a time" in trusting.alone().stdout
+    stamp_bundle(trusting.path, serve(authority.reply))
+    assert not any("counts until" in note for note in told(trusting)[0].notes)
+    assert "counts for a time" not in trusting.alone().stdout
+
+
+def change_trust(forger, change):
+    file = forger.cast.trust / "trust.json"
+    doc = json.loads(file.read_bytes())
+    change(doc)
+    file.write_text(json.dumps(doc))

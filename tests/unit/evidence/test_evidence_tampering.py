@@ -11,9 +11,12 @@ import dataclasses
 import json
 import os
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
+from drengine.evidence.collect import collect
 from drengine.evidence.sealed import verify_bundle
 from drengine.model.canonical import canonical, digest
 from drengine.model.facts import Verdict
@@ -25,10 +28,12 @@ from drengine.trust.signers import KeySigner
 CASES = {}
 
 
-def case(number, words, *, alone=True):
+def case(number, words, *, alone=True, both=False):
+    """Keep a case; where `both` is given, the single file must use the same words."""
+
     def keep(function):
         name = f"{number}-{function.__name__}"
-        CASES[name] = (function, words, alone)
+        CASES[name] = (function, words, alone, both)
         return function
 
     return keep
@@ -361,6 +366,15 @@ def a_success_that_nobody_read_back(forger):
     forger.rebuild()
 
 
+@case("29b", "prove-keys is said to have succeeded, but nothing was read back", both=True)
+def a_proof_that_nobody_read_back(forger):
+    records = forger.records()
+    place = index(records, "step.succeeded", "prove-keys")
+    del records[place]["body"]["findings"]
+    forger.resign_after(records, place)
+    forger.rebuild()
+
+
 @case("31", "raw|is not the signature")
 def another_raw_signature_for_openssl(forger):
     (forger.path / "openssl" / "engine.sig").write_bytes(b"0" * 70)
@@ -399,19 +413,246 @@ def a_second_signature_on_the_attestation(forger):
     forger.put("attestation.dsse.json", doc)
 
 
-def assert_refused(forger, words, *, alone):
+def without_children(forger, *names):
+    """Drop children from the root's chain, and their journals."""
+    gone = [f"{forger.run}/repoint/{name}" for name in names]
+    forger.resign_after(
+        [
+            doc
+            for doc in forger.records()
+            if not (doc["type"].startswith("child.") and doc["body"]["run"] in gone)
+        ],
+        0,
+    )
+    for run in gone:
+        (forger.path / "journals" / f"{run.replace('/', '~')}.jsonl").unlink()
+
+
+@case("37", "its child fog-weu, which the plan lists, was never begun", both=True)
+def every_child_dropped_by_an_insider_whom_all_approvers_help(forger):
+    without_children(forger, "fog-weu", "fog-neu")
+    forger.rebuild()
+
+
+@case("37b", "its child fog-neu, which the plan lists, was never begun", both=True)
+def one_planned_group_dropped_by_an_insider(forger):
+    without_children(forger, "fog-neu")
+    forger.rebuild()
+
+
+@case("37c", "its journal is missing", both=True)
+def the_journal_of_a_child_that_was_begun_dropped_by_an_insider(forger):
+    records = forger.records()
+    place = index(records, "child.started", "repoint", 1)
+    forger.rechain(records[: place + 1])
+    (forger.path / "journals" / f"{forger.run}~repoint~fog-neu.jsonl").unlink()
+    forger.rebuild()
+
+
+@case("37d", "is a child's journal that no record of a parent names", both=True)
+def a_childs_journal_that_nobody_names_added_by_an_insider(forger):
+    child = forger.path / "journals" / f"{forger.run}~repoint~fog-neu.jsonl"
+    other = f"{forger.run}/repoint/fog-xyz"
+    records = [{**doc, "run": other} for doc in forger.records(child)]
+    forger.rechain(records, child.with_name(f"{other.replace('/', '~')}.jsonl"))
+    forger.rebuild()
+
+
+@case("37e", "child fog-xyz is not one that the plan lists", both=True)
+def a_child_that_the_plan_does_not_list_by_an_insider(forger):
+    records, other = forger.records(), f"{forger.run}/repoint/fog-xyz"
+    for nth in (0, 1):
+        records[index(records, ("child.started", "child.finished")[nth], None, 1)]["body"] |= {
+            "name": "fog-xyz",
+            "run": other,
+        }
+    forger.rechain(records)
+    child = forger.path / "journals" / f"{forger.run}~repoint~fog-neu.jsonl"
+    moved = [{**doc, "run": other} for doc in forger.records(child)]
+    child.unlink()
+    forger.rechain(moved, child.with_name(f"{other.replace('/', '~')}.jsonl"))
+    head = moved and forger.heads()[other]
+    records[index(records, "child.finished", None, 1)]["body"] |= head
+    forger.rechain(records)
+    forger.rebuild()
+
+
+@case("37f", "is given another item than the plan's", both=True)
+def a_child_begun_for_another_item_by_an_insider(forger):
+    records = forger.records()
+    place = index(records, "child.started")
+    records[place]["body"]["item"] = {"name": "fog-weu", "id": "/subscriptions/s/fog-other"}
+    forger.rechain(records)
+    forger.rebuild()
+
+
+@case("37g", "has another `approvers` than record|is not signed", both=True)
+def a_childs_register_dropped_by_an_insider(forger):
+    child = forger.path / "journals" / f"{forger.run}~repoint~fog-neu.jsonl"
+    moved = forger.records(child)
+    del moved[0]["body"]["approvers"]
+    forger.rechain(moved, child)
+    records = forger.records()
+    records[index(records, "child.finished", None, 1)]["body"] |= forger.heads()[
+        f"{forger.run}/repoint/fog-neu"
+    ]
+    forger.rechain(records)
+    forger.rebuild()
+
+
+@case("38", "asked for decisions with no register of approvers", both=True)
+def a_signed_run_made_an_unsigned_one_by_an_insider(forger):
+    forger.unsign()
+    forger.rebuild()
+
+
+REMADE = {
+    "reports/executive.html": "is not what these journals give",
+    "reports/report.md": "is not what these journals give",
+    "reports/junit.xml": "is not what these journals give",
+    "reports/timeline.svg": "is not what these journals give",
+    "reports/oscal-ar.json": "is not what these journals give",
+    "README.txt": "is not what these journals give",
+    "verify.py": "is not what these journals give",
+}
+GIVEN = (
+    "inputs/mhsm-full-recovery.yaml",
+    "inputs/sqlmi-repoint-group.yaml",
+    "inputs/inputs.redacted.json",
+    "inputs/environment.json",
+    "artifacts/keys/inventory.after.json",
+)
+
+
+@pytest.mark.parametrize("name", [*REMADE, *GIVEN])
+def test_39_a_file_that_is_not_what_the_journals_give_is_caught(forger, name):
+    """An insider seals another page, runbook or inventory than the journals and the plan give."""
+    (forger.path / name).write_bytes((forger.path / name).read_bytes() + b" ")
+    forger.resum()
+    words = REMADE.get(name, "is not what plan and journals give")
+    assert_refused(forger, f"{re.escape(name)}: {words}", alone=name in GIVEN, both=name in GIVEN)
+    if name in REMADE:
+        # The single file renders nothing, and says so.
+        said = "verify.py in the bundle is not the file" if name == "verify.py" else name
+        assert said in forger.alone().stdout
+
+
+@pytest.mark.parametrize("name", [*REMADE, *GIVEN, "actions.json"])
+def test_39b_a_file_that_sealing_makes_is_missed_by_both(forger, name):
+    (forger.path / name).unlink()
+    forger.resum()
+    assert_refused(
+        forger, f"{re.escape(name)}: is missing: sealing makes it", alone=True, both=True
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "extra.exe",
+        "disclosure.json",
+        "reports/more.html",
+        "inputs/other.yaml",
+        "artifacts/keys/inventory.before.json",
+        "artifacts/probes/r-1.7.restore.json",
+        f"artifacts/attached/{'a' * 64}",
+        "checkpoints/01.tsr",
+        "checkpoints/notes.txt",
+        "attestation.old",
+    ],
+)
+def test_39c_a_file_that_no_bundle_has_is_refused_by_both(forger, name):
+    (forger.path / name).parent.mkdir(exist_ok=True)
+    (forger.path / name).write_bytes(b"x")
+    forger.resum()
+    told = f"{re.escape(name)}: is not a file that a sealed bundle has"
+    assert_refused(forger, told, alone=True, both=True)
+
+
+@case("39f", "reports/more: is an empty folder", both=True)
+def an_empty_folder(forger):
+    (forger.path / "reports" / "more").mkdir()
+
+
+@case("39d", "made it, which no record names|a version of drengine that no record names")
+def a_report_that_names_a_version_of_its_own_by_an_insider(forger):
+    forger.edit("reports/report.html", b'data-version="', b'data-version="9')
+    forger.resum()
+
+
+@case("39e", "is of another kind or run|is of another run")
+def corrective_actions_of_another_run_by_an_insider(forger):
+    actions = {"schema": "drengine/actions/v1", "run": "r-000000000000", "actions": []}
+    forger.put("actions.json", actions)
+    forger.resum()
+
+
+def test_what_another_version_rendered_is_said_and_not_compared(forger, monkeypatch):
+    """The verifier is newer than the engine that made the run and its bundle."""
+    monkeypatch.setattr("drengine.__version__", "9.9.9")
+    (forger.path / "reports" / "report.md").write_text("another version's words")
+    forger.resum()
+    report = verify_bundle(forger.path, read_trust(forger.cast.trust))
+    assert [str(problem) for problem in report.problems] == []
+    (note,) = [note for note in report.notes if "this is 9.9.9: not compared were" in note]
+    assert "reports/report.md" in note
+
+
+def test_a_printed_page_is_taken_and_said_not_to_be_compared(forger):
+    (forger.path / "reports" / "executive.pdf").write_bytes(b"%PDF-1.7")
+    forger.resum()
+    report = verify_bundle(forger.path, read_trust(forger.cast.trust))
+    assert report.holds
+    assert "Not made again and not compared: reports/executive.pdf." in report.notes
+    done = forger.alone()
+    assert done.returncode == 0
+    assert "reports/executive.pdf" in done.stdout
+    assert done.stdout.endswith("recovered (as the sealer says; not computed again here)\n")
+
+
+def test_databases_whose_child_run_is_gone_are_not_shown(tell, store, journals):
+    """Where the plan has the child, "not part of this run" would be a lie."""
+    nested = (
+        tell.ROOT.partition("  - {id: prove-databases")[0],
+        f"{tell.CHILD}  - {{id: prove, title: Prove, action: proof.databases}}\n",
+    )
+    story = tell.Story(store, tell.make_plan(root=nested[0], child=nested[1])).create(
+        text=nested[0]
+    )
+    facts = collect(story.plan, journals(store))
+    shown = {each.id: (str(each.holds), each.detail) for each in facts.criteria}
+    assert shown["D1"] == ("not shown", "2 of 2 proving steps: pending")
+    assert facts.rto.actual_ms is None
+
+
+def assert_refused(forger, words, *, alone, both=False):
     report = verify_bundle(forger.path, read_trust(forger.cast.trust))
     told = "\n".join(str(problem) for problem in report.problems)
     assert re.search(words, told), told or "nothing was found"
     done = forger.alone()
     assert done.returncode == 9 or not alone, done.stdout + done.stderr
+    assert not both or re.search(words, done.stdout), done.stdout
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_tampering_is_caught_by_both(forger, name):
-    function, words, alone = CASES[name]
+    function, words, alone, both = CASES[name]
     function(forger)
-    assert_refused(forger, words, alone=alone)
+    assert_refused(forger, words, alone=alone, both=both)
+
+
+def test_nothing_that_a_bundle_holds_reaches_the_terminal_as_a_command_of_its_own(forger):
+    escape = "\x1b[2J\u202e"
+    row = {"path": f"reports/{escape}", "sha256": "0" * 64, "size": 1}
+    more = {"media": "text/plain", "role": "report", "redacted": False}
+    records = forger.records()
+    records[index(records, "gate.approved")]["actor"] = f"approver:{escape}"
+    forger.rechain(records)
+    forger.resum(extra_rows=[{**row, **more}])
+    done = forger.alone()
+    assert done.returncode == 9
+    assert "<U+001B>[2J<U+202E>" in done.stdout
+    assert done.stdout.replace("\n", "").isprintable()
 
 
 def test_what_an_insider_changes_after_the_last_approval_lies_in_the_span_that_is_told(forger):
@@ -431,7 +672,7 @@ def test_what_an_insider_changes_after_the_last_approval_lies_in_the_span_that_i
 
 
 @pytest.fixture(scope="module")
-def chain(make_bundle, tmp_path_factory, tell):
+def chain(make_bundle, tmp_path_factory, tell, cast):
     """A first bundle, an honest second one, a fork that drops an action, and one with no past."""
     from drengine.evidence.sealed import manifest_digest
 
@@ -445,6 +686,7 @@ def chain(make_bundle, tmp_path_factory, tell):
         return make_bundle(place / folder, plan=plan, **more)
 
     return {
+        "cast": cast,
         "first": first,
         "second": later("2", actions=opened, previous=named),
         "fork": later("3", previous=named),
@@ -474,6 +716,59 @@ def test_the_chain_of_bundles_is_followed_by_both(chain, cast, alone, bundle, ea
     assert words in told, told
     assert done.returncode == 9
     assert words.replace("not given", "was not given") in done.stdout, done.stdout
+
+
+def copied(bundle, place):
+    return Path(shutil.copytree(bundle, place / bundle.name))
+
+
+def an_actions_file_edited(first):
+    (first / "actions.json").write_bytes(b'{"actions":[],"schema":"drengine/actions/v1"}\n')
+
+
+def nothing_but_a_manifest_and_actions(first):
+    for file in first.rglob("*"):
+        if file.is_file() and file.name not in ("manifest.json", "actions.json"):
+            file.unlink()
+
+
+def no_attestation(first):
+    (first / "attestation.dsse.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "change", [an_actions_file_edited, nothing_but_a_manifest_and_actions, no_attestation]
+)
+def test_a_bundle_from_before_is_believed_only_where_its_seal_holds(
+    chain, cast, alone, tmp_path, change
+):
+    before = copied(chain["first"], tmp_path)
+    change(before)
+    told = "\n".join(
+        map(str, verify_bundle(chain["fork"], read_trust(cast.trust), [before]).problems)
+    )
+    assert f"{before}: is not a sealed bundle to compare with" in told
+    done = alone(chain["fork"], cast.trust, before)
+    assert done.returncode == 9
+    assert f"{before}: is not a sealed bundle to compare with"[:300] in done.stdout
+
+
+def test_a_bundle_from_before_must_be_sealed_by_a_trusted_key(chain, alone, tmp_path, forging):
+    forger = forging.Forger(chain["first"], tmp_path, chain["cast"])
+    forger.put("actions.json", {"schema": "drengine/actions/v1", "actions": []})
+    forger.resum(KeySigner(make_key()))
+    trust = forger.cast.trust
+    found = verify_bundle(chain["fork"], read_trust(trust), [forger.path])
+    told = "\n".join(map(str, found.problems))
+    assert "a key that the trust folder lacks" in told
+    assert "which is not trusted" in alone(chain["fork"], trust, forger.path).stdout
+
+
+def test_a_bundle_from_before_that_was_not_given_is_named(chain, cast, alone):
+    report = verify_bundle(chain["second"], read_trust(cast.trust))
+    (note,) = [note for note in report.notes if "was not given (--history)" in note]
+    assert chain["first"].name in note
+    assert "was not given: not compared" in alone(chain["second"], cast.trust).stdout
 
 
 def test_the_trust_folder_alone_says_whose_key_counts(honest, tmp_path):
