@@ -120,9 +120,9 @@ def diff_command(*, run: str, other: str, output_format: str) -> int:
         output.say("⚠ The runbooks differ.")
     for name in ("verdict", "deviations"):
         output.say(f"{name:<12} {found[name][0]} → {found[name][1]}")
-    for name in ("rto_ms", "rpo_ms"):
-        was, now = found[name]
-        output.say(f"{name[:3].upper():<12} {duration(was)} → {duration(now)}")
+    for name in ("rto", "rpo"):
+        was, now = map(_reached, found[name], found[f"{name}_ms"])
+        output.say(f"{name.upper():<12} {was} → {now}")
     for name, (before, after) in found["criteria"].items():
         output.say(f"{name:<12} {before} → {after}")
     changed_steps = [
@@ -153,9 +153,17 @@ def trends_command(*, output_format: str) -> int:
         words = output.banner(row["class"], lab=row["lab"])
         slow = ", ".join(f"{name} {duration(ms)}" for name, ms in row["slowest"].items())
         output.say(f"{words} {row['run']} {utc(row['began_ms'])}  {row['verdict']}")
-        times = f"RTO {duration(row['rto_ms'])}{_since(row)}, RPO {duration(row['rpo_ms'])}"
-        output.say(f"   {times}, {row['deviations']} deviations; slowest: {slow}")
+        rto = f"RTO {_reached(row['rto'], row['rto_ms'])}{_since(row)}"
+        rpo = f"RPO {_reached(row['rpo'], row['rpo_ms'])}"
+        output.say(f"   {rto}, {rpo}, {row['deviations']} deviations; slowest: {slow}")
     return 0
+
+
+def _reached(reached: str, ms: int | None) -> str:
+    """Return a time, or why there is none: `not shown`, `not yet`."""
+    from drengine.evidence.words import duration  # noqa: PLC0415 - on this path only
+
+    return reached if ms is None or reached == "not yet" else duration(ms)
 
 
 def _since(row: dict[str, Any]) -> str:

@@ -34,6 +34,7 @@ from drengine.evidence.verdict import (
     data_age,
     is_recovery,
     recovery_time,
+    shown_objectives,
     verdict_of,
 )
 from drengine.model.facts import EvidenceFacts, RunFacts
@@ -91,9 +92,10 @@ class Gathering:
         deliveries = tuple(d for t in traces for d in t.people.deliveries)
         points = tuple(p for t in traces for p in t.people.points)
         keys, databases = proofs_of(KEYS, traces), proofs_of(DATABASES, traces)
-        rto, rpo = recovery_time(root, traces), data_age(root, self._plan)
+        rto, rpo = recovery_time(root, traces), data_age(root, traces, self._plan)
         criteria = criteria_of(runs, traces, points)
         verdict, reasons = verdict_of(runs[0], criteria, (rto, rpo), recovers=is_recovery(traces))
+        rto, rpo = shown_objectives(verdict, reasons, rto, rpo)
         genesis, top = root.state.genesis, runs[0]
         is_lab = flag(mapping(genesis.get("cloud")).get("lab")) is True
         return EvidenceFacts(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from drengine.evidence.controls import all_controls, supports_of
-from drengine.model.facts import EvidenceFacts
+from drengine.model.facts import EvidenceFacts, Verdict
 
 NEVER: Final = "never tested"
 
@@ -113,6 +113,8 @@ def difference(one: EvidenceFacts, other: EvidenceFacts) -> dict[str, Any]:
         "verdict": [str(one.verdict), str(other.verdict)],
         "same_plan": one.plan_digest == other.plan_digest,
         "same_runbook": one.runs[0].runbook_sha256 == other.runs[0].runbook_sha256,
+        "rto": [str(one.rto.reached), str(other.rto.reached)],
+        "rpo": [str(one.rpo.reached), str(other.rpo.reached)],
         "rto_ms": [one.rto.actual_ms, other.rto.actual_ms],
         "rpo_ms": [one.rpo.actual_ms, other.rpo.actual_ms],
         "deviations": [len(one.deviations), len(other.deviations)],
@@ -125,14 +127,24 @@ def difference(one: EvidenceFacts, other: EvidenceFacts) -> dict[str, Any]:
     }
 
 
+_CAME_BACK: Final = (Verdict.RECOVERED, Verdict.OBJECTIVE_MISSED)
+
+
 def trend_of(runs: Sequence[EvidenceFacts]) -> list[dict[str, Any]]:
-    """Return one row per run, oldest first: objectives, deviations, the time of every step."""
+    """Return one row per run, oldest first: objectives, deviations, the time of every step.
+
+    A recovery time is compared with that of the last run of its kind that recovered; a run
+    that did not recover has none, and stands between two that did without parting them.
+    """
     rows: list[dict[str, Any]] = []
     before: dict[tuple[str, str, bool], int | None] = {}
     for facts in sorted(runs, key=lambda each: each.created.at_ms):
         slow = sorted(_steps(facts).items(), key=lambda pair: -pair[1].spent_ms)[:3]
         like = (facts.runs[0].runbook, facts.run_class, facts.is_lab)
-        was, before[like] = before.get(like), facts.rto.actual_ms
+        has_time = facts.verdict in _CAME_BACK and facts.rto.actual_ms is not None
+        was = before.get(like) if has_time else None
+        if has_time:
+            before[like] = facts.rto.actual_ms
         rows.append(
             {
                 "run": facts.run,
@@ -142,8 +154,10 @@ def trend_of(runs: Sequence[EvidenceFacts]) -> list[dict[str, Any]]:
                 "began_ms": facts.created.at_ms,
                 "verdict": str(facts.verdict),
                 "rto_ms": facts.rto.actual_ms,
+                "rto": str(facts.rto.reached),
                 "rto_before_ms": was,
                 "rpo_ms": facts.rpo.actual_ms,
+                "rpo": str(facts.rpo.reached),
                 "deviations": len(facts.deviations),
                 "slowest": {name: step.spent_ms for name, step in slow},
                 "steps": {name: step.spent_ms for name, step in _steps(facts).items()},

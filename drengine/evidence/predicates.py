@@ -73,14 +73,16 @@ def _objectives(facts: EvidenceFacts) -> Shown:
 
 def _rto(facts: EvidenceFacts) -> Shown:
     simulated = " in simulated time" if facts.rto.is_simulated else ""
-    told = f"RTO {facts.rto.reached}: {duration(facts.rto.actual_ms)}{simulated}"
+    told = f"RTO {facts.rto.reached}: {facts.rto.why or duration(facts.rto.actual_ms) + simulated}"
     return _yes(told) if facts.rto.reached is Reached.MET else _no(told)
 
 
 def _four_hours(facts: EvidenceFacts) -> Shown:
     actual = facts.rto.actual_ms
+    if actual is None:
+        return _no(f"no recovery time is shown: {facts.rto.why or 'service was not seen back'}")
     told = f"recovered in {duration(actual)}; critical systems have four hours"
-    return _yes(told) if actual is not None and actual <= _FOUR_HOURS else _no(told)
+    return _yes(told) if 0 <= actual <= _FOUR_HOURS else _no(told)
 
 
 def _backup(facts: EvidenceFacts) -> Shown:
@@ -92,7 +94,7 @@ def _backup(facts: EvidenceFacts) -> Shown:
 
 
 def _age(facts: EvidenceFacts) -> Shown:
-    told = f"RPO {facts.rpo.reached}: {duration(facts.rpo.actual_ms)}"
+    told = f"RPO {facts.rpo.reached}: {facts.rpo.why or duration(facts.rpo.actual_ms)}"
     return _yes(told) if facts.rpo.reached is Reached.MET else _no(told)
 
 

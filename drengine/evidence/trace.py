@@ -180,7 +180,7 @@ class Trace:
         return self._people
 
     def _note(self, record: Record) -> None:
-        if record.type in (R.RUN_FINISHED, R.RUN_CANCELLED):
+        if record.type in (R.RUN_FINISHED, R.RUN_CANCELLED, R.RUN_ROLLED_BACK):
             self._finished = moment(record)
         if "evidence" in record.body and "databases" in mapping(record.body["evidence"]):
             self.looks.append((moment(record), mapping(record.body["evidence"])))

@@ -51,6 +51,7 @@ class Reached(StrEnum):
     MISSED = "missed"
     NOT_YET = "not yet"  # the run goes on
     NOT_MEASURED = "not measured"
+    NOT_SHOWN = "not shown"  # nothing came back that a time could be taken of
     NO_TARGET = "no target set"
 
 
@@ -389,6 +390,7 @@ class ObjectiveFacts:
         actual_wall_ms: the same stretch by the wall clock, None where it has no such form.
         is_simulated: the times are a lab's.
         from_what, to_what: what the two ends of the measurement are.
+        why: why nothing is shown; empty where something is.
     """
 
     name: str
@@ -401,6 +403,7 @@ class ObjectiveFacts:
     to_ms: int | None
     reached: Reached
     is_simulated: bool
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

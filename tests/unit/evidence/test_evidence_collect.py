@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from drengine.errors import InputError, JournalDamaged
 from drengine.evidence.collect import Gathering, collect
+from drengine.evidence.controls import supports_of
 from drengine.journal.memory import MemoryStore
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.canonical import canonical
@@ -172,6 +173,7 @@ def test_rto_without_an_incident_runs_from_record_0(plain_run, facts):
 def test_rto_ends_with_the_run_where_no_step_proves_databases(tell, store, facts):
     root = tell.ROOT.split("  - id: approve-repoint")[0]
     story = tell.Story(store, tell.make_plan(root=root)).create(text=root)
+    story.reads("prove-keys", evidence=tell.KEYS).reads("prove-roles", evidence=tell.ROLES)
     story.say(R.RUN_FINISHED, why="done")
     found = facts(story)
     assert found.rto.to_what == "the end of the run"
@@ -259,6 +261,63 @@ def test_a_cancelled_run_is_not_recovered(tell, store, facts):
     found = facts(story)
     assert found.verdict is Verdict.NOT_RECOVERED
     assert found.verdict_reasons[0] == "the run was cancelled"
+
+
+def given_up(tell, store, kind=R.RUN_CANCELLED):
+    story = tell.recover(tell.Story(store, tell.make_plan()), until="upload")
+    if kind is R.RUN_CANCELLED:
+        return story.wait(90).say(kind, actor="operator:dana", reason="the source came back")
+    story.open().say(R.RUN_ROLLBACK, actor="operator:dana", reason="a drill")
+    return story.wait(90).say(kind, why="rolled back")
+
+
+@pytest.mark.parametrize("kind", [R.RUN_CANCELLED, R.RUN_ROLLED_BACK])
+def test_a_run_that_was_given_up_shows_no_recovery_time_and_no_age_of_data(
+    tell, store, facts, kind
+):
+    found = facts(given_up(tell, store, kind))
+    assert found.verdict is Verdict.NOT_RECOVERED
+    assert found.finished == found.runs[0].last
+    assert (found.rto.actual_ms, found.rto.to_ms, found.rto.actual_wall_ms) == (None, None, None)
+    assert (found.rpo.actual_ms, found.rpo.from_ms) == (None, None)
+    assert (found.rto.reached, found.rpo.reached) == (Reached.NOT_SHOWN, Reached.NOT_SHOWN)
+    assert "the run was" in found.rto.why
+    assert "was restored" in found.rpo.from_what
+    assert found.rpo.why == "no restore succeeded in this run"
+
+
+def test_no_control_takes_a_run_that_was_given_up_for_one_that_came_back_in_time(
+    tell, store, facts
+):
+    by_id = {each.control.id: each for each in supports_of(facts(given_up(tell, store)))}
+    for name in ("CP-7", "CP-10", "CP-10(4)", "Art. 12(6)", "A.5.30"):
+        assert not by_id[name].is_supported, name
+
+
+def test_a_run_that_came_to_its_end_and_did_not_recover_met_no_objective(tell, store, facts):
+    broken = {"keys": [{**tell.KEYS["keys"][0], "status": "missing"}], "inventory": {}}
+    found = facts(tell.recover(tell.Story(store, tell.make_plan()), keys=broken))
+    assert found.verdict is Verdict.NOT_RECOVERED
+    assert (found.rto.reached, found.rpo.reached) == (Reached.NOT_SHOWN, Reached.NOT_SHOWN)
+    assert "K1 does not hold" in found.rto.why
+
+
+def test_a_restore_that_was_left_out_gives_no_age_of_data(tell, store, facts):
+    story = tell.Story(store, tell.make_plan()).create()
+    story.say(R.STEP_SKIPPED, "restore", reason="no time", actor="operator:dana")
+    found = facts(story)
+    assert found.rpo.reached is Reached.NOT_YET
+    assert "the plan names" in found.rpo.from_what
+
+
+def test_service_that_is_back_while_the_run_goes_on_has_not_met_its_objective_yet(
+    tell, store, facts
+):
+    story = tell.Story(store, tell.make_plan()).create()
+    story.reads("prove-databases", evidence=tell.DATABASES)
+    found = facts(story)
+    assert found.rto.to_ms is not None
+    assert found.rto.reached is Reached.NOT_YET
 
 
 @pytest.mark.parametrize(

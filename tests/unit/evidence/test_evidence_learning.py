@@ -15,6 +15,7 @@ from drengine.evidence.controls import all_controls, supports_of
 from drengine.evidence.predicates import PREDICATES
 from drengine.journal.memory import MemoryStore
 from drengine.journal.sqlite import SqliteStore
+from drengine.model.records import RecordType as R
 from drengine.model.runbook import RunClass
 
 DAY = 86_400_000
@@ -107,6 +108,28 @@ def test_a_trend_compares_runs_of_one_kind_only(told, tell):
     assert first["rto_before_ms"] is None
     assert last["rto_before_ms"] == first["rto_ms"]
     assert set(last["slowest"]) < set(last["steps"])
+
+
+def cancelled(tell, minutes):
+    def tale(story):
+        tell.recover(story, until="upload")
+        return story.wait(minutes).say(R.RUN_CANCELLED, actor="operator:dana", reason="enough")
+
+    return tale
+
+
+def test_a_trend_does_not_compare_a_run_that_recovered_nothing(told, tell):
+    runs = [
+        told(),
+        told(tale=cancelled(tell, 90), later_ms=DAY, target_hsm="two"),
+        told(tale=cancelled(tell, 5), later_ms=2 * DAY, target_hsm="three"),
+        told(tale=tell.troubled, later_ms=3 * DAY),
+    ]
+    first, second, third, last = trend_of(runs)
+    assert [each["rto_ms"] for each in (second, third)] == [None, None]
+    assert [each["rto_before_ms"] for each in (second, third)] == [None, None]
+    assert [each["rto"] for each in (second, third)] == ["not shown", "not shown"]
+    assert last["rto_before_ms"] == first["rto_ms"]
 
 
 @pytest.fixture
