@@ -75,10 +75,11 @@ class Layout:
     plan: str
     facts: str
     report: str
+    approvers: str
 
 
-FOLDER: Final = Layout("plan.json", "facts.json", "report.html")
-BUNDLE: Final = Layout("inputs/plan.json", "facts.json", "reports/report.html")
+FOLDER: Final = Layout("plan.json", "facts.json", "report.html", "approvers.json")
+BUNDLE: Final = Layout("inputs/plan.json", "facts.json", "reports/report.html", APPROVERS)
 
 
 def is_outside(name: str) -> bool:

@@ -37,25 +37,30 @@ from drengine.evidence.verdict import (
     shown_objectives,
     verdict_of,
 )
+from drengine.model.canonical import JsonObject
 from drengine.model.facts import EvidenceFacts, RunFacts
 from drengine.model.plan import Plan
 from drengine.model.records import Record
 
 
 def collect(
-    plan: Plan | Mapping[str, Any], journals: Mapping[str, Iterable[Record]]
+    plan: Plan | Mapping[str, Any],
+    journals: Mapping[str, Iterable[Record]],
+    register: JsonObject | None = None,
 ) -> EvidenceFacts:
     """Return the facts of one run and its children.
 
     Parameters:
         plan: the plan or its document.
         journals: run id -> its records from record 0 on; one root and its children.
+        register: of the approvers, as the run keeps it; one that record 0 does not name by its
+            digest is not looked at.
 
     Raises:
         InputError: `plan` is not a plan or does not fit the journals.
         JournalDamaged: the lifecycle has no place for one of the records.
     """
-    gathering = Gathering(plan)
+    gathering = Gathering(plan, register)
     for records in journals.values():
         gathering.take(records)
     return gathering.facts()
@@ -64,7 +69,8 @@ def collect(
 class Gathering:
     """Takes records in portions, from any of the chains, and says what they amount to."""
 
-    def __init__(self, plan: Plan | Mapping[str, Any]) -> None:
+    def __init__(self, plan: Plan | Mapping[str, Any], register: JsonObject | None = None) -> None:
+        self._register = register
         self._plan = plan if isinstance(plan, Plan) else read_plan(plan)
         self._traces: dict[str, Trace] = {}
 
@@ -77,7 +83,7 @@ class Gathering:
         """Take in the next record of one of the chains."""
         trace = self._traces.get(record.run)
         if trace is None:
-            trace = self._traces[record.run] = Trace(self._plan)
+            trace = self._traces[record.run] = Trace(self._plan, self._register)
         trace.take(record)
 
     def facts(self) -> EvidenceFacts:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from drengine.evidence.deciders import Deciders
 from drengine.evidence.reading import error_text, findings, moment, text, texts
+from drengine.model.canonical import JsonObject
 from drengine.model.facts import DeviationFacts
 from drengine.model.findings import Severity
 from drengine.model.records import Record
@@ -26,9 +28,11 @@ _RUN: Final = ""
 class DeviationLog:
     """The deviations of one chain, in order; each stays open until something resolves it."""
 
+    deciders: Deciders = field(default_factory=lambda: Deciders({}, None))
     found: list[DeviationFacts] = field(default_factory=list)
     _open: dict[str, list[int]] = field(default_factory=dict)
     _warned: set[tuple[str, str]] = field(default_factory=set)
+    _asked: dict[str, JsonObject] = field(default_factory=dict)
 
     def take(self, before: RunState | None, record: Record) -> None:
         """Take in the next record; `before` is the state it found."""
@@ -37,11 +41,10 @@ class DeviationLog:
             self._resolve(step, _RESOLVES[record.type](record), record)
         if record.type is R.RUN_OPENED:
             self._opened(before, record)
+        elif record.type is R.GATE_REQUESTED:
+            self._asked[step] = record.body
         elif record.type is R.GATE_APPROVED:
-            self._same_person(before, step, record)
-            if record.body.get("break_glass") is True:
-                wording = f"BREAK-GLASS by {record.actor} alone: {_reason(record)}"
-                self._add("break-glass", step, record, wording, needs_resolution=False)
+            self._approved(step, record)
         elif record.type in _KINDS:
             kind, tell = _KINDS[record.type]
             resolvable = record.type not in _ONLY_TOLD
@@ -84,11 +87,15 @@ class DeviationLog:
             self._add("process ended", _RUN, record, wording)
         self._resolve(_RUN, f"the run was taken up again in record {record.seq}", record)
 
-    def _same_person(self, before: RunState | None, step: str, record: Record) -> None:
-        initiator = "" if before is None else text(before.genesis.get("initiator"))
-        if initiator and initiator.rsplit(":", 1)[-1] == record.actor.rsplit(":", 1)[-1]:
+    def _approved(self, step: str, record: Record) -> None:
+        if self.deciders.began(record):
             wording = "the person who began the run also approved"
             self._add("own approval", step, record, wording, needs_resolution=False)
+        if record.body.get("break_glass") is True:
+            aside = self.deciders.set_aside(record, self._asked.get(step, {}))
+            by = f"BREAK-GLASS by {record.actor} alone{f' ({aside})' if aside else ''}"
+            wording = f"{by}: {_reason(record)}"
+            self._add("break-glass", step, record, wording, needs_resolution=False)
 
     def _warnings(self, step: str, record: Record) -> None:
         if record.type is R.NOTE or "findings" not in record.body:

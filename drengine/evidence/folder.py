@@ -4,6 +4,7 @@
 <folder>/
   README.txt               how to verify by hand
   SHA256SUMS               digest of every other file
+  approvers.json           the register of approvers, where the run was started with one
   facts.json               the facts, recomputed by whoever verifies
   journals/<run>.jsonl     one chain each; `/` in a run's id is `~` in the name
   plan.json                the frozen plan in canonical form
@@ -43,7 +44,11 @@ from drengine.model.records import Record
 PLAN_DOCUMENT: Final = "plan"
 """The name under which a run's plan is kept in the store."""
 
+APPROVERS_DOCUMENT: Final = "approvers"
+"""The name under which the register of approvers is kept there, where a run has one."""
+
 PLAN_FILE: Final = "plan.json"
+APPROVERS_FILE: Final = "approvers.json"
 FACTS_FILE: Final = "facts.json"
 REPORT_FILE: Final = "report.html"
 README_FILE: Final = "README.txt"
@@ -52,10 +57,15 @@ JOURNALS: Final = "journals"
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What evidence is made from: the plan's document and the lines of every chain."""
+    """What evidence is made from: the plan's document and the lines of every chain.
+
+    Attributes:
+        register: of the approvers, where the run was started with one.
+    """
 
     plan: Mapping[str, object]
     lines: Mapping[str, list[bytes]]
+    register: Mapping[str, object] | None = None
 
     def records(self) -> dict[str, list[Record]]:
         """Return the records of each chain, every hash checked.
@@ -71,7 +81,7 @@ class Sources:
 
     def facts_of(self, records: Mapping[str, list[Record]]) -> EvidenceFacts:
         """Return what the records amount to."""
-        return collect(self.plan, records)
+        return collect(self.plan, records, self.register)
 
 
 def read_sources(store: JournalStore, run: RunId) -> Sources:
@@ -89,7 +99,10 @@ def read_sources(store: JournalStore, run: RunId) -> Sources:
         )
     family = [row.run for row in store.runs() if row.run == run or row.run.startswith(f"{run}/")]
     plan = store.get_document(run, PLAN_DOCUMENT)
-    return Sources(plan, {each: list(store.lines(each)) for each in family or [run]})
+    lines: dict[str, list[bytes]] = {each: list(store.lines(each)) for each in family or [run]}
+    has_register = APPROVERS_DOCUMENT in store.documents(run)
+    register = store.get_document(run, APPROVERS_DOCUMENT) if has_register else None
+    return Sources(plan, lines, register)
 
 
 def files_of(sources: Sources, facts: EvidenceFacts) -> dict[str, bytes]:
@@ -99,6 +112,8 @@ def files_of(sources: Sources, facts: EvidenceFacts) -> dict[str, bytes]:
         for run, lines in sources.lines.items()
     }
     files[PLAN_FILE] = canonical(sources.plan) + b"\n"
+    if sources.register is not None:
+        files[APPROVERS_FILE] = canonical(sources.register) + b"\n"
     files[FACTS_FILE] = facts_bytes(facts)
     files[REPORT_FILE] = render_html(facts).encode()
     files[README_FILE] = readme_of(facts).encode()
@@ -205,6 +220,7 @@ Verdict: {verdict}
   report.html      for people; open it in any browser, it needs no network
   facts.json       the same facts for machines
   plan.json        the frozen plan; its digest is in record 0 of the journal
+  approvers.json   who may approve, and by which accounts, where the run has such a register
   journals/        one chain of records for the run and for each of its child runs
   SHA256SUMS       the digest of every other file here
 

@@ -104,7 +104,9 @@ def _approved(facts: EvidenceFacts) -> Shown:
     open_ = [gate.step for gate in facts.gates if gate.outcome == "open"]
     if open_:
         return _no(f"gates without a decision: {', '.join(open_)}")
-    return _yes(f"{len(facts.gates)} gates decided")
+    glass = sum(each.break_glass for gate in facts.gates for each in gate.decisions)
+    urgent = f", {glass} of the approvals by break-glass" if glass else ""
+    return _yes(f"{len(facts.gates)} gates decided{urgent}")
 
 
 def _signed(facts: EvidenceFacts) -> Shown:
@@ -118,18 +120,34 @@ def _signed(facts: EvidenceFacts) -> Shown:
 def _two(facts: EvidenceFacts) -> Shown:
     for gate in facts.gates:
         people = {each.actor for each in gate.decisions if each.said == "approved"}
+        if gate.outcome == "approved" and len(people) < gate.required:
+            return _no(f"gate {gate.step} asks for {gate.required} people; {len(people)} decided")
+    for gate in facts.gates:
+        people = {each.actor for each in gate.decisions if each.said == "approved"}
         if gate.outcome == "approved" and len(people) >= _TWO:
             return _yes(f"gate {gate.step}: {len(people)} people")
     return _no("no gate was approved by two people")
 
 
 def _separate(facts: EvidenceFacts) -> Shown:
-    began = facts.initiator.rpartition(":")[2]
-    people = {each.actor for gate in facts.gates for each in gate.decisions}
-    same = sorted(actor for actor in people if actor.rpartition(":")[2] == began)
-    if same or not people:
-        return _no(f"decided by who began the run: {', '.join(same)}" if same else "no decisions")
-    return _yes(f"{len(people)} people decided; {facts.initiator} began the run")
+    approvals = [(g, d) for g in facts.gates for d in g.decisions if d.said == "approved"]
+    glass = sorted({f"{gate.step} by {each.actor}" for gate, each in approvals if each.break_glass})
+    same = sorted({each.actor for _, each in approvals if each.by_initiator})
+    bare = sorted({each.actor for _, each in approvals if each.by_initiator is None})
+    if not approvals:
+        return _no("no approvals")
+    if same:
+        return _no(f"approved by who began the run: {', '.join(same)}")
+    if glass:
+        return _no(f"break-glass asks nobody else: {', '.join(glass)}")
+    if bare:
+        told = "no register of accounts tells whether they began the run"
+        return _no(f"{told}: {', '.join(bare)}")
+    people = {each.actor for _, each in approvals}
+    return _yes(
+        f"{len(people)} people approved; {facts.initiator}, who began the run, is none of them by"
+        " the accounts in the register"
+    )
 
 
 def _quorum(facts: EvidenceFacts) -> Shown:

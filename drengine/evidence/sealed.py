@@ -65,7 +65,7 @@ class BundleReport:
     notes: tuple[str, ...]
     facts: EvidenceFacts | None
     sealed_by: str = ""
-    signers: tuple[tuple[str, str, str], ...] = ()
+    signers: tuple[tuple[str, str, str, str], ...] = ()
     stamps: tuple[tuple[str, str], ...] = ()
     unanchored: tuple[str, ...] = ()
     manifest_sha256: str = ""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from drengine.engine.fold import apply, begin
 from drengine.engine.machine import TRIGGERS
 from drengine.errors import JournalDamaged
+from drengine.evidence.deciders import Deciders
 from drengine.evidence.deviations import DeviationLog
 from drengine.evidence.outline import Outline, outline_of
 from drengine.evidence.people import PeopleLog, is_point_of_no_return
@@ -75,8 +76,8 @@ _FAILURES = (
 class Trace:
     """Follows one chain; feed it its records in order, then ask for facts."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, register: JsonObject | None = None) -> None:
+        self._plan, self._register = plan, register
         self._state: RunState | None = None
         self._first: Record | None = None
         self._last: Record | None = None
@@ -148,7 +149,8 @@ class Trace:
         self._first = record
         self._path = texts(record.body.get("path"))
         self._outline = outline_of(self._plan, self._path)
-        self._people = PeopleLog(self._outline)
+        self.deviations.deciders = Deciders(record.body, self._register)
+        self._people = PeopleLog(self._outline, self.deviations.deciders)
         known = {step.id for step in self._outline.runbook.steps}
         if known != set(self.state.steps):
             odd = ", ".join(sorted(map(str, known ^ set(self.state.steps))))

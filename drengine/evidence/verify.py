@@ -122,7 +122,7 @@ class FolderCheck:
         if not self._has_plain_journals():
             return None
         plan = self._plan()
-        taking = None if plan is None else _Taking(plan, self.watch)
+        taking = None if plan is None else _Taking(plan, self.watch, self._register())
         self.problems += journal_verify.verify_folder(self.folder, follower=taking)
         if taking is None:
             return None
@@ -264,6 +264,17 @@ class FolderCheck:
             self.problem(self.layout.plan, str(error))
             return None
 
+    def _register(self) -> Mapping[str, Any] | None:
+        """Return the register of approvers beside the journals, as far as it can be read."""
+        if self.layout.approvers not in self.files:
+            return None
+        try:
+            data = self._content(self.layout.approvers, MAX_DOCUMENT_BYTES)
+            return parse_canonical(data.removesuffix(b"\n"))
+        except ValueError as error:
+            self.problem(self.layout.approvers, str(error))
+            return None
+
     def _collect(self, taking: _Taking) -> EvidenceFacts | None:
         if not taking.is_whole:
             return None
@@ -317,6 +328,7 @@ class _Taking:
 
     plan: Plan
     watch: Watch | None
+    register: Mapping[str, Any] | None
     gathering: Gathering = field(init=False)
     problems: list[Problem] = field(default_factory=list)
     is_whole: bool = True
@@ -324,7 +336,7 @@ class _Taking:
 
     def __post_init__(self) -> None:
         """Begin with nothing."""
-        self.gathering = Gathering(self.plan)
+        self.gathering = Gathering(self.plan, self.register)
 
     def take(self, record: Record) -> None:
         """Take in a record; after one that fits nowhere, nothing more."""

@@ -72,7 +72,7 @@ class BundleWatch:
 
     Attributes:
         envelopes: file name -> digest of the signed decisions that the journals hold.
-        signers: (person, run, step) of every decision that counts.
+        signers: (person, run, step, decision) of every decision that counts.
     """
 
     plan: Plan
@@ -80,7 +80,7 @@ class BundleWatch:
     wanted: Mapping[str, set[int]] = field(default_factory=dict)
     tree: Tree = field(default_factory=Tree)
     envelopes: dict[str, str] = field(default_factory=dict)
-    signers: list[tuple[str, str, str]] = field(default_factory=list)
+    signers: list[tuple[str, str, str, str]] = field(default_factory=list)
     chains: dict[str, _Chain] = field(default_factory=dict)
     nonces: dict[str, str] = field(default_factory=dict)
     unsigned: int = 0
@@ -170,7 +170,7 @@ class BundleWatch:
         if why := self._mismatch(said, record, person.actor):
             return why
         chain.anchored = max(chain.anchored, seq)
-        self.signers.append((person.name, str(record.run), asked.step))
+        self.signers.append((person.name, str(record.run), asked.step, said.decision))
         if record.type is R.GATE_APPROVED:
             request.approvers.add(person.name)
             request.urgent = request.urgent or said.break_glass

@@ -208,6 +208,8 @@ class DecisionFacts:
         is_simulated: a drill played the person.
         signer: the id of the key that signed it, empty where nothing is signed.
         break_glass: given in an emergency for all who were asked.
+        by_initiator: whether whoever decided began the run, by the accounts in the run's
+            register; None where there is none to tell.
     """
 
     actor: str
@@ -220,6 +222,7 @@ class DecisionFacts:
     seq: int
     signer: str = ""
     break_glass: bool = False
+    by_initiator: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

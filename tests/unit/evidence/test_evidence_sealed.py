@@ -7,10 +7,12 @@ import subprocess
 
 import pytest
 
+from drengine.cli.main import run
 from drengine.errors import InputError
 from drengine.evidence.bundle import SIGNATURE
 from drengine.evidence.folder import write_files
 from drengine.evidence.sealed import is_bundle, verify_bundle
+from drengine.model.records import RecordType as R
 from drengine.trust.register import read_trust
 
 FREE = {"attestation.dsse.json", SIGNATURE}
@@ -24,9 +26,39 @@ def test_the_honest_bundle_passes_the_command(honest, cast):
     report = verify_bundle(honest, read_trust(cast.trust))
     assert [str(problem) for problem in report.problems] == []
     assert report.sealed_by == cast.sealer.keyid
-    assert {name for name, _, _ in report.signers} == {"alice", "bob"}
+    assert {name for name, *_ in report.signers} == {"alice", "bob"}
     assert str(report.facts.verdict) == "recovered"
     assert is_bundle(honest)
+
+
+def test_good_evidence_with_break_glass_is_not_told_without_it(make_bundle, cast, tmp_path, capsys):
+    def alone(story):
+        story.create().ask("approve-create", 2, break_glass=True)
+        story.break_glass("approve-create", "simulated:approver:bob").passed("approve-create")
+        return story.say(R.RUN_CANCELLED, actor="operator:dana", reason="enough")
+
+    folder = make_bundle(tmp_path, alone)
+    assert run(["verify", str(folder), "--trust", str(cast.trust)]) == 0
+    said = capsys.readouterr().out
+    assert "BREAK-GLASS was used once" in said
+    assert "gate approve-create" in said
+    assert "for 2 approval(s): nobody else can be reached" in said
+    assert run(["verify", str(folder), "--trust", str(cast.trust), "-o", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["break_glass"]
+    assert (row["gate"], row["asked"], row["by_initiator"]) == ("approve-create", 2, False)
+
+
+def test_what_was_signed_is_told_with_the_decision(honest, cast, make_bundle, tmp_path, capsys):
+    def refused(story):
+        story.create().ask("approve-create").approve(
+            "approve-create", "simulated:approver:bob", "no", R.GATE_REJECTED
+        )
+        return story.say(R.RUN_CANCELLED, actor="operator:dana", reason="enough")
+
+    folder = make_bundle(tmp_path, refused)
+    for bundle, words in ((folder, "bob signed to reject"), (honest, "alice signed to approve")):
+        assert run(["verify", str(bundle), "--trust", str(cast.trust)]) == 0
+        assert f"  {words} approve-create of " in capsys.readouterr().out
 
 
 def test_the_honest_bundle_passes_the_single_file(forger):
