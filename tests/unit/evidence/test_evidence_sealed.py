@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import json
+import os
+import re
+import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +21,7 @@ from drengine.evidence.sealed import is_bundle, verify_bundle
 from drengine.model.records import RecordType as R
 from drengine.trust.register import read_trust
 
+HERE = Path(__file__).parent
 FREE = {"attestation.dsse.json", SIGNATURE}
 
 
@@ -146,3 +153,29 @@ def test_what_no_signature_covers_is_said(honest, cast):
     assert spans[0].startswith(f"{honest.name}: ")
     assert f" of {last['seq'] + 1} records: " in spans[0]
     assert spans[0].endswith(f" to {last['seq']}")
+
+
+def test_every_command_of_the_report_works_as_written_from_the_bundles_folder(
+    honest, cast, tmp_path
+):
+    page = (honest / "reports/report.html").read_text()
+    blocks = re.findall(r"<pre>(.*?)</pre>", page.partition("How to verify")[2], re.DOTALL)
+    lines = [html.unescape(line) for block in blocks for line in block.splitlines() if line]
+    assert [line for line in lines if line.startswith("drengine verify")]
+    shutil.copytree(honest, tmp_path / "bundle")
+    shutil.copytree(cast.trust, tmp_path / "trust")
+    (tmp_path / "drengine").write_text(f'#!/bin/sh\nexec {sys.executable} -m drengine "$@"\n')
+    (tmp_path / "drengine").chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(HERE.parents[2])}
+    for line in lines:
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line],
+            cwd=tmp_path / "bundle",
+            env=path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (line, done.stderr)
+    heads = [line for line in lines if line.startswith("tail")]
+    assert len(heads) == 3
