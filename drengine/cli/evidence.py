@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def seal_command(
                 run=found,
                 out=out or Path(found),
                 signer=signer,
-                reports=lambda facts: reports_of(facts, pdf=("executive", "report") if pdf else ()),
+                reports=partial(reports_of, pdf=("executive", "report") if pdf else ()),
                 previous=_named(previous),
                 actions=actions_document(store, found, home_folder()),
                 checkpoints=checkpoints_of(store, found),

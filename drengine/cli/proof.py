@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from drengine.cli import output
+from drengine.cli.places import home_folder
 from drengine.cli.stores import find_run, open_store, run_or_latest
 from drengine.errors import InputFileError, UsageError, VerificationError
 from drengine.journal.verify import Problem
@@ -30,11 +31,13 @@ def report_command(*, run: str, out: Path, output_format: str) -> int:
     It can be written at any time; for a run that has not ended it says so. The folder
     needs neither this store nor this program to be checked by hand: see its README.txt.
     """
+    from drengine.evidence.actions import actions_document  # noqa: PLC0415 - loads the evidence
     from drengine.evidence.folder import write_evidence  # noqa: PLC0415 - loads the templates
 
     with open_store() as store:
         found = find_run(store, run)
-        folder = write_evidence(store, found, out)
+        actions = actions_document(store, found, home_folder())
+        folder = write_evidence(store, found, out, actions=actions)
     page = folder / "report.html"
     if output_format == "json":
         facts = {"run": found, "folder": str(folder), "report": str(page)}

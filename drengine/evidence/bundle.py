@@ -76,10 +76,11 @@ class Layout:
     facts: str
     report: str
     approvers: str
+    actions: str
 
 
-FOLDER: Final = Layout("plan.json", "facts.json", "report.html", "approvers.json")
-BUNDLE: Final = Layout("inputs/plan.json", "facts.json", "reports/report.html", APPROVERS)
+FOLDER: Final = Layout("plan.json", "facts.json", "report.html", "approvers.json", ACTIONS)
+BUNDLE: Final = Layout("inputs/plan.json", "facts.json", "reports/report.html", APPROVERS, ACTIONS)
 
 
 def is_outside(name: str) -> bool:

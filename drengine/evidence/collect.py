@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from drengine.errors import InputError
-from drengine.evidence.continuity import custody_of, looks_of
+from drengine.evidence.continuity import custody_of, looks_of, source_location_of
 from drengine.evidence.limits import limits_of
 from drengine.evidence.proofs import (
     DATABASES,
@@ -149,6 +149,7 @@ class Gathering:
             approvers=text(genesis.get("approvers")),
             custody=custody_of(self._plan, traces),
             database_looks=looks_of(traces),
+            source_location=source_location_of(self._plan),
         )
 
     def _in_order(self) -> list[Trace]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from drengine.evidence.controls import all_controls, supports_of
+from drengine.evidence.followup import follow_up_of
+from drengine.model.canonical import JsonObject
 from drengine.model.facts import EvidenceFacts, Verdict
 
 NEVER: Final = "never tested"
@@ -31,13 +33,19 @@ class Covered:
     is_lab: bool
     missing: tuple[str, ...]
 
-    def is_overdue(self, now_ms: int, every_ms: int) -> bool:
-        """Whether it is longer ago than it may be."""
-        return self.ms is None or now_ms - self.ms > every_ms
+    def is_overdue(self, now_ms: int, every_ms: int, *, lab_counts: bool = False) -> bool:
+        """Whether it is longer ago than it may be; a run in a lab is no test unless it counts."""
+        if self.ms is None or (self.is_lab and not lab_counts):
+            return True
+        return now_ms - self.ms > every_ms
 
 
-def coverage_of(runs: Iterable[EvidenceFacts]) -> list[Covered]:
-    """Return every control with the newest run that supports it; without runs, as never tested."""
+def coverage_of(runs: Iterable[EvidenceFacts], actions: JsonObject | None = None) -> list[Covered]:
+    """Return every control with the newest run that supports it; without runs, as never tested.
+
+    Parameters:
+        actions: the corrective actions that are kept.
+    """
     best = {
         (each.framework, each.id): Covered(
             each.framework_title, each.id, each.title, "", NEVER, None, False, ()
@@ -46,7 +54,7 @@ def coverage_of(runs: Iterable[EvidenceFacts]) -> list[Covered]:
     }
     # What is real comes last, and the newest of it: the last that supports a control stays.
     for facts in sorted(runs, key=lambda each: (not each.is_lab, each.last.at_ms)):
-        for support in supports_of(facts):
+        for support in supports_of(facts, follow_up_of(actions, facts)):
             control = support.control
             key = (control.framework, control.id)
             row = Covered(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from drengine.evidence.followup import FollowUp, real_deviations
 from drengine.evidence.reading import text
 from drengine.evidence.words import duration, short
 from drengine.model.facts import EvidenceFacts, Holds, Reached
@@ -186,10 +187,23 @@ def _deviations(facts: EvidenceFacts) -> Shown:
 
 def _elsewhere(facts: EvidenceFacts) -> Shown:
     here, there = text(facts.inputs.get("source_hsm")), text(facts.inputs.get("target_hsm"))
-    place = text(facts.inputs.get("location"))
+    place, was = text(facts.inputs.get("location")), facts.source_location
     if not there or here == there or not place:
         return _no("the inputs do not say that recovery was elsewhere")
-    return _yes(f"{here or 'the source'} recovered as {there} in {place}")
+    if not was:
+        return _no("the plan does not say in which region the source was")
+    if _region(was) == _region(place):
+        return _no(f"{here or 'the source'} and {there} both lie in {place}")
+    return _yes(f"{here or 'the source'} of {was}, target {there} in {place}")
+
+
+def _region(name: str) -> str:
+    return name.replace(" ", "").lower()
+
+
+def _apart(facts: EvidenceFacts) -> Shown:
+    del facts
+    return _no("the region of the storage account that holds the backup is not recorded")
 
 
 def _automated(facts: EvidenceFacts) -> Shown:
@@ -221,5 +235,27 @@ PREDICATES: Final[Mapping[str, Callable[[EvidenceFacts], Shown]]] = {
     "clock-steady": _clock,
     "deviations-recorded": _deviations,
     "other-place": _elsewhere,
+    "backup-apart": _apart,
     "automated": _automated,
 }
+
+
+def _tracked(facts: EvidenceFacts, after: FollowUp) -> Shown:
+    if after.overdue:
+        late = ", ".join(f"{each.id} of {each.owner}" for each in after.overdue)
+        return _no(f"corrective actions are overdue: {late}")
+    if after.of_run:
+        left = sum(not each.is_done for each in after.of_run)
+        return _yes(f"{len(after.of_run)} corrective actions of this run tracked, {left} open")
+    found = real_deviations(facts)
+    if found:
+        return _no(f"{found} deviations, and no corrective action of this run is tracked")
+    if after.review is not None:
+        return _yes(f"no deviation; {after.review.by} recorded that no action is needed")
+    return _no("no deviation, and nobody recorded that no action is needed")
+
+
+FOLLOWING: Final[Mapping[str, Callable[[EvidenceFacts, FollowUp], Shown]]] = {
+    "actions-tracked": _tracked,
+}
+"""Predicates that ask what people did after the run, too."""

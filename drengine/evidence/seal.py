@@ -48,8 +48,8 @@ from drengine.trust.signers import Signer, signed
 VERIFIER: Final = "verify.py"
 """The verifier that ships in every bundle, byte for byte; it imports nothing of drengine."""
 
-Reports = Callable[[EvidenceFacts], Mapping[str, bytes]]
-"""Makes the reports of a bundle: file name below `reports/` -> content."""
+Reports = Callable[[EvidenceFacts, JsonObject], Mapping[str, bytes]]
+"""Makes the reports of a bundle, of facts and actions: file name below `reports/` -> content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,11 @@ def seal(store: JournalStore, request: SealRequest) -> Path:
     records = sources.records()
     facts = sources.facts_of(records)
     files = _content(store, sources, records, facts)
-    files |= {f"reports/{name}": data for name, data in request.reports(facts).items()}
+    actions = request.actions or {"schema": "drengine/actions/v1"}
+    reports = request.reports(facts, actions)
+    files |= {f"reports/{name}": data for name, data in reports.items()}
     files |= {f"checkpoints/{name}": data for name, data in request.checkpoints.items()}
-    files[ACTIONS] = canonical(request.actions or {"schema": "drengine/actions/v1"}) + b"\n"
+    files[ACTIONS] = canonical(actions) + b"\n"
     files[README] = bundle_readme(facts, request.signer.keyid).encode()
     root = merkle_root(sources.lines.items())
     manifest = manifest_of(facts, root, files, request.previous)

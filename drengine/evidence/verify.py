@@ -122,7 +122,8 @@ class FolderCheck:
         if not self._has_plain_journals():
             return None
         plan = self._plan()
-        taking = None if plan is None else _Taking(plan, self.watch, self._register())
+        register = self._optional(self.layout.approvers)
+        taking = None if plan is None else _Taking(plan, self.watch, register)
         self.problems += journal_verify.verify_folder(self.folder, follower=taking)
         if taking is None:
             return None
@@ -264,15 +265,15 @@ class FolderCheck:
             self.problem(self.layout.plan, str(error))
             return None
 
-    def _register(self) -> Mapping[str, Any] | None:
-        """Return the register of approvers beside the journals, as far as it can be read."""
-        if self.layout.approvers not in self.files:
+    def _optional(self, name: str) -> Mapping[str, Any] | None:
+        """Return a document that not every folder has; None where it cannot be read either."""
+        if name not in self.files:
             return None
         try:
-            data = self._content(self.layout.approvers, MAX_DOCUMENT_BYTES)
+            data = self._content(name, MAX_DOCUMENT_BYTES)
             return parse_canonical(data.removesuffix(b"\n"))
         except ValueError as error:
-            self.problem(self.layout.approvers, str(error))
+            self.problem(name, str(error))
             return None
 
     def _collect(self, taking: _Taking) -> EvidenceFacts | None:
@@ -318,7 +319,7 @@ class FolderCheck:
                 f"{self.layout.report} was rendered by drengine {said.get('version', '?')[:20]},"
                 f" this is {drengine.__version__}: its numbers were compared, its text was not."
             )
-        elif data != render_html(facts).encode():
+        elif data != render_html(facts, self._optional(self.layout.actions)).encode():
             self.problem(self.layout.report, "is not the page that these journals give")
 
 

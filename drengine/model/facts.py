@@ -428,6 +428,7 @@ class EvidenceFacts:
         runs: the run, then its children in the order in which they were created.
         limits: what this evidence does not prove, in plain sentences.
         approvers: digest of the register that decisions were judged by; empty where none was.
+        source_location: the region of what was lost, by the inventory; empty where it is unknown.
     """
 
     run: str
@@ -462,6 +463,7 @@ class EvidenceFacts:
     approvers: str = ""
     custody: CustodyFacts | None = None
     database_looks: tuple[DatabaseLook, ...] = ()
+    source_location: str = ""
 
     def to_json(self) -> dict[str, Json]:
         """Return the facts as `facts.json` holds them."""
