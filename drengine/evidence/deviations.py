@@ -20,6 +20,9 @@ from drengine.model.records import Record
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunState, RunStatus
 
+VIRTUAL: Final = "virtual time went back"
+"""The kind of a deviation that only a lab's time has."""
+
 _RUN: Final = ""
 """Stands for the step of a deviation that concerns the whole run."""
 
@@ -34,8 +37,8 @@ class DeviationLog:
     _warned: set[tuple[str, str]] = field(default_factory=set)
     _asked: dict[str, JsonObject] = field(default_factory=dict)
 
-    def take(self, before: RunState | None, record: Record) -> None:
-        """Take in the next record; `before` is the state it found."""
+    def take(self, before: RunState | None, record: Record, last: Record | None = None) -> None:
+        """Take in the next record; `before` is the state it found, `last` the record before it."""
         step = text(record.body.get("step"))
         if record.type in _RESOLVES:
             self._resolve(step, _RESOLVES[record.type](record), record)
@@ -50,9 +53,25 @@ class DeviationLog:
             resolvable = record.type not in _ONLY_TOLD
             self._add(kind, step, record, tell(record), needs_resolution=resolvable)
         self._warnings(step, record)
-        if before is not None and record.at_ms < before.last_ms:
-            wording = f"{before.last_ms - record.at_ms} ms before the record that precedes it"
+        if last is not None:
+            self._clocks(step, last, record)
+
+    def _clocks(self, step: str, last: Record, record: Record) -> None:
+        """Tell a clock of the host that was set back from a lab's virtual time that jumped.
+
+        Virtual time runs hundreds of times as fast as the host's, and jumps where the lab changes
+        its speed: that says nothing of any clock that somebody set.
+        """
+        back = moment(last).wall_ms - moment(record).wall_ms
+        if back > 0:
+            wording = f"{back} ms before the record that precedes it"
             self._add("clock went back", step, record, wording, needs_resolution=False)
+        elif record.at_ms < last.at_ms:
+            wording = (
+                f"{last.at_ms - record.at_ms} ms of the lab's virtual time before the record that"
+                " precedes it; the host's own clock went on"
+            )
+            self._add(VIRTUAL, step, record, wording, needs_resolution=False)
 
     def _add(
         self, kind: str, step: str, record: Record, wording: str, *, needs_resolution: bool = True

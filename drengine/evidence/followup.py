@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from drengine.evidence.deviations import VIRTUAL
 from drengine.evidence.reading import objects, text
 from drengine.model.facts import EvidenceFacts
 from drengine.model.times import utc_text
@@ -124,7 +125,11 @@ def _review(row: Mapping[str, Any]) -> Review:
 
 
 def real_deviations(facts: EvidenceFacts) -> int:
-    """Return how many deviations are more than a step that its own condition left out."""
+    """Return how many deviations are more than a step that its own condition left out.
+
+    What a lab's virtual time does is nobody's to mend either.
+    """
     return sum(
-        not (each.kind == "step skipped" and each.actor == "engine") for each in facts.deviations
+        each.kind != VIRTUAL and not (each.kind == "step skipped" and each.actor == "engine")
+        for each in facts.deviations
     )

@@ -103,13 +103,13 @@ class Trace:
             _note_requests(self.steps[record.body["step"]], record)
             return
         self._catch_up()
-        before = self._state
+        before, last = self._state, self._last
         self._state = self._folded(before, record)
         self._last = record
         self._look = record if _is_look(record) else None
         if before is None:
             self._begin(record)
-        self.deviations.take(before, record)
+        self.deviations.take(before, record, last)
         self.people.take(before, record)
         self._note(record)
         self._clock(record)
@@ -126,6 +126,7 @@ class Trace:
             and _is_look(record)
             and record.body["step"] == last.body["step"]
             and record.at_ms >= last.at_ms
+            and moment(record).wall_ms >= moment(last).wall_ms
         )
 
     def _catch_up(self) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from drengine.errors import InputError, JournalDamaged
 from drengine.evidence.collect import Gathering, collect
 from drengine.evidence.controls import supports_of
+from drengine.evidence.followup import real_deviations
 from drengine.journal.memory import MemoryStore
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.canonical import canonical
@@ -488,6 +490,12 @@ def test_limits_of_an_incident_in_azure_speak_of_no_lab_and_no_play(tell, facts,
     assert "This was a drill" not in limits
 
 
+def test_what_is_said_of_time_stamps_is_true_with_and_without_them(plain_run, facts):
+    limits = " ".join(facts(plain_run).limits)
+    assert "no time stamp of another party" not in limits
+    assert "only where a bundle holds time stamps" in limits
+
+
 def test_a_delivery_that_does_not_say_how_it_was_made_is_a_limit(tell, store, facts):
     story = tell.Story(store, tell.make_plan()).create().deliver("blob")
     assert "does not say how it was made" in " ".join(facts(story).limits)
@@ -497,7 +505,41 @@ def test_a_clock_that_goes_back_is_a_deviation(tell, store, facts):
     story = tell.Story(store, tell.make_plan()).create()
     story.wait(5).open().wait(-3).reads("preflight")
     (back,) = [d for d in facts(story).deviations if d.kind == "clock went back"]
-    assert back.text.startswith("180000 ms before")
+    assert back.text.startswith("3000 ms before")  # the host's; virtual time ran 60 times as far
+
+
+def test_virtual_time_of_a_lab_that_jumps_back_is_not_a_clock_that_was_set(tell, store, facts):
+    story = tell.Story(store, tell.make_plan()).create().wait(5).reads("preflight")
+    ahead = story.draft
+
+    def jumped(kind, body, actor):
+        made = ahead(kind, body, actor)
+        return replace(made, at_ms=made.at_ms - 542) if kind is R.GATE_REQUESTED else made
+
+    story.draft = jumped
+    found = facts(story.ask("approve-create"))
+    (back,) = [d for d in found.deviations if "went back" in d.kind]
+    assert back.kind == "virtual time went back"
+    assert "542 ms of the lab's virtual time" in back.text
+    assert real_deviations(found) == 0
+    by_id = {each.control.id: each for each in supports_of(found)}
+    assert by_id["A.8.17"].is_supported
+
+
+def test_a_host_clock_that_was_set_back_in_a_lab_is_found_though_virtual_time_went_on(
+    tell, store, facts
+):
+    story = tell.Story(store, tell.make_plan()).create().wait(5).reads("preflight")
+    ahead = story.draft
+
+    def jumped(kind, body, actor):
+        made = ahead(kind, body, actor)
+        return replace(made, wall_ms=made.wall_ms - 70) if kind is R.GATE_REQUESTED else made
+
+    story.draft = jumped
+    found = facts(story.ask("approve-create"))
+    (back,) = [d for d in found.deviations if "went back" in d.kind]
+    assert (back.kind, back.text[:5]) == ("clock went back", "70 ms")
 
 
 def test_a_record_that_the_lifecycle_does_not_allow_is_refused(tell, store, journals):
