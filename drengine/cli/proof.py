@@ -159,7 +159,7 @@ def _tell_good(folder: Path, facts: EvidenceFacts | None, more: Mapping[str, Any
     if more.get("hsm_key"):
         output.say(f"Signed by the recovered HSM with the key from before, {more['hsm_key']}")
     for row in more.get("signers", ()):
-        output.say(f"  {row['name']} signed to {row['decision']} {row['gate']} of {row['run']}")
+        output.say(f"  {row['name']} signed: {row['decision']}, at {row['gate']} of {row['run']}")
     for row in more.get("stamps", ()):
         output.say(f"  {row['file']}: stamped {row['time']}")
 

@@ -63,9 +63,9 @@ def test_what_was_signed_is_told_with_the_decision(honest, cast, make_bundle, tm
         return story.say(R.RUN_CANCELLED, actor="operator:dana", reason="enough")
 
     folder = make_bundle(tmp_path, refused)
-    for bundle, words in ((folder, "bob signed to reject"), (honest, "alice signed to approve")):
+    for bundle, words in ((folder, "bob signed: reject"), (honest, "alice signed: approve")):
         assert run(["verify", str(bundle), "--trust", str(cast.trust)]) == 0
-        assert f"  {words} approve-create of " in capsys.readouterr().out
+        assert f"  {words}, at approve-create of " in capsys.readouterr().out
 
 
 def test_the_honest_bundle_passes_the_single_file(forger):
