@@ -423,7 +423,7 @@ class Chain:
         self.anchored, self.ended, self.times = -1, False, {}
         self.born, self.closed, self.by_hand, self.pauses = {}, set(), set(), set()
         self.cancelled, self.shown, self.lists, self.items = False, [], {}, None
-        self.openings, self.versions, self.probes, self.attached = 0, set(), {}, set()
+        self.openings, self.probes, self.attached = 0, {}, set()
 
     def say(self, seq, why):
         fail(self.run, f"record {seq}: {why}")
@@ -511,11 +511,8 @@ class Chain:
 
     def kept(self, seq, kind, body):
         """Note what a bundle keeps of a record beside the journals."""
-        if kind == "run.created":
-            self.versions.add(body["tool"].get("version"))
-        elif kind == "run.opened":
+        if kind == "run.opened":
             self.openings += 1
-            self.versions.add(body.get("tool"))
         elif kind == "step.succeeded" and isinstance(body.get("evidence"), dict):
             name = f"artifacts/probes/{self.run.replace('/', '~')}.{seq}.{body['step']}.json"
             after = ["artifacts/keys/inventory.after.json"] if "keys" in body["evidence"] else []
@@ -849,7 +846,10 @@ def is_of_a_bundle(name, files):
 
 def check_actions(files, chains):
     doc, (root, *_) = parse(read_file(files, "actions.json")), sorted(chains)
-    if doc.keys() - {"schema", "run", "actions"} or doc["schema"] != "drengine/actions/v1":
+    if (
+        doc.keys() - {"schema", "run", "actions", "reviews"}
+        or doc["schema"] != "drengine/actions/v1"
+    ):
         raise ValueError("actions.json is not a list of corrective actions")
     if doc.get("run", root) != root or not all(row["id"] for row in doc.get("actions", [])):
         raise ValueError("actions.json is of another run, or has an action without an id")
@@ -903,8 +903,8 @@ def check_numbers(files, predicate, manifest, chains, tree):
         fail(root.run, "is said to be finished, and its journal does not end")
     page = read_file(files, "reports/report.html").decode("utf-8", "replace")
     version = re.search(r'data-version="([^"]*)"', page)
-    if not version or version[1] not in set().union(*(c.versions for c in chains.values())):
-        fail("reports/report.html", "names a version of drengine that no record names")
+    if not version or version[1] != manifest.get("sealed_by"):
+        fail("reports/report.html", "names another version of drengine than the one that sealed it")
     for name in ("rto", "rpo"):
         check_objective(name, facts[name], predicate[name], page)
     check_ends(facts["rto"], root, chains)

@@ -199,6 +199,7 @@ async def discover_inventory(ctx: StepContext) -> dict[str, Any]:
         "taken_at": doc.get("taken_at", ""),
         "keys": len(doc["keys"]),
         "security_domain": doc.get("security_domain"),
+        "location": str(doc["hsm"].get("location", "")),
     }
 
 

@@ -12,7 +12,7 @@ import click
 
 from drengine.cli import output
 from drengine.cli.places import home_folder, open_clock
-from drengine.cli.stores import complete_run, find_run, open_store
+from drengine.cli.stores import complete_run, find_run, open_store, run_argument
 from drengine.errors import InputError
 
 _SCHEMA: Final = "drengine/corrective-actions/v1"
@@ -26,6 +26,7 @@ def actions() -> None:
       drengine actions add "Store the third key card elsewhere" --owner ada --due 2027-01-31
       drengine actions list
       drengine actions close CA-1 --note "moved to the second vault"
+      drengine actions none RUN --by ada --note "read the report: nothing went wrong"
     """
 
 
@@ -86,6 +87,41 @@ def add_command(
             run = find_run(store, run)
     fields = {"title": title, "owner": owner, "due": due, "run": run, "lesson": lesson}
     return _changed(open_action(home_folder(), fields, _now()), output_format)
+
+
+@actions.command("none", short_help="Record that a run needs no action.")
+@run_argument
+@click.option("--by", required=True, help="Who reviewed the run.")
+@click.option("--note", required=True, help="What was reviewed.")
+@output.output_option
+def none_command(*, run: str, by: str, note: str, output_format: str) -> int:
+    """Record that RUN needs no corrective action: somebody looked, and nothing had gone wrong.
+
+    Its evidence then supports controls that ask for corrective action without one. A run
+    with deviations is refused: what went wrong wants an action, if only "none is possible".
+    """
+    from drengine.evidence.actions import review_run  # noqa: PLC0415 - on this path only
+    from drengine.evidence.folder import read_sources  # noqa: PLC0415 - as above
+    from drengine.evidence.followup import real_deviations  # noqa: PLC0415 - as above
+
+    if not (by.strip() and note.strip()):
+        raise InputError("--by and --note must say who looked and at what; nothing was recorded")
+    with open_store() as store:
+        found = find_run(store, run)
+        facts = read_sources(store, found).facts()
+    if not facts.runs[0].finished:
+        raise InputError(f"run {found} is {facts.status}: review it when it is over")
+    if count := real_deviations(facts):
+        raise InputError(
+            f"run {found} has {count} deviations; nothing was recorded",
+            hint=f'drengine actions add "…" --owner NAME --run {found}',
+        )
+    row = review_run(home_folder(), found, by, note, _now())
+    if output_format == "json":
+        output.emit("drengine/review/v1", row)
+    else:
+        output.say(f"✓ {found} needs no corrective action, says {by}")
+    return 0
 
 
 def _is_date(text: str) -> bool:

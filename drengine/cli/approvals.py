@@ -100,7 +100,7 @@ def _done(told: str, facts: dict[str, Any], where: str, follow: str, output_form
 @click.option("--role", default="", help="In which role, where the gate asks one.")
 @reason_option
 @click.option("--reject", is_flag=True, help="Refuse instead of approving.")
-@click.option("--break-glass", is_flag=True, help="Emergency: one approval shall do.")
+@click.option("--break-glass", is_flag=True, help="Emergency: pass alone, in any role.")
 @click.option("--valid", default=DEFAULT_VALID, show_default=True, help="How long it may be used.")
 @click.option("--at", "at", metavar="UTC", help="The run's time, where it is not this machine's.")
 @signer_options

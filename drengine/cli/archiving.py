@@ -1,4 +1,7 @@
-"""Archiving a bundle: from a folder to blobs under a policy."""
+"""Archiving a bundle: from a folder to blobs under a policy.
+
+What is locked away for years is verified first: nobody could put a bundle right there.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,20 @@ from drengine.azure.archive import Archived, BlobArchive, Retention
 from drengine.azure.auth import AuthKind, open_session
 from drengine.cli.places import lab_folder, open_clock
 from drengine.cli.times import option_ms
-from drengine.errors import AzureError, DrError, GuardError, InputError, NotAuthorized
+from drengine.errors import (
+    AzureError,
+    DrError,
+    GuardError,
+    InputError,
+    NotAuthorized,
+    VerificationError,
+)
 from drengine.evidence.bundle import MANIFEST, is_outside
+from drengine.evidence.sealed import verify_bundle
 from drengine.evidence.sums import SUMS, read_sums
+from drengine.evidence.wholeness import wholeness_problems
 from drengine.model.canonical import sha256_hex
+from drengine.trust.register import read_trust
 
 _NOT_FOUND: Final = 404
 _ADDRESS: Final = re.compile(
@@ -23,12 +36,23 @@ _ADDRESS: Final = re.compile(
 
 
 def archive(
-    bundle: Path, address: str, retain: str, *, lock: bool, legal_hold: bool, auth: AuthKind
+    bundle: Path,
+    address: str,
+    retain: str,
+    *,
+    trust: Path | None,
+    lock: bool,
+    legal_hold: bool,
+    auth: AuthKind,
 ) -> dict[str, Any]:
     """Put a bundle into a container and return what the service says of it.
 
+    Parameters:
+        trust: whose keys count; without it, whose key sealed the bundle is not asked.
+
     Raises:
         InputError: the address is none, or the folder no sealed bundle.
+        VerificationError: the bundle does not verify; nothing was sent.
     """
     match = _ADDRESS.fullmatch(address)
     if match is None:
@@ -36,6 +60,7 @@ def archive(
             f"{address!r} is not an address of blobs", hint="azblob://ACCOUNT/CONTAINER[/PREFIX]"
         )
     files = _whole(bundle)
+    _verify(bundle, trust)
     retention = Retention(open_clock().now_ms() + option_ms("--retain", retain), lock, legal_hold)
     stem = (match["prefix"] or "").rstrip("/")
     prefix = f"{stem}/{bundle.resolve().name}/" if stem else f"{bundle.resolve().name}/"
@@ -49,7 +74,27 @@ def archive(
         "until": found.until,
         "legal_hold": found.legal_hold,
         "prefix": prefix,
+        "verified": "seal" if trust is None else "trust",
     }
+
+
+def _verify(bundle: Path, trust: Path | None) -> None:
+    """Refuse a bundle that an auditor would have to refuse.
+
+    Raises:
+        VerificationError: says what is wrong first, and how much there is.
+    """
+    if trust is None:
+        problems = wholeness_problems(bundle)
+        again = f"drengine verify {bundle} --trust FOLDER"
+    else:
+        problems = verify_bundle(bundle, read_trust(trust)).problems
+        again = f"drengine verify {bundle} --trust {trust}"
+    if problems:
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise VerificationError(
+            f"{bundle} does not verify: {problems[0]}{more}; nothing was sent", hint=again
+        )
 
 
 def _whole(bundle: Path) -> dict[str, bytes]:
@@ -60,11 +105,16 @@ def _whole(bundle: Path) -> dict[str, bytes]:
     """
     if not (bundle / MANIFEST).is_file():
         raise InputError(f"{bundle} is not a sealed bundle", hint="drengine evidence seal RUN")
+    if links := sorted(file.name for file in bundle.rglob("*") if file.is_symlink()):
+        raise InputError(
+            f"{bundle} holds a symbolic link ({links[0]}): it was not sealed; nothing was sent",
+            hint=f"drengine verify {bundle} --trust FOLDER",
+        )
     try:
         files = {
             file.relative_to(bundle).as_posix(): file.read_bytes()
             for file in sorted(bundle.rglob("*"))
-            if file.is_file() and not file.is_symlink()
+            if file.is_file()
         }
         sealed = read_sums(files.get(SUMS, b""))
     except (OSError, ValueError) as error:

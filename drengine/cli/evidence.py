@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def seal_command(
                 run=found,
                 out=out or Path(found),
                 signer=signer,
-                reports=lambda facts: reports_of(facts, pdf=("executive", "report") if pdf else ()),
+                reports=partial(reports_of, pdf=("executive", "report") if pdf else ()),
                 previous=_named(previous),
                 actions=actions_document(store, found, home_folder()),
                 checkpoints=checkpoints_of(store, found),
@@ -240,6 +241,7 @@ def check_command(*, folder: Path, trust: Path, output_format: str) -> int:
 @click.argument("bundle", type=_folder)
 @click.option("--to", "address", required=True, help="azblob://ACCOUNT/CONTAINER[/PREFIX]")
 @click.option("--retain", default="2190d", show_default=True, help="For how long; six years.")
+@click.option("--trust", type=_folder, help="Verify by the keys of this folder first.")
 @click.option("--lock", is_flag=True, help="Lock the policy: it can never be made shorter.")
 @click.option("--legal-hold", is_flag=True, help="Also a legal hold, until somebody lifts it.")
 @auth_option
@@ -249,18 +251,31 @@ def archive_command(
     bundle: Path,
     address: str,
     retain: str,
+    trust: Path | None,
     lock: bool,
     legal_hold: bool,
     auth: AuthKind,
     output_format: str,
 ) -> int:
-    """Copy a sealed BUNDLE into blobs that cannot be changed, and read each back."""
+    """Copy a sealed BUNDLE into blobs that cannot be changed, and read each back.
+
+    It is verified first, since nobody can mend it there: by the keys of --trust, or, without
+    that folder, that files, journals and seal agree. Whose key sealed it is then not checked.
+    """
     from drengine.cli.archiving import archive  # noqa: PLC0415 - loads Azure's libraries
 
-    found = archive(bundle, address, retain, lock=lock, legal_hold=legal_hold, auth=auth)
+    found = archive(
+        bundle, address, retain, trust=trust, lock=lock, legal_hold=legal_hold, auth=auth
+    )
     if output_format == "json":
         output.emit("drengine/archived/v1", found)
         return 0
     held = ", legal hold" if found["legal_hold"] else ""
     output.say(f"✓ {found['blobs']} blobs in {address}, unchangeable until {found['until']}{held}")
+    if trust is None:
+        output.say(
+            "· Files, journals and seal agree; whose key sealed it was not checked (--trust)."
+        )
+    else:
+        output.say(f"✓ verified by the keys of {trust} before it was sent")
     return 0

@@ -145,6 +145,46 @@ def trust_command(
     return 0
 
 
+@key.command("trust-tsa", short_help="Enter a time-stamp authority's root.")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--root",
+    type=_file,
+    required=True,
+    help="The authority's root certificate in PEM; more in the same file are entered, too.",
+)
+@output.output_option
+def trust_tsa_command(*, folder: Path, root: Path, output_format: str) -> int:
+    """Enter a time-stamp authority's root into the trust FOLDER, making it where there is none.
+
+    `drengine verify` believes a time stamp only where it leads to a root in this folder;
+    without one every stamp is a note and anchors nothing. Take the root from the authority
+    itself, never from a bundle, and compare its digest with what the authority publishes:
+
+    \b
+      drengine key trust-tsa trust/ --root tsa-root.pem
+      drengine run plan.json --tsa https://tsa.example/
+      drengine evidence stamp evidence --tsa https://tsa.example/
+      drengine verify evidence --trust trust/
+    """
+    from drengine.trust.enrolling import add_tsa  # noqa: PLC0415 - with a root only
+    from drengine.trust.files import read_bounded  # noqa: PLC0415 - as above
+
+    text = read_bounded(root, "the root certificate").decode("ascii", "replace")
+    fresh = add_tsa(folder, text)
+    if output_format == "json":
+        facts = {"folder": str(folder), "entered": [each.to_json() for each in fresh]}
+        output.emit("drengine/trusted-tsa/v1", facts)
+        return 0
+    for each in fresh:
+        told = each.to_json()
+        output.say(f"✓ {folder}: time stamps that lead to {told['subject']} count")
+        output.say(f"  SHA-256 {told['sha256']}, until {told['not_after']}")
+    if not fresh:
+        output.say(f"✓ {folder}: had every certificate of {root} already; nothing was changed")
+    return 0
+
+
 def _roles_of(folder: Path, name: str) -> tuple[str, ...]:
     from drengine.trust.register import read_trust  # noqa: PLC0415 - with a key only
 

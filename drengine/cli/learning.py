@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from drengine.cli import output
-from drengine.cli.places import open_clock
+from drengine.cli.places import home_folder, open_clock
 from drengine.cli.stores import find_run, open_store, run_argument
 from drengine.cli.times import option_ms
 from drengine.errors import DrError
@@ -40,15 +40,27 @@ def _all_facts(store: SqliteStore) -> list[EvidenceFacts]:
 @click.command("coverage")
 @click.option("--every", default="365d", show_default=True, help="How often a control is due.")
 @click.option("--overdue", is_flag=True, help="Only what is overdue.")
+@click.option("--count-lab", is_flag=True, help="Let a run in a lab clear what is overdue.")
 @output.output_option
-def coverage_command(*, every: str, overdue: bool, output_format: str) -> int:
-    """Say which controls and scenarios the runs of this home support, and what is overdue."""
+def coverage_command(*, every: str, overdue: bool, count_lab: bool, output_format: str) -> int:
+    """Say which controls and scenarios the runs of this home support, and what is overdue.
+
+    A run in a lab says nothing of the systems that are really there: it is shown, and what
+    was tested only there is overdue still, unless --count-lab says otherwise.
+    """
+    from drengine.evidence.actions import kept_actions  # noqa: PLC0415 - loads the evidence rules
     from drengine.evidence.compare import coverage_of, scenarios_of  # noqa: PLC0415 - as above
 
     with open_store() as store:
         runs = _all_facts(store)
     now, every_ms = open_clock().now_ms(), option_ms("--every", every)
-    rows = [row for row in coverage_of(runs) if not overdue or row.is_overdue(now, every_ms)]
+
+    def is_late(row: Covered) -> bool:
+        return row.is_overdue(now, every_ms, lab_counts=count_lab)
+
+    rows = [
+        row for row in coverage_of(runs, kept_actions(home_folder())) if not overdue or is_late(row)
+    ]
     if output_format == "json":
         listed = [
             {
@@ -59,21 +71,25 @@ def coverage_command(*, every: str, overdue: bool, output_format: str) -> int:
                 "run": row.run or None,
                 "lab": row.is_lab,
                 "at_ms": row.ms,
-                "overdue": row.is_overdue(now, every_ms),
+                "overdue": is_late(row),
                 "missing": list(row.missing),
             }
             for row in rows
         ]
-        result = {"controls": listed, "scenarios": scenarios_of(runs)}
+        result = {"controls": listed, "scenarios": scenarios_of(runs), "count_lab": count_lab}
         output.emit("drengine/coverage/v1", result)
         return 0
-    for line in _coverage_lines(rows, scenarios_of(runs), now, every_ms):
+    for line in _coverage_lines(rows, scenarios_of(runs), is_late, count_lab=count_lab):
         output.say(line)
     return 0
 
 
 def _coverage_lines(
-    rows: list[Covered], scenarios: list[dict[str, Any]], now_ms: int, every_ms: int
+    rows: list[Covered],
+    scenarios: list[dict[str, Any]],
+    is_late: Callable[[Covered], bool],
+    *,
+    count_lab: bool,
 ) -> Iterator[str]:
     from drengine.evidence.words import utc  # noqa: PLC0415 - on this path only
 
@@ -89,14 +105,19 @@ def _coverage_lines(
             framework = row.framework
             yield ""
             yield output.styled(framework, bold=True)
-        mark = "⚠ overdue" if row.is_overdue(now_ms, every_ms) else "✓"
+        mark = "⚠ overdue" if is_late(row) else "✓"
         when = "" if row.ms is None else f", {utc(row.ms)[:10]}, {row.run}"
         yield f"  {mark:<9} {row.id:<22} {row.level}{when}"
         for told in row.missing:
             yield f"            missing: {told}"
     if any(row.is_lab and row.ms is not None for row in rows):
         yield ""
-        yield "What a lab supports says nothing of the systems that are really there."
+        counted = (
+            "it clears what is overdue here because of --count-lab"
+            if count_lab
+            else "what was tested only there is overdue (--count-lab counts it)"
+        )
+        yield (f"What a lab supports says nothing of the systems that are really there; {counted}.")
 
 
 @click.command("diff")
@@ -120,9 +141,9 @@ def diff_command(*, run: str, other: str, output_format: str) -> int:
         output.say("⚠ The runbooks differ.")
     for name in ("verdict", "deviations"):
         output.say(f"{name:<12} {found[name][0]} → {found[name][1]}")
-    for name in ("rto_ms", "rpo_ms"):
-        was, now = found[name]
-        output.say(f"{name[:3].upper():<12} {duration(was)} → {duration(now)}")
+    for name in ("rto", "rpo"):
+        was, now = map(_reached, found[name], found[f"{name}_ms"])
+        output.say(f"{name.upper():<12} {was} → {now}")
     for name, (before, after) in found["criteria"].items():
         output.say(f"{name:<12} {before} → {after}")
     changed_steps = [
@@ -153,9 +174,17 @@ def trends_command(*, output_format: str) -> int:
         words = output.banner(row["class"], lab=row["lab"])
         slow = ", ".join(f"{name} {duration(ms)}" for name, ms in row["slowest"].items())
         output.say(f"{words} {row['run']} {utc(row['began_ms'])}  {row['verdict']}")
-        times = f"RTO {duration(row['rto_ms'])}{_since(row)}, RPO {duration(row['rpo_ms'])}"
-        output.say(f"   {times}, {row['deviations']} deviations; slowest: {slow}")
+        rto = f"RTO {_reached(row['rto'], row['rto_ms'])}{_since(row)}"
+        rpo = f"RPO {_reached(row['rpo'], row['rpo_ms'])}"
+        output.say(f"   {rto}, {rpo}, {row['deviations']} deviations; slowest: {slow}")
     return 0
+
+
+def _reached(reached: str, ms: int | None) -> str:
+    """Return a time, or why there is none: `not shown`, `not yet`."""
+    from drengine.evidence.words import duration  # noqa: PLC0415 - on this path only
+
+    return reached if ms is None or reached == "not yet" else duration(ms)
 
 
 def _since(row: dict[str, Any]) -> str:

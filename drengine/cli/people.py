@@ -356,7 +356,9 @@ def say_sent(
     "--valid", default=DEFAULT_VALID, show_default=True, help="For how long it may be used."
 )
 @click.option(
-    "--break-glass", is_flag=True, help="Emergency: this one approval shall do; needs a reason."
+    "--break-glass",
+    is_flag=True,
+    help="Emergency: pass alone, in any role; needs a reason, and every report shows it.",
 )
 @click.option("--yes", "sure", is_flag=True, help="Do not ask; the command is the decision.")
 @output.output_option

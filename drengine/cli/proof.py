@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from drengine.cli import output
+from drengine.cli.places import home_folder
 from drengine.cli.stores import find_run, open_store, run_or_latest
 from drengine.errors import InputFileError, UsageError, VerificationError
 from drengine.journal.verify import Problem
@@ -30,11 +31,13 @@ def report_command(*, run: str, out: Path, output_format: str) -> int:
     It can be written at any time; for a run that has not ended it says so. The folder
     needs neither this store nor this program to be checked by hand: see its README.txt.
     """
+    from drengine.evidence.actions import actions_document  # noqa: PLC0415 - loads the evidence
     from drengine.evidence.folder import write_evidence  # noqa: PLC0415 - loads the templates
 
     with open_store() as store:
         found = find_run(store, run)
-        folder = write_evidence(store, found, out)
+        actions = actions_document(store, found, home_folder())
+        folder = write_evidence(store, found, out, actions=actions)
     page = folder / "report.html"
     if output_format == "json":
         facts = {"run": found, "folder": str(folder), "report": str(page)}
@@ -104,7 +107,10 @@ def verify_command(
     sealed = verify_bundle(folder, read_trust(trust), history, takes_unsigned=unsigned_decisions)
     more: dict[str, Any] = {
         "sealed_by": sealed.sealed_by or None,
-        "signers": [{"name": n, "run": r, "gate": g} for n, r, g in sealed.signers],
+        "signers": [
+            {"name": name, "run": run, "gate": gate, "decision": decision}
+            for name, run, gate, decision in sealed.signers
+        ],
         "stamps": [{"file": file, "time": time} for file, time in sealed.stamps],
         "unanchored": list(sealed.unanchored),
         "manifest_sha256": sealed.manifest_sha256,
@@ -133,6 +139,7 @@ def _tell(
             "problems": told,
             "notes": list(notes),
             "verdict": str(facts.verdict) if facts else None,
+            "break_glass": _broken(facts) if facts else [],
             **more,
         }
         output.emit("drengine/verification/v1", {**result, "exit_code": code})
@@ -153,6 +160,8 @@ def _tell_good(folder: Path, facts: EvidenceFacts | None, more: Mapping[str, Any
     if facts:
         words = output.banner(facts.run_class, lab=facts.is_lab)
         output.say(f"{words}  {facts.run}  {facts.verdict}")
+        for line in _glass_lines(_broken(facts)):
+            output.say(line)
         for run in facts.runs:
             output.say(f"  {run.run}: record {run.head_seq}, {run.head_sha256}")
     if more.get("sealed_by"):
@@ -160,9 +169,42 @@ def _tell_good(folder: Path, facts: EvidenceFacts | None, more: Mapping[str, Any
     if more.get("hsm_key"):
         output.say(f"Signed by the recovered HSM with the key from before, {more['hsm_key']}")
     for row in more.get("signers", ()):
-        output.say(f"  {row['name']} signed a decision on {row['gate']} of {row['run']}")
+        output.say(f"  {row['name']} signed: {row['decision']}, at {row['gate']} of {row['run']}")
     for row in more.get("stamps", ()):
         output.say(f"  {row['file']}: stamped {row['time']}")
+
+
+def _broken(facts: EvidenceFacts) -> list[dict[str, Any]]:
+    """Return every gate that somebody passed alone."""
+    return [
+        {
+            "run": gate.run,
+            "gate": gate.step,
+            "actor": decision.actor,
+            "reason": decision.reason,
+            "by_initiator": decision.by_initiator,
+            "asked": gate.required,
+            "roles": list(gate.roles),
+        }
+        for gate in facts.gates
+        for decision in gate.decisions
+        if decision.break_glass
+    ]
+
+
+def _glass_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what nobody may overlook in evidence that holds."""
+    if not rows:
+        return
+    times = "once" if len(rows) == 1 else f"{len(rows)} times"
+    yield output.styled(f"⚠ BREAK-GLASS was used {times}: one person decided for all", bold=True)
+    for row in rows:
+        roles = f" of {' or '.join(row['roles'])}" if row["roles"] else ""
+        began = ", who began the run," if row["by_initiator"] else ""
+        yield (
+            f"⚠   gate {row['gate']} of {row['run']}: {row['actor']}{began} for"
+            f" {row['asked']} approval(s){roles}: {row['reason']}"
+        )
 
 
 def _tell_rest(notes: Sequence[str], more: Mapping[str, Any]) -> None:

@@ -30,14 +30,27 @@ def read_actions(home: Path) -> list[dict[str, Any]]:
     Raises:
         JournalDamaged: the file cannot be read; nothing was changed.
     """
+    return _read(home)["actions"]
+
+
+def read_reviews(home: Path) -> list[dict[str, Any]]:
+    """Return every statement that a run needs no corrective action.
+
+    Raises:
+        JournalDamaged: the file cannot be read; nothing was changed.
+    """
+    return _read(home)["reviews"]
+
+
+def _read(home: Path) -> dict[str, list[dict[str, Any]]]:
     file = home / FILE
     if not file.exists():
-        return []
+        return {"actions": [], "reviews": []}
     try:
         doc = parse_json(file.read_bytes())
-        rows = doc["actions"]
-        return [dict(row) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows = {"actions": doc["actions"], "reviews": doc.get("reviews", [])}
+        return {name: [dict(row) for row in listed] for name, listed in rows.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise JournalDamaged(f"reading {file}: {error}") from None
 
 
@@ -47,7 +60,8 @@ def open_action(home: Path, fields: Mapping[str, str], at: str) -> dict[str, Any
     Raises:
         InputFileError: the file cannot be written.
     """
-    with _changing(home) as rows:
+    with _changing(home) as kept:
+        rows = kept["actions"]
         row: dict[str, Any] = {
             "id": f"CA-{len(rows) + 1}",
             **fields,
@@ -66,12 +80,27 @@ def change_action(home: Path, name: str, status: str, note: str, at: str) -> dic
     """
     if status not in STATES:
         raise InputError(f"'{status}' is none of: {', '.join(STATES)}")
-    with _changing(home) as rows:
-        row = find_action(rows, name)
+    with _changing(home) as kept:
+        row = find_action(kept["actions"], name)
         if row["status"] == status:
             raise InputError(f"{name} is {status} already; nothing was changed")
         row["status"] = status
         row["history"] = [*row["history"], {"at": at, "status": status, "note": note}]
+    return row
+
+
+def review_run(home: Path, run: RunId, by: str, note: str, at: str) -> dict[str, Any]:
+    """Record that a run needs no corrective action, and return the statement.
+
+    Raises:
+        InputError: actions that this run showed are tracked already.
+    """
+    with _changing(home) as kept:
+        mine = [str(row["id"]) for row in kept["actions"] if row.get("run") == run]
+        if mine:
+            raise InputError(f"{run} showed {', '.join(mine)}; nothing was recorded")
+        row = {"run": str(run), "by": by, "note": note, "at": at}
+        kept["reviews"].append(row)
     return row
 
 
@@ -95,17 +124,22 @@ def is_overdue(row: Mapping[str, Any], today: str) -> bool:
 def actions_document(store: JournalStore, run: RunId, home: Path) -> dict[str, Any]:
     """Return what `actions.json` of a run's bundle holds: every action, closed ones too."""
     del store
-    return {"schema": SCHEMA, "run": str(run), "actions": read_actions(home)}
+    return {**kept_actions(home), "run": str(run)}
+
+
+def kept_actions(home: Path) -> dict[str, Any]:
+    """Return every action and statement that a home keeps, as one document."""
+    return {"schema": SCHEMA, **_read(home)}
 
 
 @contextmanager
-def _changing(home: Path) -> Iterator[list[dict[str, Any]]]:
+def _changing(home: Path) -> Iterator[dict[str, list[dict[str, Any]]]]:
     """Give the rows to change; they are written if the block ends well, one process at a time."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         with waiting_lock(home / f".{FILE}.lock"):
-            rows = read_actions(home)
-            yield rows
-            write_whole(home / FILE, canonical({"schema": SCHEMA, "actions": rows}) + b"\n")
+            kept = _read(home)
+            yield kept
+            write_whole(home / FILE, canonical({"schema": SCHEMA, **kept}) + b"\n")
     except OSError as error:
         raise InputFileError(f"writing {home / FILE}: {error.strerror}") from None

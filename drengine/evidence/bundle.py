@@ -75,10 +75,12 @@ class Layout:
     plan: str
     facts: str
     report: str
+    approvers: str
+    actions: str
 
 
-FOLDER: Final = Layout("plan.json", "facts.json", "report.html")
-BUNDLE: Final = Layout("inputs/plan.json", "facts.json", "reports/report.html")
+FOLDER: Final = Layout("plan.json", "facts.json", "report.html", "approvers.json", ACTIONS)
+BUNDLE: Final = Layout("inputs/plan.json", "facts.json", "reports/report.html", APPROVERS, ACTIONS)
 
 
 def is_outside(name: str) -> bool:
@@ -101,9 +103,17 @@ def merkle_root(journals: Iterable[tuple[str, Iterable[bytes]]]) -> str:
 
 
 def manifest_of(
-    facts: EvidenceFacts, root: str, files: Mapping[str, bytes], previous: JsonObject | None
+    facts: EvidenceFacts,
+    root: str,
+    files: Mapping[str, bytes],
+    previous: JsonObject | None,
+    sealed_by: str,
 ) -> bytes:
-    """Return manifest.json for the files of a bundle, itself and what is outside left out."""
+    """Return manifest.json for the files of a bundle, itself and what is outside left out.
+
+    Parameters:
+        sealed_by: the version that seals, and so renders the reports.
+    """
     listed: list[Json] = [
         {
             "path": name,
@@ -117,6 +127,7 @@ def manifest_of(
     ]
     doc: dict[str, Json] = {"format": FORMAT, **_identity(facts, root), "files": listed}
     doc["previous_bundle"] = previous
+    doc["sealed_by"] = sealed_by
     return canonical(doc) + b"\n"
 
 

@@ -22,7 +22,8 @@ RIGHT: Final = 64
 _LETTER: Final = 6.3  # how wide a letter of a note is at most, on average
 _BOLD: Final = 7.0  # the same for the words of a vertical line
 _GAP: Final = 4
-_MAX_LABEL: Final = 40
+_INDENT: Final = 12
+_WIDEST_LABELS: Final = 340.0
 _MANY_CHILDREN: Final = 8
 _NARROWEST: Final = 1.4
 _MAX_TICKS: Final = 9
@@ -92,9 +93,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """The whole drawing."""
+    """The whole drawing; `left` is where the labels end and time begins."""
 
     height: float
+    left: float
     rows: tuple[Row, ...]
     ticks: tuple[Tick, ...]
     lines: tuple[Line, ...]
@@ -106,34 +108,73 @@ class Scale:
 
     from_ms: int
     to_ms: int
+    left: float = LABELS
 
     def x(self, at_ms: int) -> float:
         """Return where a moment stands."""
         span = max(self.to_ms - self.from_ms, 1)
-        width = WIDTH - LABELS - RIGHT
-        return round(LABELS + (at_ms - self.from_ms) / span * width, 1)
+        width = WIDTH - self.left - RIGHT
+        return round(self.left + (at_ms - self.from_ms) / span * width, 1)
 
     def inside(self, at_ms: int) -> float:
         """Return where a moment stands, or the edge that is nearer to it."""
-        return min(max(self.x(at_ms), LABELS), WIDTH - RIGHT)
+        return min(max(self.x(at_ms), self.left), WIDTH - RIGHT)
 
 
 def chart_of(facts: EvidenceFacts) -> Chart:
     """Return the drawing of a run and its children."""
-    scale = _scale_of(facts)
     rows: list[Row] = []
-    _add_run(facts, facts.runs[0], scale, rows, 0)
+    _add_run(facts, facts.runs[0], _scale_of(facts, LABELS), rows, 0)
+    left = _left_of(rows)
+    if left != LABELS:  # drawn again with as much room for the labels as they need
+        rows.clear()
+        _add_run(facts, facts.runs[0], _scale_of(facts, left), rows, 0)
+    scale = _scale_of(facts, left)
+    lines = _lines(facts, scale)
+    uprights = [line.x for line in lines]
+    placed = (_placed(_labelled(row, left), uprights) for row in rows)
     height = TOP + ROW * len(rows) + 8
-    return Chart(height, tuple(rows), _ticks(scale), _lines(facts, scale))
+    return Chart(height, left, tuple(placed), _ticks(scale), lines)
 
 
-def _scale_of(facts: EvidenceFacts) -> Scale:
+def _left_of(rows: Iterable[Row]) -> float:
+    needed = max((_label_width(row) for row in rows), default=0.0) + 2 * _GAP
+    return round(min(max(needed, float(LABELS)), _WIDEST_LABELS), 1)
+
+
+def _label_width(row: Row) -> float:
+    return row.depth * _INDENT + text_width(row.label) * (1.1 if row.kind == "child" else 1.0)
+
+
+def _labelled(row: Row, left: float) -> Row:
+    """Return a row whose label ends before time begins, cut only where it would not."""
+    label = row.label
+    while len(label) > 1 and _label_width(replace(row, label=label)) > left - _GAP:
+        label = cut(row.label, len(label) - 1)
+    return replace(row, label=label)
+
+
+def text_width(text: str) -> float:
+    """Return how wide a label is at most: by the letters of a wide typeface at 11.5 px."""
+    return sum(_NARROW if sign in _NARROW_SIGNS else _WIDE[sign.isupper()] for sign in text) + sum(
+        _MORE for sign in text if sign in _WIDE_SIGNS
+    )
+
+
+_NARROW_SIGNS: Final = frozenset("iljtfrI.,:;'\u2019|!()[] ")
+_WIDE_SIGNS: Final = frozenset("mwMW")
+_NARROW: Final = 4.1
+_WIDE: Final = (7.1, 8.0)  # small letters and digits; capitals
+_MORE: Final = 3.2
+
+
+def _scale_of(facts: EvidenceFacts, left: float) -> Scale:
     begin = min(facts.created.at_ms, facts.rto.from_ms or facts.created.at_ms)
     end = max(facts.last.at_ms, begin + _MINUTE)
     target = _target_ms(facts)
     if target is not None and target <= begin + (end - begin) * _TARGET_SHOWN:
         end = max(end, target)
-    return Scale(begin, end)
+    return Scale(begin, end, left)
 
 
 def _target_ms(facts: EvidenceFacts) -> int | None:
@@ -175,7 +216,7 @@ def _step_row(
         note += f" of {duration(step.expected_ms)} planned"
         planned = (_planned(step.began.at_ms, step.expected_ms, scale),)
     row = _row(step.title, step.kind, step.status, step.stretches, marks, note, scale, place, depth)
-    return _placed(replace(row, bars=(*planned, *row.bars)))
+    return replace(row, bars=(*planned, *row.bars))
 
 
 def _planned(from_ms: int, expected_ms: int, scale: Scale) -> Bar:
@@ -204,10 +245,9 @@ def _row(
     depth: int,
 ) -> Row:
     bars = tuple(_bar(stretch, scale) for stretch in stretches)
-    room = _MAX_LABEL - 2 * depth
-    row = Row(
+    return Row(
         y=TOP + ROW * place,
-        label=cut(label, room),
+        label=label,
         title=f"{label}: {status}",
         depth=depth,
         kind=kind,
@@ -215,19 +255,28 @@ def _row(
         bars=bars,
         marks=tuple(marks),
         note=note,
-        note_x=LABELS + 5,
+        note_x=scale.left + 5,
     )
-    return _placed(row)
 
 
-def _placed(row: Row) -> Row:
-    """Put a row's note behind its last bar, or before its first where the sheet ends."""
+def _placed(row: Row, uprights: Sequence[float]) -> Row:
+    """Put a row's note behind its last bar, where no upright line runs through it.
+
+    Otherwise it stands behind the line, or before the first bar; where every place is taken,
+    behind the last bar or, at the end of the sheet, before the first.
+    """
     ends = [bar.x + bar.width for bar in row.bars] + [mark.x + 6 for mark in row.marks]
-    behind = max(ends, default=LABELS) + 5
-    if behind + len(row.note) * _LETTER <= WIDTH:
-        return replace(row, note_x=behind, note_anchor="start")
     begins = [bar.x for bar in row.bars] + [mark.x - 6 for mark in row.marks]
-    return replace(row, note_x=round(min(begins, default=WIDTH) - 5, 1), note_anchor="end")
+    width = len(row.note) * _LETTER
+    behind = max(ends, default=row.note_x - 5) + 5
+    before = min(begins, default=float(WIDTH)) - 5 - width
+    starts = [behind, *(x + _GAP + 1 for x in sorted(uprights) if x > behind), before]
+    inside = [x for x in starts if row.note_x <= x + 5 and x + width <= WIDTH]
+    free = [x for x in inside if not any(x - 2 < line < x + width for line in uprights)]
+    best = (free or inside or [behind])[0]
+    if best == before:
+        return replace(row, note_x=round(before + width, 1), note_anchor="end")
+    return replace(row, note_x=round(best, 1), note_anchor="start")
 
 
 def _bar(stretch: Stretch, scale: Scale) -> Bar:

@@ -8,7 +8,7 @@ Nothing is appended to a chain.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,10 +21,12 @@ from drengine.journal.port import JournalStore
 from drengine.model.canonical import Json, canonical
 from drengine.model.ids import RunId, root_of
 from drengine.trust.dsse import parse_json
+from drengine.trust.files import write_new
 
 SCHEMA: Final = "drengine/checkpoint/v1"
 _PREFIX: Final = "checkpoint-"
 _MOST: Final = 999
+_MOST_STAMPS: Final = 99
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,29 +115,50 @@ def stamp_bundle(folder: Path, url: str) -> Stamped:
             f"stamping {folder}: it is not a sealed bundle ({error.strerror})",
             hint="drengine evidence seal RUN",
         ) from None
-    taken = sorted(path.name for path in folder.glob("attestation*.tsr"))
-    name = "attestation.tsr" if not taken else f"attestation.{len(taken) + 1}.tsr"
+    # What cannot be recorded afterwards is not asked for: the list is read before.
+    attempts = _attempts(folder / STAMPS)
+    name = _free_name(folder, attempts)
     try:
         reply = request_stamp(url, data)
     except InputFileError as error:
-        _record(folder, {"tsa": url, "token": None, "why": error.message})
+        _record(folder, attempts, {"tsa": url, "token": None, "why": error.message})
         return Stamped("", f"{error.message}; recorded in {STAMPS}")
-    _write(folder / name, reply)
-    _record(folder, {"tsa": url, "token": name, "why": ""})
+    write_new(folder / name, reply, "the time stamp")
+    try:
+        _record(folder, attempts, {"tsa": url, "token": name, "why": ""})
+    except InputFileError as error:
+        raise InputFileError(f"{error.message}; the stamp itself is in {name}") from None
     return Stamped(name, f"stamped by {url}, {name}")
 
 
-def _record(folder: Path, attempt: Mapping[str, Json]) -> None:
+def _attempts(file: Path) -> list[Any]:
+    if not file.exists():
+        return []
+    try:
+        return list(parse_json(file.read_bytes())["attempts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputFileError(
+            f"reading {file}: {error}; nothing was asked for and nothing written",
+            hint=f"Move {file.name} away, and give the same command again.",
+        ) from None
+
+
+def _free_name(folder: Path, attempts: Sequence[Any]) -> str:
+    """Return a name that no stamp has or, by the list, ever had."""
+    known = [row.get("token") for row in attempts if isinstance(row, Mapping)]
+    used = {path.name for path in folder.glob("attestation*.tsr")} | set(map(str, known))
+    for number in range(1, _MOST_STAMPS + 1):
+        name = "attestation.tsr" if number == 1 else f"attestation.{number}.tsr"
+        later = (f"attestation.{n}.tsr" for n in range(number + 1, _MOST_STAMPS + 1))
+        if name not in used and used.isdisjoint(later):
+            return name
+    raise InputError(f"{folder} has {_MOST_STAMPS} time stamps already; nothing was asked for")
+
+
+def _record(folder: Path, attempts: Sequence[Any], attempt: Mapping[str, Json]) -> None:
     """Add an attempt to the list that stands beside what is signed."""
-    file = folder / STAMPS
-    attempts: list[Any] = []
-    if file.exists():
-        try:
-            attempts = list(parse_json(file.read_bytes())["attempts"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputFileError(f"reading {file}: {error}") from None
     doc = {"schema": "drengine/stamps/v1", "attempts": [*attempts, dict(attempt)]}
-    _write(file, canonical(doc) + b"\n")
+    _write(folder / STAMPS, canonical(doc) + b"\n")
 
 
 def _write(file: Path, data: bytes) -> None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from drengine.errors import InputError
-from drengine.evidence.continuity import custody_of, looks_of
+from drengine.evidence.continuity import custody_of, looks_of, source_location_of
 from drengine.evidence.limits import limits_of
 from drengine.evidence.proofs import (
     DATABASES,
@@ -34,27 +34,33 @@ from drengine.evidence.verdict import (
     data_age,
     is_recovery,
     recovery_time,
+    shown_objectives,
     verdict_of,
 )
+from drengine.model.canonical import JsonObject
 from drengine.model.facts import EvidenceFacts, RunFacts
 from drengine.model.plan import Plan
 from drengine.model.records import Record
 
 
 def collect(
-    plan: Plan | Mapping[str, Any], journals: Mapping[str, Iterable[Record]]
+    plan: Plan | Mapping[str, Any],
+    journals: Mapping[str, Iterable[Record]],
+    register: JsonObject | None = None,
 ) -> EvidenceFacts:
     """Return the facts of one run and its children.
 
     Parameters:
         plan: the plan or its document.
         journals: run id -> its records from record 0 on; one root and its children.
+        register: of the approvers, as the run keeps it; one that record 0 does not name by its
+            digest is not looked at.
 
     Raises:
         InputError: `plan` is not a plan or does not fit the journals.
         JournalDamaged: the lifecycle has no place for one of the records.
     """
-    gathering = Gathering(plan)
+    gathering = Gathering(plan, register)
     for records in journals.values():
         gathering.take(records)
     return gathering.facts()
@@ -63,7 +69,8 @@ def collect(
 class Gathering:
     """Takes records in portions, from any of the chains, and says what they amount to."""
 
-    def __init__(self, plan: Plan | Mapping[str, Any]) -> None:
+    def __init__(self, plan: Plan | Mapping[str, Any], register: JsonObject | None = None) -> None:
+        self._register = register
         self._plan = plan if isinstance(plan, Plan) else read_plan(plan)
         self._traces: dict[str, Trace] = {}
 
@@ -76,7 +83,7 @@ class Gathering:
         """Take in the next record of one of the chains."""
         trace = self._traces.get(record.run)
         if trace is None:
-            trace = self._traces[record.run] = Trace(self._plan)
+            trace = self._traces[record.run] = Trace(self._plan, self._register)
         trace.take(record)
 
     def facts(self) -> EvidenceFacts:
@@ -91,9 +98,10 @@ class Gathering:
         deliveries = tuple(d for t in traces for d in t.people.deliveries)
         points = tuple(p for t in traces for p in t.people.points)
         keys, databases = proofs_of(KEYS, traces), proofs_of(DATABASES, traces)
-        rto, rpo = recovery_time(root, traces), data_age(root, self._plan)
+        rto, rpo = recovery_time(root, traces), data_age(root, traces, self._plan)
         criteria = criteria_of(runs, traces, points)
         verdict, reasons = verdict_of(runs[0], criteria, (rto, rpo), recovers=is_recovery(traces))
+        rto, rpo = shown_objectives(verdict, reasons, rto, rpo)
         genesis, top = root.state.genesis, runs[0]
         is_lab = flag(mapping(genesis.get("cloud")).get("lab")) is True
         return EvidenceFacts(
@@ -141,6 +149,7 @@ class Gathering:
             approvers=text(genesis.get("approvers")),
             custody=custody_of(self._plan, traces),
             database_looks=looks_of(traces),
+            source_location=source_location_of(self._plan),
         )
 
     def _in_order(self) -> list[Trace]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from drengine.evidence.controls import all_controls, supports_of
-from drengine.model.facts import EvidenceFacts
+from drengine.evidence.followup import follow_up_of
+from drengine.model.canonical import JsonObject
+from drengine.model.facts import EvidenceFacts, Verdict
 
 NEVER: Final = "never tested"
 
@@ -31,13 +33,19 @@ class Covered:
     is_lab: bool
     missing: tuple[str, ...]
 
-    def is_overdue(self, now_ms: int, every_ms: int) -> bool:
-        """Whether it is longer ago than it may be."""
-        return self.ms is None or now_ms - self.ms > every_ms
+    def is_overdue(self, now_ms: int, every_ms: int, *, lab_counts: bool = False) -> bool:
+        """Whether it is longer ago than it may be; a run in a lab is no test unless it counts."""
+        if self.ms is None or (self.is_lab and not lab_counts):
+            return True
+        return now_ms - self.ms > every_ms
 
 
-def coverage_of(runs: Iterable[EvidenceFacts]) -> list[Covered]:
-    """Return every control with the newest run that supports it; without runs, as never tested."""
+def coverage_of(runs: Iterable[EvidenceFacts], actions: JsonObject | None = None) -> list[Covered]:
+    """Return every control with the newest run that supports it; without runs, as never tested.
+
+    Parameters:
+        actions: the corrective actions that are kept.
+    """
     best = {
         (each.framework, each.id): Covered(
             each.framework_title, each.id, each.title, "", NEVER, None, False, ()
@@ -46,7 +54,7 @@ def coverage_of(runs: Iterable[EvidenceFacts]) -> list[Covered]:
     }
     # What is real comes last, and the newest of it: the last that supports a control stays.
     for facts in sorted(runs, key=lambda each: (not each.is_lab, each.last.at_ms)):
-        for support in supports_of(facts):
+        for support in supports_of(facts, follow_up_of(actions, facts)):
             control = support.control
             key = (control.framework, control.id)
             row = Covered(
@@ -113,6 +121,8 @@ def difference(one: EvidenceFacts, other: EvidenceFacts) -> dict[str, Any]:
         "verdict": [str(one.verdict), str(other.verdict)],
         "same_plan": one.plan_digest == other.plan_digest,
         "same_runbook": one.runs[0].runbook_sha256 == other.runs[0].runbook_sha256,
+        "rto": [str(one.rto.reached), str(other.rto.reached)],
+        "rpo": [str(one.rpo.reached), str(other.rpo.reached)],
         "rto_ms": [one.rto.actual_ms, other.rto.actual_ms],
         "rpo_ms": [one.rpo.actual_ms, other.rpo.actual_ms],
         "deviations": [len(one.deviations), len(other.deviations)],
@@ -125,14 +135,24 @@ def difference(one: EvidenceFacts, other: EvidenceFacts) -> dict[str, Any]:
     }
 
 
+_CAME_BACK: Final = (Verdict.RECOVERED, Verdict.OBJECTIVE_MISSED)
+
+
 def trend_of(runs: Sequence[EvidenceFacts]) -> list[dict[str, Any]]:
-    """Return one row per run, oldest first: objectives, deviations, the time of every step."""
+    """Return one row per run, oldest first: objectives, deviations, the time of every step.
+
+    A recovery time is compared with that of the last run of its kind that recovered; a run
+    that did not recover has none, and stands between two that did without parting them.
+    """
     rows: list[dict[str, Any]] = []
     before: dict[tuple[str, str, bool], int | None] = {}
     for facts in sorted(runs, key=lambda each: each.created.at_ms):
         slow = sorted(_steps(facts).items(), key=lambda pair: -pair[1].spent_ms)[:3]
         like = (facts.runs[0].runbook, facts.run_class, facts.is_lab)
-        was, before[like] = before.get(like), facts.rto.actual_ms
+        has_time = facts.verdict in _CAME_BACK and facts.rto.actual_ms is not None
+        was = before.get(like) if has_time else None
+        if has_time:
+            before[like] = facts.rto.actual_ms
         rows.append(
             {
                 "run": facts.run,
@@ -142,8 +162,10 @@ def trend_of(runs: Sequence[EvidenceFacts]) -> list[dict[str, Any]]:
                 "began_ms": facts.created.at_ms,
                 "verdict": str(facts.verdict),
                 "rto_ms": facts.rto.actual_ms,
+                "rto": str(facts.rto.reached),
                 "rto_before_ms": was,
                 "rpo_ms": facts.rpo.actual_ms,
+                "rpo": str(facts.rpo.reached),
                 "deviations": len(facts.deviations),
                 "slowest": {name: step.spent_ms for name, step in slow},
                 "steps": {name: step.spent_ms for name, step in _steps(facts).items()},

@@ -78,14 +78,6 @@ def attached_of(record: Record) -> str:
     return named if isinstance(named, str) else ""
 
 
-def version_of(record: Record) -> set[str]:
-    """Return the version of the tool that a record names, where it names one."""
-    tool = record.body.get("tool")
-    if record.type is R.RUN_CREATED and isinstance(tool, Mapping):
-        return {str(tool.get("version"))}
-    return {str(tool)} if record.type is R.RUN_OPENED else set()
-
-
 def inventory_of_plan(plan: Plan) -> str:
     """Return the SHA-256 of the inventory from before, as the plan names it; empty without one."""
     inventory = plan.root.inputs.get("inventory")

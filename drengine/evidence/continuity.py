@@ -24,6 +24,15 @@ def custody_of(plan: Plan, traces: Sequence[Trace]) -> CustodyFacts | None:
     return None
 
 
+def source_location_of(plan: Plan) -> str:
+    """Return the region of what was lost, by the inventory that the plan looked at."""
+    for answer in plan.root.discovery.values():
+        found = mapping(answer)
+        if found.keys() >= {"taken_at", "keys", "location"}:
+            return text(found["location"])
+    return ""
+
+
 def looks_of(traces: Sequence[Trace]) -> tuple[DatabaseLook, ...]:
     """Return every change of state in which a database was seen, in the order of time."""
     looks = sorted(

@@ -11,12 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from drengine.evidence.deciders import Deciders
 from drengine.evidence.reading import error_text, findings, moment, text, texts
+from drengine.model.canonical import JsonObject
 from drengine.model.facts import DeviationFacts
 from drengine.model.findings import Severity
 from drengine.model.records import Record
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunState, RunStatus
+
+VIRTUAL: Final = "virtual time went back"
+"""The kind of a deviation that only a lab's time has."""
 
 _RUN: Final = ""
 """Stands for the step of a deviation that concerns the whole run."""
@@ -26,30 +31,47 @@ _RUN: Final = ""
 class DeviationLog:
     """The deviations of one chain, in order; each stays open until something resolves it."""
 
+    deciders: Deciders = field(default_factory=lambda: Deciders({}, None))
     found: list[DeviationFacts] = field(default_factory=list)
     _open: dict[str, list[int]] = field(default_factory=dict)
     _warned: set[tuple[str, str]] = field(default_factory=set)
+    _asked: dict[str, JsonObject] = field(default_factory=dict)
 
-    def take(self, before: RunState | None, record: Record) -> None:
-        """Take in the next record; `before` is the state it found."""
+    def take(self, before: RunState | None, record: Record, last: Record | None = None) -> None:
+        """Take in the next record; `before` is the state it found, `last` the record before it."""
         step = text(record.body.get("step"))
         if record.type in _RESOLVES:
             self._resolve(step, _RESOLVES[record.type](record), record)
         if record.type is R.RUN_OPENED:
             self._opened(before, record)
+        elif record.type is R.GATE_REQUESTED:
+            self._asked[step] = record.body
         elif record.type is R.GATE_APPROVED:
-            self._same_person(before, step, record)
-            if record.body.get("break_glass") is True:
-                wording = f"BREAK-GLASS by {record.actor} alone: {_reason(record)}"
-                self._add("break-glass", step, record, wording, needs_resolution=False)
+            self._approved(step, record)
         elif record.type in _KINDS:
             kind, tell = _KINDS[record.type]
             resolvable = record.type not in _ONLY_TOLD
             self._add(kind, step, record, tell(record), needs_resolution=resolvable)
         self._warnings(step, record)
-        if before is not None and record.at_ms < before.last_ms:
-            wording = f"{before.last_ms - record.at_ms} ms before the record that precedes it"
+        if last is not None:
+            self._clocks(step, last, record)
+
+    def _clocks(self, step: str, last: Record, record: Record) -> None:
+        """Tell a clock of the host that was set back from a lab's virtual time that jumped.
+
+        Virtual time runs hundreds of times as fast as the host's, and jumps where the lab changes
+        its speed: that says nothing of any clock that somebody set.
+        """
+        back = moment(last).wall_ms - moment(record).wall_ms
+        if back > 0:
+            wording = f"{back} ms before the record that precedes it"
             self._add("clock went back", step, record, wording, needs_resolution=False)
+        elif record.at_ms < last.at_ms:
+            wording = (
+                f"{last.at_ms - record.at_ms} ms of the lab's virtual time before the record that"
+                " precedes it; the host's own clock went on"
+            )
+            self._add(VIRTUAL, step, record, wording, needs_resolution=False)
 
     def _add(
         self, kind: str, step: str, record: Record, wording: str, *, needs_resolution: bool = True
@@ -84,11 +106,15 @@ class DeviationLog:
             self._add("process ended", _RUN, record, wording)
         self._resolve(_RUN, f"the run was taken up again in record {record.seq}", record)
 
-    def _same_person(self, before: RunState | None, step: str, record: Record) -> None:
-        initiator = "" if before is None else text(before.genesis.get("initiator"))
-        if initiator and initiator.rsplit(":", 1)[-1] == record.actor.rsplit(":", 1)[-1]:
+    def _approved(self, step: str, record: Record) -> None:
+        if self.deciders.began(record):
             wording = "the person who began the run also approved"
             self._add("own approval", step, record, wording, needs_resolution=False)
+        if record.body.get("break_glass") is True:
+            aside = self.deciders.set_aside(record, self._asked.get(step, {}))
+            by = f"BREAK-GLASS by {record.actor} alone{f' ({aside})' if aside else ''}"
+            wording = f"{by}: {_reason(record)}"
+            self._add("break-glass", step, record, wording, needs_resolution=False)
 
     def _warnings(self, step: str, record: Record) -> None:
         if record.type is R.NOTE or "findings" not in record.body:

@@ -13,8 +13,10 @@ from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 from drengine.evidence.controls import Support, supports_of
-from drengine.evidence.words import visible
-from drengine.model.facts import Criterion, EvidenceFacts, Holds
+from drengine.evidence.followup import FollowUp, follow_up_of
+from drengine.evidence.words import duration, visible
+from drengine.model.canonical import JsonObject
+from drengine.model.facts import Criterion, EvidenceFacts, Holds, ObjectiveFacts, Reached
 from drengine.model.times import utc_text
 
 OSCAL_VERSION: Final = "1.1.3"
@@ -22,9 +24,9 @@ _NAMESPACE: Final = "urn:drengine:oscal"
 _CONTROL: Final = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 0x7F], " ")
 
 
-def oscal_of(facts: EvidenceFacts) -> bytes:
+def oscal_of(facts: EvidenceFacts, actions: JsonObject | None = None) -> bytes:
     """Return OSCAL assessment results; the same facts give the same bytes and ids."""
-    doc = {"assessment-results": _results(facts)}
+    doc = {"assessment-results": _results(facts, follow_up_of(actions, facts))}
     return f"{json.dumps(doc, indent=2, sort_keys=True, ensure_ascii=False)}\n".encode()
 
 
@@ -34,7 +36,7 @@ def _id(facts: EvidenceFacts, name: str) -> str:
     return str(uuid.UUID(bytes=seed[:16], version=4))
 
 
-def _results(facts: EvidenceFacts) -> dict[str, Any]:
+def _results(facts: EvidenceFacts, after: FollowUp) -> dict[str, Any]:
     last = utc_text(facts.last.at_ms)
     return {
         "uuid": _id(facts, "results"),
@@ -45,12 +47,13 @@ def _results(facts: EvidenceFacts) -> dict[str, Any]:
             "oscal-version": OSCAL_VERSION,
         },
         "import-ap": {"href": "../inputs/plan.json"},
-        "results": [_result(facts, last)],
+        "results": [_result(facts, last, after)],
     }
 
 
-def _result(facts: EvidenceFacts, last: str) -> dict[str, Any]:
-    nist = [each for each in supports_of(facts) if each.control.framework == "nist-800-53-r5"]
+def _result(facts: EvidenceFacts, last: str, after: FollowUp) -> dict[str, Any]:
+    supports = supports_of(facts, after)
+    nist = [each for each in supports if each.control.framework == "nist-800-53-r5"]
     result: dict[str, Any] = {
         "uuid": _id(facts, "result"),
         "title": _line(facts.title),
@@ -68,7 +71,10 @@ def _result(facts: EvidenceFacts, last: str) -> dict[str, Any]:
                 {"include-controls": [{"control-id": each.control.oscal} for each in nist]}
             ]
         },
-        "observations": [_observation(facts, criterion) for criterion in facts.criteria],
+        "observations": [
+            *(_observation(facts, criterion) for criterion in facts.criteria),
+            *(_measured(facts, objective) for objective in (facts.rto, facts.rpo)),
+        ],
         "findings": [_finding(facts, each) for each in nist],
     }
     return result
@@ -101,6 +107,30 @@ def _observation(facts: EvidenceFacts, found: Criterion) -> dict[str, Any]:
     }
 
 
+def _measured(facts: EvidenceFacts, found: ObjectiveFacts) -> dict[str, Any]:
+    is_time = found.name == "RTO"
+    asked = "service is back within the time set" if is_time else "restored data is not too old"
+    return {
+        "uuid": _id(facts, f"observation-{found.name}"),
+        "title": _line(f"{found.name}: {asked}"),
+        "description": visible(_told(found)),
+        "props": [
+            _prop("reached", str(found.reached)),
+            _prop("simulated", "true" if found.is_simulated else "false"),
+        ],
+        "methods": ["TEST"],
+        "collected": utc_text(facts.last.at_ms),
+    }
+
+
+def _told(found: ObjectiveFacts) -> str:
+    """Return how an objective was reached, with target and measurement, or why it is not shown."""
+    if found.target_ms is None:
+        return f"{found.reached}: {duration(found.actual_ms)}"
+    measured = found.why or f"{duration(found.actual_ms)} of {duration(found.target_ms)}"
+    return f"{found.reached}: {measured}{', simulated' if found.is_simulated else ''}"
+
+
 def _finding(facts: EvidenceFacts, support: Support) -> dict[str, Any]:
     control = support.control
     state = "satisfied" if support.is_supported else "not-satisfied"
@@ -119,7 +149,7 @@ def _finding(facts: EvidenceFacts, support: Support) -> dict[str, Any]:
 
 
 def junit_of(facts: EvidenceFacts) -> bytes:
-    """Return JUnit XML: a suite of criteria and one for each run's steps."""
+    """Return JUnit XML: a suite of criteria and objectives, and one for each run's steps."""
     root = ET.Element("testsuites", name=_xml(facts.title))
     suite = _suite(root, f"{_kind(facts)} criteria")
     for criterion in facts.criteria:
@@ -128,6 +158,8 @@ def junit_of(facts: EvidenceFacts) -> bytes:
             ET.SubElement(case, "failure", message=_xml(criterion.detail))
         elif criterion.holds is Holds.NOT_ASKED:
             ET.SubElement(case, "skipped", message=_xml(criterion.detail))
+    for objective in (facts.rto, facts.rpo):
+        _add_objective(suite, objective)
     for run in facts.runs:
         steps = _suite(root, run.run)
         for step in run.steps:
@@ -144,6 +176,14 @@ def junit_of(facts: EvidenceFacts) -> bytes:
     ET.indent(root)
     body: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     return body + b"\n"
+
+
+def _add_objective(suite: ET.Element, objective: ObjectiveFacts) -> None:
+    case = ET.SubElement(suite, "testcase", classname="objectives", name=_xml(objective.name))
+    if objective.reached is Reached.NO_TARGET:
+        ET.SubElement(case, "skipped", message=_xml(_told(objective)))
+    elif objective.reached is not Reached.MET:
+        ET.SubElement(case, "failure", message=_xml(_told(objective)))
 
 
 def _suite(root: ET.Element, name: str) -> ET.Element:

@@ -4,9 +4,11 @@
 <folder>/
   README.txt               how to verify by hand
   SHA256SUMS               digest of every other file
+  approvers.json           the register of approvers, where the run was started with one
   facts.json               the facts, recomputed by whoever verifies
   journals/<run>.jsonl     one chain each; `/` in a run's id is `~` in the name
   plan.json                the frozen plan in canonical form
+  actions.json             corrective actions, where the caller has them
   report.html              the same facts for people
   <extra files>            whatever the caller adds
 ```
@@ -35,7 +37,7 @@ from drengine.evidence.sums import SUMS, is_safe_name, write_sums
 from drengine.journal.codec import records_of
 from drengine.journal.files import sync_folder, write_whole
 from drengine.journal.port import JournalStore
-from drengine.model.canonical import canonical, sha256_hex
+from drengine.model.canonical import JsonObject, canonical, sha256_hex
 from drengine.model.facts import EvidenceFacts
 from drengine.model.ids import RunId, root_of, run_file_name
 from drengine.model.records import Record
@@ -43,7 +45,12 @@ from drengine.model.records import Record
 PLAN_DOCUMENT: Final = "plan"
 """The name under which a run's plan is kept in the store."""
 
+APPROVERS_DOCUMENT: Final = "approvers"
+"""The name under which the register of approvers is kept there, where a run has one."""
+
 PLAN_FILE: Final = "plan.json"
+APPROVERS_FILE: Final = "approvers.json"
+ACTIONS_FILE: Final = "actions.json"
 FACTS_FILE: Final = "facts.json"
 REPORT_FILE: Final = "report.html"
 README_FILE: Final = "README.txt"
@@ -52,10 +59,15 @@ JOURNALS: Final = "journals"
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What evidence is made from: the plan's document and the lines of every chain."""
+    """What evidence is made from: the plan's document and the lines of every chain.
+
+    Attributes:
+        register: of the approvers, where the run was started with one.
+    """
 
     plan: Mapping[str, object]
     lines: Mapping[str, list[bytes]]
+    register: Mapping[str, object] | None = None
 
     def records(self) -> dict[str, list[Record]]:
         """Return the records of each chain, every hash checked.
@@ -71,7 +83,7 @@ class Sources:
 
     def facts_of(self, records: Mapping[str, list[Record]]) -> EvidenceFacts:
         """Return what the records amount to."""
-        return collect(self.plan, records)
+        return collect(self.plan, records, self.register)
 
 
 def read_sources(store: JournalStore, run: RunId) -> Sources:
@@ -89,18 +101,27 @@ def read_sources(store: JournalStore, run: RunId) -> Sources:
         )
     family = [row.run for row in store.runs() if row.run == run or row.run.startswith(f"{run}/")]
     plan = store.get_document(run, PLAN_DOCUMENT)
-    return Sources(plan, {each: list(store.lines(each)) for each in family or [run]})
+    lines: dict[str, list[bytes]] = {each: list(store.lines(each)) for each in family or [run]}
+    has_register = APPROVERS_DOCUMENT in store.documents(run)
+    register = store.get_document(run, APPROVERS_DOCUMENT) if has_register else None
+    return Sources(plan, lines, register)
 
 
-def files_of(sources: Sources, facts: EvidenceFacts) -> dict[str, bytes]:
+def files_of(
+    sources: Sources, facts: EvidenceFacts, actions: JsonObject | None = None
+) -> dict[str, bytes]:
     """Return the name and content of every file that evidence is made of, but the sums."""
     files = {
         f"{JOURNALS}/{run_file_name(RunId(run))}": b"".join(lines)
         for run, lines in sources.lines.items()
     }
     files[PLAN_FILE] = canonical(sources.plan) + b"\n"
+    if sources.register is not None:
+        files[APPROVERS_FILE] = canonical(sources.register) + b"\n"
     files[FACTS_FILE] = facts_bytes(facts)
-    files[REPORT_FILE] = render_html(facts).encode()
+    if actions is not None:
+        files[ACTIONS_FILE] = canonical(actions) + b"\n"
+    files[REPORT_FILE] = render_html(facts, actions).encode()
     files[README_FILE] = readme_of(facts).encode()
     return files
 
@@ -116,12 +137,14 @@ def write_evidence(
     run: RunId,
     out: Path,
     *,
+    actions: JsonObject | None = None,
     extra_files: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write the evidence folder of a run and return its path.
 
     Parameters:
         out: the folder; must not exist, or be empty.
+        actions: the corrective actions that are kept, to be shown in the report.
         extra_files: relative name -> content, listed in SHA256SUMS like all others.
 
     Raises:
@@ -129,7 +152,7 @@ def write_evidence(
         JournalDamaged: a chain of the run does not verify.
     """
     sources = read_sources(store, run)
-    files = files_of(sources, sources.facts())
+    files = files_of(sources, sources.facts(), actions)
     for name, content in (extra_files or {}).items():
         taken = {known.lower() for known in (*files, SUMS)}
         if not is_safe_name(name) or name.lower() in taken:
@@ -205,6 +228,8 @@ Verdict: {verdict}
   report.html      for people; open it in any browser, it needs no network
   facts.json       the same facts for machines
   plan.json        the frozen plan; its digest is in record 0 of the journal
+  approvers.json   who may approve, and by which accounts, where the run has such a register
+  actions.json     corrective actions, open and closed, of this run and those before it
   journals/        one chain of records for the run and for each of its child runs
   SHA256SUMS       the digest of every other file here
 

@@ -20,8 +20,10 @@ _OPEN_END: Final = (
     " noted elsewhere."
 )
 _OWN_CLOCK: Final = (
-    "Times are those of the machine that ran the engine; no time stamp of another party confirms"
-    " them."
+    "Times are those of the machine that ran the engine. Another party confirms them only where"
+    " a bundle holds time stamps (`checkpoints/*.tsr`, `attestation*.tsr`), and then only that the"
+    " records up to a stamped head were there at the time of the stamp: not when each was made."
+    " Whether a stamp counts is said by `drengine verify`, not here."
 )
 
 

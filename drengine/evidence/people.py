@@ -12,6 +12,7 @@ from typing import Final
 
 from drengine.engine.scope import gates_of, is_irreversible, scope_of
 from drengine.errors import ExpressionError
+from drengine.evidence.deciders import Deciders
 from drengine.evidence.outline import Outline
 from drengine.evidence.reading import count, findings, is_simulated, mapping, moment, text, texts
 from drengine.model.facts import DecisionFacts, DeliveryFacts, GateFacts, PointOfNoReturn
@@ -26,6 +27,7 @@ class PeopleLog:
     """Gates, deliveries and points of no return of one chain."""
 
     outline: Outline
+    deciders: Deciders
     gates: list[GateFacts] = field(default_factory=list)
     deliveries: list[DeliveryFacts] = field(default_factory=list)
     points: list[PointOfNoReturn] = field(default_factory=list)
@@ -74,6 +76,7 @@ class PeopleLog:
             seq=record.seq,
             signer=text(body.get("signer")),
             break_glass=body.get("break_glass") is True,
+            by_initiator=self.deciders.began(record),
         )
         self._change_gate(record, lambda g: replace(g, decisions=(*g.decisions, decision)))
         if record.type is R.GATE_REJECTED:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from drengine.evidence.followup import FollowUp, real_deviations
 from drengine.evidence.reading import text
 from drengine.evidence.words import duration, short
 from drengine.model.facts import EvidenceFacts, Holds, Reached
@@ -73,14 +74,16 @@ def _objectives(facts: EvidenceFacts) -> Shown:
 
 def _rto(facts: EvidenceFacts) -> Shown:
     simulated = " in simulated time" if facts.rto.is_simulated else ""
-    told = f"RTO {facts.rto.reached}: {duration(facts.rto.actual_ms)}{simulated}"
+    told = f"RTO {facts.rto.reached}: {facts.rto.why or duration(facts.rto.actual_ms) + simulated}"
     return _yes(told) if facts.rto.reached is Reached.MET else _no(told)
 
 
 def _four_hours(facts: EvidenceFacts) -> Shown:
     actual = facts.rto.actual_ms
+    if actual is None:
+        return _no(f"no recovery time is shown: {facts.rto.why or 'service was not seen back'}")
     told = f"recovered in {duration(actual)}; critical systems have four hours"
-    return _yes(told) if actual is not None and actual <= _FOUR_HOURS else _no(told)
+    return _yes(told) if 0 <= actual <= _FOUR_HOURS else _no(told)
 
 
 def _backup(facts: EvidenceFacts) -> Shown:
@@ -92,7 +95,7 @@ def _backup(facts: EvidenceFacts) -> Shown:
 
 
 def _age(facts: EvidenceFacts) -> Shown:
-    told = f"RPO {facts.rpo.reached}: {duration(facts.rpo.actual_ms)}"
+    told = f"RPO {facts.rpo.reached}: {facts.rpo.why or duration(facts.rpo.actual_ms)}"
     return _yes(told) if facts.rpo.reached is Reached.MET else _no(told)
 
 
@@ -102,7 +105,9 @@ def _approved(facts: EvidenceFacts) -> Shown:
     open_ = [gate.step for gate in facts.gates if gate.outcome == "open"]
     if open_:
         return _no(f"gates without a decision: {', '.join(open_)}")
-    return _yes(f"{len(facts.gates)} gates decided")
+    glass = sum(each.break_glass for gate in facts.gates for each in gate.decisions)
+    urgent = f", {glass} of the approvals by break-glass" if glass else ""
+    return _yes(f"{len(facts.gates)} gates decided{urgent}")
 
 
 def _signed(facts: EvidenceFacts) -> Shown:
@@ -116,18 +121,34 @@ def _signed(facts: EvidenceFacts) -> Shown:
 def _two(facts: EvidenceFacts) -> Shown:
     for gate in facts.gates:
         people = {each.actor for each in gate.decisions if each.said == "approved"}
+        if gate.outcome == "approved" and len(people) < gate.required:
+            return _no(f"gate {gate.step} asks for {gate.required} people; {len(people)} decided")
+    for gate in facts.gates:
+        people = {each.actor for each in gate.decisions if each.said == "approved"}
         if gate.outcome == "approved" and len(people) >= _TWO:
             return _yes(f"gate {gate.step}: {len(people)} people")
     return _no("no gate was approved by two people")
 
 
 def _separate(facts: EvidenceFacts) -> Shown:
-    began = facts.initiator.rpartition(":")[2]
-    people = {each.actor for gate in facts.gates for each in gate.decisions}
-    same = sorted(actor for actor in people if actor.rpartition(":")[2] == began)
-    if same or not people:
-        return _no(f"decided by who began the run: {', '.join(same)}" if same else "no decisions")
-    return _yes(f"{len(people)} people decided; {facts.initiator} began the run")
+    approvals = [(g, d) for g in facts.gates for d in g.decisions if d.said == "approved"]
+    glass = sorted({f"{gate.step} by {each.actor}" for gate, each in approvals if each.break_glass})
+    same = sorted({each.actor for _, each in approvals if each.by_initiator})
+    bare = sorted({each.actor for _, each in approvals if each.by_initiator is None})
+    if not approvals:
+        return _no("no approvals")
+    if same:
+        return _no(f"approved by who began the run: {', '.join(same)}")
+    if glass:
+        return _no(f"break-glass asks nobody else: {', '.join(glass)}")
+    if bare:
+        told = "no register of accounts tells whether they began the run"
+        return _no(f"{told}: {', '.join(bare)}")
+    people = {each.actor for _, each in approvals}
+    return _yes(
+        f"{len(people)} people approved; {facts.initiator}, who began the run, is none of them by"
+        " the accounts in the register"
+    )
 
 
 def _quorum(facts: EvidenceFacts) -> Shown:
@@ -166,10 +187,23 @@ def _deviations(facts: EvidenceFacts) -> Shown:
 
 def _elsewhere(facts: EvidenceFacts) -> Shown:
     here, there = text(facts.inputs.get("source_hsm")), text(facts.inputs.get("target_hsm"))
-    place = text(facts.inputs.get("location"))
+    place, was = text(facts.inputs.get("location")), facts.source_location
     if not there or here == there or not place:
         return _no("the inputs do not say that recovery was elsewhere")
-    return _yes(f"{here or 'the source'} recovered as {there} in {place}")
+    if not was:
+        return _no("the plan does not say in which region the source was")
+    if _region(was) == _region(place):
+        return _no(f"{here or 'the source'} and {there} both lie in {place}")
+    return _yes(f"{here or 'the source'} of {was}, target {there} in {place}")
+
+
+def _region(name: str) -> str:
+    return name.replace(" ", "").lower()
+
+
+def _apart(facts: EvidenceFacts) -> Shown:
+    del facts
+    return _no("the region of the storage account that holds the backup is not recorded")
 
 
 def _automated(facts: EvidenceFacts) -> Shown:
@@ -201,5 +235,27 @@ PREDICATES: Final[Mapping[str, Callable[[EvidenceFacts], Shown]]] = {
     "clock-steady": _clock,
     "deviations-recorded": _deviations,
     "other-place": _elsewhere,
+    "backup-apart": _apart,
     "automated": _automated,
 }
+
+
+def _tracked(facts: EvidenceFacts, after: FollowUp) -> Shown:
+    if after.overdue:
+        late = ", ".join(f"{each.id} of {each.owner}" for each in after.overdue)
+        return _no(f"corrective actions are overdue: {late}")
+    if after.of_run:
+        left = sum(not each.is_done for each in after.of_run)
+        return _yes(f"{len(after.of_run)} corrective actions of this run tracked, {left} open")
+    found = real_deviations(facts)
+    if found:
+        return _no(f"{found} deviations, and no corrective action of this run is tracked")
+    if after.review is not None:
+        return _yes(f"no deviation; {after.review.by} recorded that no action is needed")
+    return _no("no deviation, and nobody recorded that no action is needed")
+
+
+FOLLOWING: Final[Mapping[str, Callable[[EvidenceFacts, FollowUp], Shown]]] = {
+    "actions-tracked": _tracked,
+}
+"""Predicates that ask what people did after the run, too."""

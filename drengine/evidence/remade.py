@@ -50,6 +50,7 @@ class Comparison:
     watch: BundleWatch
     facts: EvidenceFacts
     keyid: str
+    sealed_by: str
 
     def run(self) -> None:
         """Compare everything; problems and notes go to the check."""
@@ -96,9 +97,11 @@ class Comparison:
     def _rendered(self) -> None:
         """Render again what this version rendered; what another did is not compared, and said."""
         version = self.check.rendered_by or ""
-        if self.check.rendered_by is not None and version not in self.watch.versions:
+        if self.check.rendered_by is not None and version != self.sealed_by:
             self.check.problem(
-                BUNDLE.report, f"says that drengine {version[:20]} made it, which no record names"
+                BUNDLE.report,
+                f"says that drengine {version[:20]} made it; manifest.json says that"
+                f" {self.sealed_by[:20] or 'nobody'} sealed it",
             )
         if version != drengine.__version__:
             names = ", ".join((*_RENDERED, *(f"reports/{name}" for name in _REPORTS)))
@@ -116,7 +119,7 @@ class Comparison:
             self.check.notes.append(f"Not made again and not compared: {', '.join(printed)}.")
 
     def _made(self) -> dict[str, bytes]:
-        reports = reports_beside(self.facts)
+        reports = reports_beside(self.facts, self.check.optional(ACTIONS))
         return {
             README: bundle_readme(self.facts, self.keyid).encode(),
             VERIFIER: (template_folder() / VERIFIER).read_bytes(),
@@ -137,7 +140,7 @@ class Comparison:
         is_good = isinstance(rows, list) and all(
             isinstance(row, dict) and isinstance(row.get("id"), str) for row in rows
         )
-        if not is_good or doc.keys() - {"schema", "run", "actions"}:
+        if not is_good or doc.keys() - {"schema", "run", "actions", "reviews"}:
             self.check.problem(ACTIONS, "is not a list of corrective actions")
         elif doc.get("schema") != "drengine/actions/v1" or doc.get("run", self.facts.run) != (
             self.facts.run

@@ -25,20 +25,21 @@ from drengine.evidence import words
 from drengine.evidence.chart import LABELS, ROW, TOP, WIDTH, chart_of
 from drengine.evidence.controls import supports_of
 from drengine.evidence.curves import burn_down, database_rows, key_rows
+from drengine.evidence.followup import follow_up_of
 from drengine.evidence.numbers import ELEMENT, numbers_of
-from drengine.model.canonical import plain
+from drengine.model.canonical import JsonObject, plain
 from drengine.model.facts import EvidenceFacts, Holds, Reached, Verdict
 from drengine.resources import template_folder
 
 
-def render_html(facts: EvidenceFacts) -> str:
-    """Return the report."""
-    return _render("report.html.j2", facts, standalone=False)
+def render_html(facts: EvidenceFacts, actions: JsonObject | None = None) -> str:
+    """Return the report; `actions` is the document of corrective actions beside it."""
+    return _render("report.html.j2", facts, actions)
 
 
 def timeline_svg(facts: EvidenceFacts) -> str:
     """Return the timeline as an SVG document of its own."""
-    return _render("report/timeline.svg.j2", facts, standalone=True)
+    return _render("report/timeline.svg.j2", facts, None, standalone=True)
 
 
 def render_script(script: object, *, html: bool) -> str:
@@ -70,17 +71,20 @@ def _css_text(text: str) -> str:
     return "".join(sign for sign in text if sign.isalnum() or sign in " -_.")
 
 
-def render_executive(facts: EvidenceFacts) -> str:
+def render_executive(facts: EvidenceFacts, actions: JsonObject | None = None) -> str:
     """Return the page for those who read one page."""
-    return _render("executive.html.j2", facts, standalone=False)
+    return _render("executive.html.j2", facts, actions)
 
 
-def render_markdown(facts: EvidenceFacts) -> str:
+def render_markdown(facts: EvidenceFacts, actions: JsonObject | None = None) -> str:
     """Return the report as Markdown."""
-    return _render("report.md.j2", facts, standalone=False)
+    return _render("report.md.j2", facts, actions)
 
 
-def _render(template: str, facts: EvidenceFacts, *, standalone: bool) -> str:
+def _render(
+    template: str, facts: EvidenceFacts, actions: JsonObject | None, *, standalone: bool = False
+) -> str:
+    follow_up = follow_up_of(actions, facts)
     return (
         _environment(is_html=not template.endswith(".md.j2"))
         .get_template(template)
@@ -91,7 +95,8 @@ def _render(template: str, facts: EvidenceFacts, *, standalone: bool) -> str:
             numbers_id=ELEMENT,
             version=drengine.__version__,
             standalone=standalone,
-            controls=supports_of(facts),
+            controls=supports_of(facts, follow_up),
+            follow_up=follow_up,
             burn=burn_down(facts),
             key_rows=key_rows(facts),
             state_rows=database_rows(facts),

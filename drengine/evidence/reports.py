@@ -12,30 +12,34 @@ from drengine.evidence.render import (
     render_markdown,
     timeline_svg,
 )
+from drengine.model.canonical import JsonObject
 from drengine.model.facts import EvidenceFacts
 
 
-def reports_of(facts: EvidenceFacts, *, pdf: Collection[str] = ()) -> dict[str, bytes]:
+def reports_of(
+    facts: EvidenceFacts, actions: JsonObject | None = None, *, pdf: Collection[str] = ()
+) -> dict[str, bytes]:
     """Return file name -> content of the reports.
 
     Parameters:
+        actions: the corrective actions as the bundle's `actions.json` holds them.
         pdf: which pages are printed too: `executive` takes a second, `report` some more.
 
     Raises:
         InputError: a PDF was asked for and cannot be made here.
     """
-    page = render_html(facts)
-    reports = {"report.html": page.encode(), **reports_beside(facts)}
+    page = render_html(facts, actions)
+    reports = {"report.html": page.encode(), **reports_beside(facts, actions)}
     pages = {"report": page, "executive": reports["executive.html"].decode()}
     return reports | {f"{name}.pdf": pdf_of(pages[name], facts.last.at_ms) for name in pdf}
 
 
-def reports_beside(facts: EvidenceFacts) -> dict[str, bytes]:
+def reports_beside(facts: EvidenceFacts, actions: JsonObject | None) -> dict[str, bytes]:
     """Return file name -> content of every report but the full page and what is printed."""
     return {
-        "executive.html": render_executive(facts).encode(),
-        "report.md": render_markdown(facts).encode(),
+        "executive.html": render_executive(facts, actions).encode(),
+        "report.md": render_markdown(facts, actions).encode(),
         "timeline.svg": timeline_svg(facts).encode(),
-        "oscal-ar.json": oscal_of(facts),
+        "oscal-ar.json": oscal_of(facts, actions),
         "junit.xml": junit_of(facts),
     }

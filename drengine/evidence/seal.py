@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import drengine
 from drengine.errors import InputError, JournalError
 from drengine.evidence.bundle import (
     ACTIONS,
@@ -54,8 +55,8 @@ from drengine.trust.signers import Signer, signed
 VERIFIER: Final = "verify.py"
 """The verifier that ships in every bundle, byte for byte; it imports nothing of drengine."""
 
-Reports = Callable[[EvidenceFacts], Mapping[str, bytes]]
-"""Makes the reports of a bundle: file name below `reports/` -> content."""
+Reports = Callable[[EvidenceFacts, JsonObject], Mapping[str, bytes]]
+"""Makes the reports of a bundle, of facts and actions: file name below `reports/` -> content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +91,14 @@ def seal(store: JournalStore, request: SealRequest) -> Path:
     require_whole(request.run, Plan.from_json(sources.plan), records)
     facts = sources.facts_of(records)
     files = _content(store, sources, records, facts)
-    files |= {f"reports/{name}": data for name, data in request.reports(facts).items()}
+    actions = request.actions or {"schema": "drengine/actions/v1"}
+    reports = request.reports(facts, actions)
+    files |= {f"reports/{name}": data for name, data in reports.items()}
     files |= {f"checkpoints/{name}": data for name, data in request.checkpoints.items()}
-    files[ACTIONS] = canonical(request.actions or {"schema": "drengine/actions/v1"}) + b"\n"
+    files[ACTIONS] = canonical(actions) + b"\n"
     files[README] = bundle_readme(facts, request.signer.keyid).encode()
     root = merkle_root(sources.lines.items())
-    manifest = manifest_of(facts, root, files, request.previous)
+    manifest = manifest_of(facts, root, files, request.previous, drengine.__version__)
     sealed = {**files, MANIFEST: manifest}
     sums = write_sums({name: sha256_hex(data) for name, data in sealed.items()})
     predicate = predicate_of(facts, root, request.previous)

@@ -65,7 +65,7 @@ class BundleReport:
     notes: tuple[str, ...]
     facts: EvidenceFacts | None
     sealed_by: str = ""
-    signers: tuple[tuple[str, str, str], ...] = ()
+    signers: tuple[tuple[str, str, str, str], ...] = ()
     stamps: tuple[tuple[str, str], ...] = ()
     unanchored: tuple[str, ...] = ()
     manifest_sha256: str = ""
@@ -260,9 +260,10 @@ class _Bundle:
         previous = manifest.get("previous_bundle") if manifest else None
         self._approvals(check, facts, watch)
         keyid = envelope.signatures[0].keyid if envelope is not None else ""
-        Comparison(check, watch, facts, keyid).run()
+        sealed_by = str(manifest.get("sealed_by", "")) if manifest else ""
+        Comparison(check, watch, facts, keyid, sealed_by).run()
         if manifest is not None:
-            remade = parse_canonical(manifest_of(facts, root, {}, previous)[:-1])
+            remade = parse_canonical(manifest_of(facts, root, {}, previous, sealed_by)[:-1])
             for key in remade.keys() - {"files"}:
                 if manifest.get(key) != remade[key]:
                     check.problem(MANIFEST, f"{key} is not what the journals give")

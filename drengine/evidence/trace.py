@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from drengine.engine.fold import apply, begin
 from drengine.engine.machine import TRIGGERS
 from drengine.errors import JournalDamaged
+from drengine.evidence.deciders import Deciders
 from drengine.evidence.deviations import DeviationLog
 from drengine.evidence.outline import Outline, outline_of
 from drengine.evidence.people import PeopleLog, is_point_of_no_return
@@ -75,8 +76,8 @@ _FAILURES = (
 class Trace:
     """Follows one chain; feed it its records in order, then ask for facts."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, register: JsonObject | None = None) -> None:
+        self._plan, self._register = plan, register
         self._state: RunState | None = None
         self._first: Record | None = None
         self._last: Record | None = None
@@ -102,13 +103,13 @@ class Trace:
             _note_requests(self.steps[record.body["step"]], record)
             return
         self._catch_up()
-        before = self._state
+        before, last = self._state, self._last
         self._state = self._folded(before, record)
         self._last = record
         self._look = record if _is_look(record) else None
         if before is None:
             self._begin(record)
-        self.deviations.take(before, record)
+        self.deviations.take(before, record, last)
         self.people.take(before, record)
         self._note(record)
         self._clock(record)
@@ -125,6 +126,7 @@ class Trace:
             and _is_look(record)
             and record.body["step"] == last.body["step"]
             and record.at_ms >= last.at_ms
+            and moment(record).wall_ms >= moment(last).wall_ms
         )
 
     def _catch_up(self) -> None:
@@ -148,7 +150,8 @@ class Trace:
         self._first = record
         self._path = texts(record.body.get("path"))
         self._outline = outline_of(self._plan, self._path)
-        self._people = PeopleLog(self._outline)
+        self.deviations.deciders = Deciders(record.body, self._register)
+        self._people = PeopleLog(self._outline, self.deviations.deciders)
         known = {step.id for step in self._outline.runbook.steps}
         if known != set(self.state.steps):
             odd = ", ".join(sorted(map(str, known ^ set(self.state.steps))))
@@ -180,7 +183,7 @@ class Trace:
         return self._people
 
     def _note(self, record: Record) -> None:
-        if record.type in (R.RUN_FINISHED, R.RUN_CANCELLED):
+        if record.type in (R.RUN_FINISHED, R.RUN_CANCELLED, R.RUN_ROLLED_BACK):
             self._finished = moment(record)
         if "evidence" in record.body and "databases" in mapping(record.body["evidence"]):
             self.looks.append((moment(record), mapping(record.body["evidence"])))

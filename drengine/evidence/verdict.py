@@ -6,7 +6,9 @@ Pure. The rules:
   where no step does.
 - RPO is the incident's time less the time of the backup that was restored
   (`taken_at` of the plan's discovery `backup`).
-- An objective with a target that was not measured counts as missed.
+- A backup counts as restored only where a restore of the run succeeded.
+- A run that did not recover shows neither: a time to a cancel is no recovery time.
+- An objective with a target that was not measured or shown counts as missed.
 - A proof that the runbook asks for and the journal does not have counts against recovery.
 - Only where no runbook of the run does more than `_RECOVERING_NOTHING` is no proof asked for;
   such a run is "finished", never "recovered".
@@ -15,6 +17,7 @@ Pure. The rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from drengine.evidence.proofs import (
@@ -49,6 +52,9 @@ _RECOVERING_NOTHING: Final = frozenset(
 """A list of what is known: an action that it does not name is taken for part of a recovery."""
 
 
+_RESTORE: Final = "hsm.restore"
+
+
 def recovery_time(root: Trace, traces: Sequence[Trace]) -> ObjectiveFacts:
     """Return the RTO as it was reached."""
     genesis, facts = root.state.genesis, root.facts()
@@ -66,9 +72,7 @@ def recovery_time(root: Trace, traces: Sequence[Trace]) -> ObjectiveFacts:
         from_ms=start,
         to_what=to_what,
         to_ms=None if end is None else end.at_ms,
-        reached=_not_yet(root, _reached(target, actual))
-        if end is None
-        else _reached(target, actual),
+        reached=_not_yet(root, _reached(target, actual)),
         is_simulated=_is_lab(root),
     )
 
@@ -86,7 +90,7 @@ def _service_back(root: Trace, traces: Sequence[Trace]) -> tuple[str, Moment | N
     return what, max(done, key=lambda moment: moment.at_ms, default=None)
 
 
-def data_age(root: Trace, plan: Plan) -> ObjectiveFacts:
+def data_age(root: Trace, traces: Sequence[Trace], plan: Plan) -> ObjectiveFacts:
     """Return the RPO as it was reached."""
     genesis, created = root.state.genesis, root.facts().created
     incident = instant_ms(mapping(genesis.get("inputs")).get("incident_at"))
@@ -94,18 +98,63 @@ def data_age(root: Trace, plan: Plan) -> ObjectiveFacts:
     taken = instant_ms(mapping(plan.root.discovery.get("backup")).get("taken_at"))
     actual = None if taken is None else end - taken
     target = _target(root, "rpo_ms")
-    return ObjectiveFacts(
+    is_restored = _is_restored(traces)
+    objective = ObjectiveFacts(
         name="RPO",
         target_ms=target,
         actual_ms=actual,
         actual_wall_ms=None,
-        from_what="the backup that was restored (plan discovery backup.taken_at)",
+        from_what=f"the backup that {'was restored' if is_restored else 'the plan names'}"
+        " (plan discovery backup.taken_at)",
         from_ms=taken,
         to_what="the run's record 0" if incident is None else "the incident (inputs.incident_at)",
         to_ms=end,
         # Before the end nothing says that this backup is what was restored.
         reached=_not_yet(root, _reached(target, actual)),
         is_simulated=_is_lab(root),
+    )
+    if root.state.status.is_over and is_restored is False:
+        return _unshown(objective, "no restore succeeded in this run")
+    return objective
+
+
+def _is_restored(traces: Iterable[Trace]) -> bool | None:
+    """Whether a restore succeeded; None where no runbook of the run has one."""
+    found = [
+        trace.state.steps[step.id].status is StepStatus.SUCCEEDED
+        for trace in traces
+        for step in trace.outline.runbook.steps
+        if step.action == _RESTORE
+    ]
+    return any(found) if found else None
+
+
+def shown_objectives(
+    verdict: Verdict, reasons: Sequence[str], *objectives: ObjectiveFacts
+) -> tuple[ObjectiveFacts, ...]:
+    """Return the objectives as a run of this verdict shows them; not recovered, it shows none."""
+    if verdict is not Verdict.NOT_RECOVERED:
+        return tuple(objectives)
+    first = reasons[0] if reasons else "it did not recover"
+    return tuple(
+        each if each.why else _unshown(each, f"the run did not recover: {first}")
+        for each in objectives
+    )
+
+
+def _unshown(objective: ObjectiveFacts, why: str) -> ObjectiveFacts:
+    """Return an objective without a measurement: its later end was never reached."""
+    begins_with_data = objective.name == "RPO"
+    return replace(
+        objective,
+        actual_ms=None,
+        actual_wall_ms=None,
+        from_ms=None if begins_with_data else objective.from_ms,
+        to_ms=objective.to_ms if begins_with_data else None,
+        from_what="a backup that was restored" if begins_with_data else objective.from_what,
+        to_what=objective.to_what if begins_with_data else "service that is back",
+        reached=Reached.NO_TARGET if objective.target_ms is None else Reached.NOT_SHOWN,
+        why=why,
     )
 
 
@@ -206,6 +255,13 @@ def _approved(points: Sequence[PointOfNoReturn]) -> Criterion:
     return Criterion(*statement, Holds.NO if bad else Holds.YES, detail)
 
 
+_GIVEN_UP: Final = {
+    RunStatus.CANCELLED: "the run was cancelled",
+    RunStatus.ROLLED_BACK: "the run was rolled back",
+}
+_COUNTS_AS_MISSED: Final = (Reached.MISSED, Reached.NOT_MEASURED, Reached.NOT_SHOWN)
+
+
 def verdict_of(
     root: RunFacts,
     criteria: Iterable[Criterion],
@@ -220,14 +276,16 @@ def verdict_of(
     """
     failing = [c for c in criteria if c.holds.counts_against]
     because = tuple(f"{c.id} {c.holds}: {c.statement} ({c.detail})" for c in failing)
-    if root.status == RunStatus.CANCELLED:
-        return Verdict.NOT_RECOVERED, ("the run was cancelled", *because)
+    if root.status in _GIVEN_UP:
+        return Verdict.NOT_RECOVERED, (_GIVEN_UP[RunStatus(root.status)], *because)
     if root.status != RunStatus.FINISHED:
         return Verdict.NOT_FINISHED, (f"the run is {root.status}", *root.waiting_for)
     if failing:
         return Verdict.NOT_RECOVERED, because
-    missed = [o for o in objectives if o.reached in (Reached.MISSED, Reached.NOT_MEASURED)]
+    missed = [o for o in objectives if o.reached in _COUNTS_AS_MISSED]
     if missed:
         late = Verdict.OBJECTIVE_MISSED if recovers else Verdict.FINISHED_LATE
-        return late, tuple(f"{o.name} {o.reached}" for o in missed)
+        return late, tuple(
+            f"{o.name} {o.reached}" + (f": {o.why}" if o.why else "") for o in missed
+        )
     return Verdict.RECOVERED if recovers else Verdict.FINISHED, ()

@@ -130,7 +130,8 @@ class FolderCheck:
         if not self._has_plain_journals():
             return None
         plan = self.plan
-        taking = None if plan is None else _Taking(plan, self.watch)
+        register = self.optional(self.layout.approvers)
+        taking = None if plan is None else _Taking(plan, self.watch, register)
         self.problems += journal_verify.verify_folder(self.folder, follower=taking)
         if taking is None:
             return None
@@ -288,6 +289,17 @@ class FolderCheck:
             self.problem(self.layout.plan, str(error))
             return None
 
+    def optional(self, name: str) -> Mapping[str, Any] | None:
+        """Return a document that not every folder has; None where it cannot be read either."""
+        if name not in self.files:
+            return None
+        try:
+            data = self._content(name, MAX_DOCUMENT_BYTES)
+            return parse_canonical(data.removesuffix(b"\n"))
+        except ValueError as error:
+            self.problem(name, str(error))
+            return None
+
     def _collect(self, taking: _Taking) -> EvidenceFacts | None:
         if not taking.is_whole:
             return None
@@ -332,7 +344,7 @@ class FolderCheck:
                 f"{self.layout.report} was rendered by drengine {said.get('version', '?')[:20]},"
                 f" this is {drengine.__version__}: its numbers were compared, its text was not."
             )
-        elif data != render_html(facts).encode():
+        elif data != render_html(facts, self.optional(self.layout.actions)).encode():
             self.problem(self.layout.report, "is not the page that these journals give")
 
 
@@ -342,6 +354,7 @@ class _Taking:
 
     plan: Plan
     watch: Watch | None
+    register: Mapping[str, Any] | None
     gathering: Gathering = field(init=False)
     family: Family = field(init=False)
     problems: list[Problem] = field(default_factory=list)
@@ -350,7 +363,7 @@ class _Taking:
 
     def __post_init__(self) -> None:
         """Begin with nothing."""
-        self.gathering = Gathering(self.plan)
+        self.gathering = Gathering(self.plan, self.register)
         self.family = Family(self.plan)
 
     def take(self, record: Record) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from drengine.errors import DrError
 from drengine.evidence.bundle import SIGNED, approval_name
-from drengine.evidence.contents import attached_of, probes_of, version_of
+from drengine.evidence.contents import attached_of, probes_of
 from drengine.evidence.merkle import Tree
 from drengine.evidence.outline import outline_of
 from drengine.evidence.reading import text, texts
@@ -35,7 +35,7 @@ _BACK_MS: Final = 5_000
 _WATCHED: Final = frozenset(
     {
         *(R.GATE_REQUESTED, R.STEP_SUCCEEDED, R.CHILD_FINISHED, *SIGNED),
-        *(R.RUN_CREATED, R.RUN_OPENED, R.NOTE, R.STEP_MARKED),
+        *(R.NOTE, R.STEP_MARKED),
     }
 )
 _NEW_PROCESS: Final = (
@@ -80,10 +80,9 @@ class BundleWatch:
 
     Attributes:
         envelopes: file name -> digest of the signed decisions that the journals hold.
-        signers: (person, run, step) of every decision that counts.
+        signers: (person, run, step, decision) of every decision that counts.
         artifacts: file name -> digest of what steps read back; attached: digests of documents
             that records name.
-        versions: of the tool, as the chains name them.
         unregistered: runs that asked for decisions without a register of approvers.
     """
 
@@ -92,13 +91,12 @@ class BundleWatch:
     wanted: Mapping[str, set[int]] = field(default_factory=dict)
     tree: Tree = field(default_factory=Tree)
     envelopes: dict[str, str] = field(default_factory=dict)
-    signers: list[tuple[str, str, str]] = field(default_factory=list)
+    signers: list[tuple[str, str, str, str]] = field(default_factory=list)
     chains: dict[str, _Chain] = field(default_factory=dict)
     nonces: dict[str, str] = field(default_factory=dict)
     unsigned: int = 0
     artifacts: dict[str, str] = field(default_factory=dict)
     attached: set[str] = field(default_factory=set)
-    versions: set[str] = field(default_factory=set)
     unregistered: set[str] = field(default_factory=set)
 
     def take(self, record: Record) -> Iterable[str]:
@@ -136,8 +134,6 @@ class BundleWatch:
                 yield from _success_problems(chain, record)
             case R.NOTE | R.STEP_MARKED:
                 self.attached.add(attached_of(record))
-            case R.RUN_CREATED | R.RUN_OPENED:
-                self.versions |= version_of(record)
             case R.CHILD_FINISHED:
                 end = (record.seq, int(record.body.get("seq", -1)))
                 chain.children[text(record.body.get("run"))] = end
@@ -194,7 +190,7 @@ class BundleWatch:
         if why := self._mismatch(said, record, person.actor):
             return why
         chain.anchored = max(chain.anchored, seq)
-        self.signers.append((person.name, str(record.run), asked.step))
+        self.signers.append((person.name, str(record.run), asked.step, said.decision))
         if record.type is R.GATE_APPROVED:
             request.approvers.add(person.name)
             request.urgent = request.urgent or said.break_glass

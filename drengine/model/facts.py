@@ -51,6 +51,7 @@ class Reached(StrEnum):
     MISSED = "missed"
     NOT_YET = "not yet"  # the run goes on
     NOT_MEASURED = "not measured"
+    NOT_SHOWN = "not shown"  # nothing came back that a time could be taken of
     NO_TARGET = "no target set"
 
 
@@ -207,6 +208,8 @@ class DecisionFacts:
         is_simulated: a drill played the person.
         signer: the id of the key that signed it, empty where nothing is signed.
         break_glass: given in an emergency for all who were asked.
+        by_initiator: whether whoever decided began the run, by the accounts in the run's
+            register; None where there is none to tell.
     """
 
     actor: str
@@ -219,6 +222,7 @@ class DecisionFacts:
     seq: int
     signer: str = ""
     break_glass: bool = False
+    by_initiator: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +393,7 @@ class ObjectiveFacts:
         actual_wall_ms: the same stretch by the wall clock, None where it has no such form.
         is_simulated: the times are a lab's.
         from_what, to_what: what the two ends of the measurement are.
+        why: why nothing is shown; empty where something is.
     """
 
     name: str
@@ -401,6 +406,7 @@ class ObjectiveFacts:
     to_ms: int | None
     reached: Reached
     is_simulated: bool
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,6 +428,7 @@ class EvidenceFacts:
         runs: the run, then its children in the order in which they were created.
         limits: what this evidence does not prove, in plain sentences.
         approvers: digest of the register that decisions were judged by; empty where none was.
+        source_location: the region of what was lost, by the inventory; empty where it is unknown.
     """
 
     run: str
@@ -456,6 +463,7 @@ class EvidenceFacts:
     approvers: str = ""
     custody: CustodyFacts | None = None
     database_looks: tuple[DatabaseLook, ...] = ()
+    source_location: str = ""
 
     def to_json(self) -> dict[str, Json]:
         """Return the facts as `facts.json` holds them."""

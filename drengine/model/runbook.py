@@ -83,7 +83,8 @@ class Gate:
         facts: names of observations that are read, shown, signed and read again before the send.
         rules: ids of rules whose findings are shown at the gate (for example a lock-out risk).
         ask: the question put to the approver.
-        break_glass: in an emergency one approver with a reason will do, in any role.
+        break_glass: in an emergency one approver with a reason will do, in any role, who began the
+            run too (decision 30).
     """
 
     approvals: int = 1

@@ -111,7 +111,9 @@ class GateDoc(_Doc):
     rules: list[str] = Field(default_factory=list, description="Findings shown at the gate.")
     ask: str = ""
     break_glass: bool = Field(
-        default=False, description="In an emergency one approver with a reason will do."
+        default=False,
+        description="In an emergency one approver with a reason passes alone: in any role, and"
+        " whoever began the run too.",
     )
 
 

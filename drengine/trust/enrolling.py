@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from drengine.errors import InputError, InputFileError
 from drengine.model.times import instant_ms, utc_text
+from drengine.trust.authorities import Root, read_roots
 from drengine.trust.dsse import parse_json
 from drengine.trust.files import read_bounded
 from drengine.trust.register import (
@@ -69,7 +70,7 @@ def enrol(folder: Path, *entries: Entry) -> None:
 
 def _enrol(folder: Path, entries: Sequence[Entry]) -> None:
     place = folder / TRUST_FILE
-    doc: dict[str, Any] = {"schema": SCHEMA, "people": [], "sealers": []}
+    doc = _empty()
     before = ""
     if place.exists():
         read_trust(folder)
@@ -92,17 +93,31 @@ def _enrol(folder: Path, entries: Sequence[Entry]) -> None:
         raise
 
 
-def add_tsa(folder: Path, pem: str) -> None:
-    """Enter the root of a time-stamp authority.
+def add_tsa(folder: Path, pem: str) -> tuple[Root, ...]:
+    """Enter the roots of a time-stamp authority beside those that are there; return the new ones.
 
     Raises:
+        InputError: the text holds no root.
         InputFileError: the folder cannot be read or written.
     """
+    given = read_roots(pem)
     with _alone(folder):
-        doc = parse_json(read_bounded(folder / TRUST_FILE, "the trust folder's list"))
-        _write(folder / TSA_FILE, pem)
-        doc["tsa"] = TSA_FILE
-        _write(folder / TRUST_FILE, f"{json.dumps(doc, indent=2, sort_keys=True)}\n")
+        place, doc = folder / TRUST_FILE, _empty()
+        if place.exists():
+            read_trust(folder)
+            doc = parse_json(read_bounded(place, "the trust folder's list"))
+        file = str(doc.get("tsa", TSA_FILE))
+        known = read_member(folder, file).decode("ascii") if "tsa" in doc else ""
+        there = {root.sha256 for root in read_roots(known)} if known else set()
+        fresh = tuple(root for root in given if root.sha256 not in there)
+        _write(folder / file, known + "".join(root.pem for root in fresh))
+        doc["tsa"] = file
+        _write(place, f"{json.dumps(doc, indent=2, sort_keys=True)}\n")
+    return fresh
+
+
+def _empty() -> dict[str, Any]:
+    return {"schema": SCHEMA, "people": [], "sealers": []}
 
 
 @contextmanager

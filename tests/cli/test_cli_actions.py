@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from drengine.evidence.actions import FILE, open_action, read_actions
+from drengine.evidence.actions import (
+    FILE,
+    actions_document,
+    open_action,
+    read_actions,
+    read_reviews,
+)
+from drengine.journal.sqlite import SqliteStore
+
+STORIES = Path(__file__).parents[1] / "unit/evidence/conftest.py"
 
 
 @pytest.fixture
@@ -113,3 +124,40 @@ def test_the_catalogue_is_explained_and_one_action_in_full(command):
     listed = command("explain", "actions", "-o", "json").document["actions"]
     assert {"hsm.create", "hsm.restore"} < {each["name"] for each in listed}
     assert command("explain", "hsm.nothing").code == 3
+
+
+@pytest.fixture
+def runs(home):
+    """Two runs that are over: one without a hitch, one in which much went wrong."""
+    spec = importlib.util.spec_from_file_location("action_stories", STORIES)
+    stories = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(stories)
+    story, tales = stories.load("story"), stories.load("tales")
+    with SqliteStore(home) as store:
+        return [
+            tale(story.Story(store, story.make_plan(target_hsm=name))).run
+            for name, tale in (("one", tales.recover), ("two", tales.troubled))
+        ]
+
+
+def test_that_nothing_is_to_be_mended_is_recorded_and_carried_on(command, home, runs):
+    told = ("actions", "none", runs[0], "--by", "ada", "--note", "read the report")
+    assert command(*told).code == 0
+    (row,) = read_reviews(home)
+    assert (row["run"], row["by"], row["note"]) == (runs[0], "ada", "read the report")
+    command("actions", "add", "Another thing", "--owner", "ada")
+    assert len(read_reviews(home)) == 1
+    assert actions_document(None, runs[0], home)["reviews"] == [row]
+
+
+def test_a_run_with_deviations_is_not_talked_away(command, home, runs):
+    ended = command("actions", "none", runs[1], "--by", "ada", "--note", "fine")
+    assert (ended.code, "deviations; nothing was recorded" in ended.err) == (3, True)
+    assert "drengine actions add" in ended.err
+    assert not (home / FILE).exists()
+
+
+def test_a_run_of_which_actions_are_tracked_needs_some(command, runs):
+    command("actions", "add", "Mend", "--owner", "ada", "--run", runs[0])
+    ended = command("actions", "none", runs[0], "--by", "ada", "--note", "fine")
+    assert (ended.code, "showed CA-1" in ended.err) == (3, True)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from drengine.errors import InternalError
-from drengine.evidence.predicates import PREDICATES
+from drengine.evidence.followup import FollowUp
+from drengine.evidence.predicates import FOLLOWING, PREDICATES
 from drengine.model.facts import EvidenceFacts
 from drengine.runbook.yaml import parse_yaml
 
@@ -85,14 +86,16 @@ def _read(file: Path) -> list[Control]:
         for row in doc["controls"]
     ]
     for control in found:
-        if unknown := set(control.needs) - PREDICATES.keys():
+        if unknown := set(control.needs) - PREDICATES.keys() - FOLLOWING.keys():
             raise InternalError(f"{file.name}: {control.id} needs {', '.join(sorted(unknown))}")
     return found
 
 
-def supports_of(facts: EvidenceFacts) -> tuple[Support, ...]:
-    """Return what a run says about every control."""
+def supports_of(facts: EvidenceFacts, follow_up: FollowUp | None = None) -> tuple[Support, ...]:
+    """Return what a run says about every control, with what followed from it."""
+    after = FollowUp() if follow_up is None else follow_up
     shown = {name: predicate(facts) for name, predicate in PREDICATES.items()}
+    shown |= {name: predicate(facts, after) for name, predicate in FOLLOWING.items()}
     out = []
     for control in all_controls():
         because = tuple(shown[need].told for need in control.needs if shown[need].holds)

@@ -64,7 +64,7 @@ def facts(journals, store):
     """Collect the facts of a story told to `store`."""
 
     def collected(story):
-        return collect(story.plan, journals(store))
+        return collect(story.plan, journals(store), story.register)
 
     return collected
 

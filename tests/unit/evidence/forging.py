@@ -15,6 +15,7 @@ from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
+import drengine
 from drengine.evidence import bundle as b
 from drengine.evidence.collect import collect
 from drengine.evidence.folder import Sources, facts_bytes
@@ -34,15 +35,23 @@ NAMES = ("alice", "bob")
 class Cast:
     """Played approvers with keys, the sealing key, and the folder that trusts them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, accounts=None, roles=(), *, simulated=True) -> None:
         self.trust = folder
+        accounts = accounts or {}
         self.keys = {name: KeySigner(make_key()) for name in NAMES}
         self.sealer = KeySigner(make_key())
         enrol(
             folder,
             Entry("engine", "p256", public_pem(self.sealer.key), sealer=True),
             *(
-                Entry(name, "p256", public_pem(key.key), simulated=True)
+                Entry(
+                    name,
+                    "p256",
+                    public_pem(key.key),
+                    roles=roles,
+                    accounts=accounts.get(name, ()),
+                    simulated=simulated,
+                )
                 for name, key in self.keys.items()
             ),
         )
@@ -192,9 +201,10 @@ class Forger:
         for file in sorted((self.path / "journals").iterdir()):
             run = file.name.removesuffix(".jsonl").replace("~", "/")
             lines[run] = file.read_bytes().splitlines(keepends=True)
-        sources = Sources(self.document("inputs/plan.json"), lines)
+        register = self.document(b.APPROVERS) if (self.path / b.APPROVERS).exists() else None
+        sources = Sources(self.document("inputs/plan.json"), lines, register)
         records = sources.records()
-        facts = collect(sources.plan, records)
+        facts = collect(sources.plan, records, register)
         if change is not None:
             facts = change(facts)
         shutil.rmtree(self.path / "approvals", ignore_errors=True)
@@ -207,7 +217,9 @@ class Forger:
             (self.path / "reports" / name).write_bytes(data)
         root = b.merkle_root(lines.items())
         previous = self.document(b.MANIFEST).get("previous_bundle")
-        (self.path / b.MANIFEST).write_bytes(b.manifest_of(facts, root, {}, previous))
+        (self.path / b.MANIFEST).write_bytes(
+            b.manifest_of(facts, root, {}, previous, drengine.__version__)
+        )
         self.resum(signer, predicate=b.predicate_of(facts, root, previous))
 
     # signatures of people who go along

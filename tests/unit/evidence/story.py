@@ -173,6 +173,11 @@ class Story:
         self.number = 0
         store.put_document(self.run, "plan", plan.to_json())
 
+    @property
+    def register(self):
+        """The register of approvers that the run keeps, None where it has none."""
+        return self.cast.register.to_json() if self.cast else None
+
     # time and records
 
     def wait(self, minutes):
@@ -326,7 +331,7 @@ class Story:
         )
         return self.proved(step, run, **more)
 
-    def ask(self, step, approvals=1, facts=None, findings=()):
+    def ask(self, step, approvals=1, facts=None, findings=(), roles=(), *, break_glass=False):
         st = self.states[self.run].steps[step]
         shown = {
             "step": step,
@@ -336,8 +341,10 @@ class Story:
             "findings": list(findings),
             "generation": st.generation,
             "approvals": approvals,
-            "roles": [],
+            "roles": list(roles),
         }
+        if break_glass:
+            shown["break_glass"] = True
         shown["digest"] = digest(shown)
         return self.say(R.GATE_REQUESTED, **shown)
 
@@ -358,6 +365,28 @@ class Story:
             role="",
             sent_at=self.now,
             signal=f"s-{self.now}-{actor}",
+            **more,
+        )
+
+    def break_glass(self, step, actor, reason="nobody else can be reached"):
+        """One person decides for all."""
+        gate, kind = self.states[self.run].steps[step].gate, R.GATE_APPROVED
+        more = (
+            self.cast.sign(self, gate, step, actor, reason, kind, break_glass=True)
+            if self.cast
+            else {}
+        )
+        return self.say(
+            kind,
+            step,
+            actor=actor,
+            request_seq=gate.seq,
+            digest=gate.digest,
+            reason=reason,
+            role="",
+            sent_at=self.now,
+            signal=f"s-{self.now}-{actor}",
+            break_glass=True,
             **more,
         )
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 
 from drengine.errors import InputError, JournalDamaged
 from drengine.evidence.collect import Gathering, collect
+from drengine.evidence.controls import supports_of
+from drengine.evidence.followup import real_deviations
 from drengine.journal.memory import MemoryStore
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.canonical import canonical
@@ -172,6 +175,7 @@ def test_rto_without_an_incident_runs_from_record_0(plain_run, facts):
 def test_rto_ends_with_the_run_where_no_step_proves_databases(tell, store, facts):
     root = tell.ROOT.split("  - id: approve-repoint")[0]
     story = tell.Story(store, tell.make_plan(root=root)).create(text=root)
+    story.reads("prove-keys", evidence=tell.KEYS).reads("prove-roles", evidence=tell.ROLES)
     story.say(R.RUN_FINISHED, why="done")
     found = facts(story)
     assert found.rto.to_what == "the end of the run"
@@ -259,6 +263,63 @@ def test_a_cancelled_run_is_not_recovered(tell, store, facts):
     found = facts(story)
     assert found.verdict is Verdict.NOT_RECOVERED
     assert found.verdict_reasons[0] == "the run was cancelled"
+
+
+def given_up(tell, store, kind=R.RUN_CANCELLED):
+    story = tell.recover(tell.Story(store, tell.make_plan()), until="upload")
+    if kind is R.RUN_CANCELLED:
+        return story.wait(90).say(kind, actor="operator:dana", reason="the source came back")
+    story.open().say(R.RUN_ROLLBACK, actor="operator:dana", reason="a drill")
+    return story.wait(90).say(kind, why="rolled back")
+
+
+@pytest.mark.parametrize("kind", [R.RUN_CANCELLED, R.RUN_ROLLED_BACK])
+def test_a_run_that_was_given_up_shows_no_recovery_time_and_no_age_of_data(
+    tell, store, facts, kind
+):
+    found = facts(given_up(tell, store, kind))
+    assert found.verdict is Verdict.NOT_RECOVERED
+    assert found.finished == found.runs[0].last
+    assert (found.rto.actual_ms, found.rto.to_ms, found.rto.actual_wall_ms) == (None, None, None)
+    assert (found.rpo.actual_ms, found.rpo.from_ms) == (None, None)
+    assert (found.rto.reached, found.rpo.reached) == (Reached.NOT_SHOWN, Reached.NOT_SHOWN)
+    assert "the run was" in found.rto.why
+    assert "was restored" in found.rpo.from_what
+    assert found.rpo.why == "no restore succeeded in this run"
+
+
+def test_no_control_takes_a_run_that_was_given_up_for_one_that_came_back_in_time(
+    tell, store, facts
+):
+    by_id = {each.control.id: each for each in supports_of(facts(given_up(tell, store)))}
+    for name in ("CP-7", "CP-10", "CP-10(4)", "Art. 12(6)", "A.5.30"):
+        assert not by_id[name].is_supported, name
+
+
+def test_a_run_that_came_to_its_end_and_did_not_recover_met_no_objective(tell, store, facts):
+    broken = {"keys": [{**tell.KEYS["keys"][0], "status": "missing"}], "inventory": {}}
+    found = facts(tell.recover(tell.Story(store, tell.make_plan()), keys=broken))
+    assert found.verdict is Verdict.NOT_RECOVERED
+    assert (found.rto.reached, found.rpo.reached) == (Reached.NOT_SHOWN, Reached.NOT_SHOWN)
+    assert "K1 does not hold" in found.rto.why
+
+
+def test_a_restore_that_was_left_out_gives_no_age_of_data(tell, store, facts):
+    story = tell.Story(store, tell.make_plan()).create()
+    story.say(R.STEP_SKIPPED, "restore", reason="no time", actor="operator:dana")
+    found = facts(story)
+    assert found.rpo.reached is Reached.NOT_YET
+    assert "the plan names" in found.rpo.from_what
+
+
+def test_service_that_is_back_while_the_run_goes_on_has_not_met_its_objective_yet(
+    tell, store, facts
+):
+    story = tell.Story(store, tell.make_plan()).create()
+    story.reads("prove-databases", evidence=tell.DATABASES)
+    found = facts(story)
+    assert found.rto.to_ms is not None
+    assert found.rto.reached is Reached.NOT_YET
 
 
 @pytest.mark.parametrize(
@@ -429,6 +490,12 @@ def test_limits_of_an_incident_in_azure_speak_of_no_lab_and_no_play(tell, facts,
     assert "This was a drill" not in limits
 
 
+def test_what_is_said_of_time_stamps_is_true_with_and_without_them(plain_run, facts):
+    limits = " ".join(facts(plain_run).limits)
+    assert "no time stamp of another party" not in limits
+    assert "only where a bundle holds time stamps" in limits
+
+
 def test_a_delivery_that_does_not_say_how_it_was_made_is_a_limit(tell, store, facts):
     story = tell.Story(store, tell.make_plan()).create().deliver("blob")
     assert "does not say how it was made" in " ".join(facts(story).limits)
@@ -438,7 +505,41 @@ def test_a_clock_that_goes_back_is_a_deviation(tell, store, facts):
     story = tell.Story(store, tell.make_plan()).create()
     story.wait(5).open().wait(-3).reads("preflight")
     (back,) = [d for d in facts(story).deviations if d.kind == "clock went back"]
-    assert back.text.startswith("180000 ms before")
+    assert back.text.startswith("3000 ms before")  # the host's; virtual time ran 60 times as far
+
+
+def test_virtual_time_of_a_lab_that_jumps_back_is_not_a_clock_that_was_set(tell, store, facts):
+    story = tell.Story(store, tell.make_plan()).create().wait(5).reads("preflight")
+    ahead = story.draft
+
+    def jumped(kind, body, actor):
+        made = ahead(kind, body, actor)
+        return replace(made, at_ms=made.at_ms - 542) if kind is R.GATE_REQUESTED else made
+
+    story.draft = jumped
+    found = facts(story.ask("approve-create"))
+    (back,) = [d for d in found.deviations if "went back" in d.kind]
+    assert back.kind == "virtual time went back"
+    assert "542 ms of the lab's virtual time" in back.text
+    assert real_deviations(found) == 0
+    by_id = {each.control.id: each for each in supports_of(found)}
+    assert by_id["A.8.17"].is_supported
+
+
+def test_a_host_clock_that_was_set_back_in_a_lab_is_found_though_virtual_time_went_on(
+    tell, store, facts
+):
+    story = tell.Story(store, tell.make_plan()).create().wait(5).reads("preflight")
+    ahead = story.draft
+
+    def jumped(kind, body, actor):
+        made = ahead(kind, body, actor)
+        return replace(made, wall_ms=made.wall_ms - 70) if kind is R.GATE_REQUESTED else made
+
+    story.draft = jumped
+    found = facts(story.ask("approve-create"))
+    (back,) = [d for d in found.deviations if "went back" in d.kind]
+    assert (back.kind, back.text[:5]) == ("clock went back", "70 ms")
 
 
 def test_a_record_that_the_lifecycle_does_not_allow_is_refused(tell, store, journals):

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -18,6 +19,7 @@ from drengine.evidence.pdf import for_print, pdf_of, why_no_pdf
 from drengine.evidence.render import render_executive, render_html, render_markdown
 from drengine.evidence.reports import reports_of
 from drengine.journal.memory import MemoryStore
+from drengine.model.facts import Reached
 from drengine.model.runbook import RunClass
 
 quiet = pytest.mark.filterwarnings(  # WeasyPrint leaves a file for the collector to close
@@ -114,9 +116,50 @@ def test_junit_counts_what_failed_and_what_was_not_asked(tales):
             assert int(suite.get("tests")) == len(suite.findall("testcase"))
             assert int(suite.get("failures")) == len(suite.findall("testcase/failure"))
         criteria = root[0]
-        failed = {case.get("name") for case in criteria if case.find("failure") is not None}
+        failed = {
+            case.get("name")
+            for case in criteria.iterfind("testcase[@classname='criteria']")
+            if case.find("failure") is not None
+        }
         assert failed == {each.id for each in facts.criteria if each.holds.counts_against}, name
         assert [suite.get("name").split(" ")[0] for suite in root][1:] or name == "hostile"
+
+
+def objectives(facts):
+    root = ET.fromstring(junit_of(facts))  # noqa: S314 - our own text
+    cases = root[0].iterfind("testcase[@classname='objectives']")
+    return {case.get("name"): case[0].get("message") if len(case) else "" for case in cases}
+
+
+@pytest.mark.parametrize(
+    ("reached", "words"),
+    [
+        (Reached.MET, ""),
+        (Reached.MISSED, "missed: 4d03h of 4h, simulated"),
+        (Reached.NOT_SHOWN, "not shown: the run was cancelled, simulated"),
+    ],
+)
+def test_a_missed_objective_fails_in_junit_and_stands_in_oscal(tales, reached, words):
+    why = "the run was cancelled" if reached is Reached.NOT_SHOWN else ""
+    ms = 3_600_000 if reached is Reached.MET else 99 * 3_600_000
+    found = tales["recovered"]
+    facts = replace(found, rto=replace(found.rto, reached=reached, actual_ms=ms, why=why))
+    assert objectives(facts) == {"RTO": words, "RPO": ""}
+    (result,) = json.loads(oscal_of(facts))["assessment-results"]["results"]
+    (row,) = [each for each in result["observations"] if each["title"].startswith("RTO")]
+    assert row["description"] == (words or "met: 1h of 4h, simulated")
+    assert {each["name"]: each["value"] for each in row["props"]}["reached"] == str(reached)
+
+
+def test_an_objective_without_a_target_is_skipped(tales):
+    found = tales["recovered"]
+    rpo = replace(found.rpo, target_ms=None, reached=Reached.NO_TARGET)
+    assert objectives(replace(found, rpo=rpo))["RPO"].startswith("no target set")
+    assert root_counts(replace(found, rpo=rpo))["skipped"] == "1"
+
+
+def root_counts(facts):
+    return ET.fromstring(junit_of(facts))[0].attrib  # noqa: S314 - our own text
 
 
 def test_hostile_text_stays_text_in_every_report(tales):

@@ -12,9 +12,11 @@ from drengine.cli.main import run
 from drengine.evidence.collect import collect
 from drengine.evidence.compare import coverage_of, difference, trend_of
 from drengine.evidence.controls import all_controls, supports_of
-from drengine.evidence.predicates import PREDICATES
+from drengine.evidence.followup import follow_up_of
+from drengine.evidence.predicates import FOLLOWING, PREDICATES
 from drengine.journal.memory import MemoryStore
 from drengine.journal.sqlite import SqliteStore
+from drengine.model.records import RecordType as R
 from drengine.model.runbook import RunClass
 
 DAY = 86_400_000
@@ -45,7 +47,8 @@ def test_the_nine_frameworks_are_there_each_control_with_words_and_needs_of_its_
     assert {each.framework for each in controls} == FRAMEWORKS
     assert len({(each.framework, each.id) for each in controls}) == len(controls)
     assert all(each.title and each.paraphrase and each.needs for each in controls)
-    assert {need for each in controls for need in each.needs} == set(PREDICATES)
+    known = PREDICATES.keys() | FOLLOWING.keys()
+    assert {need for each in controls for need in each.needs} == known
 
 
 def test_a_control_is_supported_or_says_what_is_missing_and_is_never_more(told):
@@ -67,9 +70,64 @@ def test_what_is_never_tested_is_overdue_and_what_was_is_until_its_time(told):
     assert all(each.is_overdue(0, DAY) for each in coverage_of([]))
     assert len(coverage_of([])) == len(all_controls())
     facts = told(lab=False)
-    found = row(coverage_of([facts]), "CP-4")
+    found = row(coverage_of([facts]), "CP-4(3)")
     assert not found.is_overdue(facts.last.at_ms + DAY, DAY)
     assert found.is_overdue(facts.last.at_ms + DAY + 1, DAY)
+
+
+def test_a_run_in_a_lab_clears_nothing_that_is_overdue_unless_it_is_counted(told):
+    facts = told()
+    found = row(coverage_of([facts]), "CP-4(3)")
+    assert (found.run, found.level) == (facts.run, "supported by this run, in a lab")
+    assert found.is_overdue(facts.last.at_ms, DAY)
+    assert not found.is_overdue(facts.last.at_ms, DAY, lab_counts=True)
+
+
+TRACKED = ("CP-4", "CA-5", "A.5.27", "10.1", "Art. 13")
+
+
+def supported(facts, doc=None):
+    found = supports_of(facts, follow_up_of(doc, facts))
+    return {each.control.id for each in found if each.is_supported}
+
+
+def test_controls_of_learning_need_tracked_actions_and_not_only_a_list(told, tell):
+    facts = told(tale=tell.troubled)
+    action = {"id": "CA-1", "title": "Mend", "owner": "ada", "status": "open", "due": ""}
+    of_run, of_other = ({"actions": [{**action, "run": run}]} for run in (facts.run, "r-other"))
+    late = {"actions": [{**action, "run": facts.run, "due": "2020-01-31"}]}
+    statement = {"reviews": [{"run": facts.run, "by": "ada", "note": "looked", "at": ""}]}
+    for doc in (None, of_other, late, statement):
+        assert not supported(facts, doc) & {*TRACKED}, doc
+    assert supported(facts, of_run) >= {*TRACKED}
+
+
+def test_a_run_without_deviations_needs_somebody_who_says_so(told):
+    facts = told()
+    statement = {"reviews": [{"run": facts.run, "by": "ada", "note": "looked", "at": ""}]}
+    assert not supported(facts) & {*TRACKED}
+    assert supported(facts, statement) >= {*TRACKED}
+    other = {"reviews": [{"run": "r-other", "by": "ada", "note": "looked", "at": ""}]}
+    assert not supported(facts, other) & {*TRACKED}
+
+
+@pytest.mark.parametrize(
+    ("was", "holds", "words"),
+    [
+        ("westeurope", True, "of westeurope"),
+        ("North Europe", False, "both lie in northeurope"),
+        ("", False, "does not say in which region"),
+    ],
+)
+def test_another_place_is_another_region_and_not_another_name(told, was, holds, words):
+    facts = told(location="northeurope", source_hsm="contoso-one")
+    facts = replace(facts, source_location=was)
+    by_id = {each.control.id: each for each in supports_of(facts)}
+    for name in ("CP-4(2)", "CP-7"):
+        assert by_id[name].is_supported is holds, name
+        assert words in " ".join(by_id[name].because + by_id[name].missing)
+    # Nothing that the engine reads says where the storage account is.
+    assert not by_id["CP-6"].is_supported
 
 
 def test_a_newer_run_in_a_lab_does_not_stand_for_one_that_was_real(told):
@@ -88,7 +146,7 @@ def test_a_run_that_was_cut_off_does_not_hide_the_one_before(told, tell):
         later_ms=DAY,
         target_hsm="other",
     )
-    assert row(coverage_of([good, cut]), "CP-4").run == good.run
+    assert row(coverage_of([good, cut]), "CP-4(3)").run == good.run
 
 
 def test_a_difference_names_what_changed_and_nothing_else(told, tell):
@@ -107,6 +165,28 @@ def test_a_trend_compares_runs_of_one_kind_only(told, tell):
     assert first["rto_before_ms"] is None
     assert last["rto_before_ms"] == first["rto_ms"]
     assert set(last["slowest"]) < set(last["steps"])
+
+
+def cancelled(tell, minutes):
+    def tale(story):
+        tell.recover(story, until="upload")
+        return story.wait(minutes).say(R.RUN_CANCELLED, actor="operator:dana", reason="enough")
+
+    return tale
+
+
+def test_a_trend_does_not_compare_a_run_that_recovered_nothing(told, tell):
+    runs = [
+        told(),
+        told(tale=cancelled(tell, 90), later_ms=DAY, target_hsm="two"),
+        told(tale=cancelled(tell, 5), later_ms=2 * DAY, target_hsm="three"),
+        told(tale=tell.troubled, later_ms=3 * DAY),
+    ]
+    first, second, third, last = trend_of(runs)
+    assert [each["rto_ms"] for each in (second, third)] == [None, None]
+    assert [each["rto_before_ms"] for each in (second, third)] == [None, None]
+    assert [each["rto"] for each in (second, third)] == ["not shown", "not shown"]
+    assert last["rto_before_ms"] == first["rto_ms"]
 
 
 @pytest.fixture
@@ -134,6 +214,8 @@ def test_coverage_is_told_by_framework_and_says_what_a_lab_is_not(drengine):
     assert "DRILL" in text
     assert "LAB" in text
     assert "says nothing of the systems that are really there" in text
+    assert "✓" not in text
+    assert "✓" in drengine("coverage", "--count-lab")
     rows = json.loads(drengine("coverage", "-o", "json"))["controls"]
     assert len(rows) == len(all_controls())
     assert all(each["lab"] for each in rows)

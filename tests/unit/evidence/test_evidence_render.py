@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from drengine.evidence.chart import _apart, _ending
+from drengine.evidence.chart import _apart, _ending, chart_of, text_width
 from drengine.evidence.collect import collect
 from drengine.evidence.numbers import numbers_of, read_numbers
 from drengine.evidence.render import render_html, timeline_svg
@@ -151,3 +152,40 @@ def test_numbers_that_stand_twice_are_not_believed(troubled_run, facts):
     page = render_html(facts(troubled_run))
     assert read_numbers(page + '<div id="drengine-numbers" data-run="x">') is None
     assert read_numbers("<p>nothing</p>") is None
+
+
+def test_a_long_title_is_shown_whole_where_there_is_room(plain_run, facts):
+    found = facts(plain_run)
+    title = "Point the SQL Managed Instances at the new HSM, each"
+    chart = chart_of(with_title(found, title))
+    assert title in {row.label for row in chart.rows}
+    assert all(bar.x >= chart.left for row in chart.rows for bar in row.bars)
+    longer = chart_of(with_title(found, title * 3))
+    (cut_off,) = [row for row in longer.rows if row.label.startswith("Point the SQL")]
+    assert cut_off.label.endswith("…")
+    assert text_width(cut_off.label) <= longer.left
+
+
+def with_title(found, title):
+    top = found.runs[0]
+    steps = (replace(top.steps[0], title=title), *top.steps[1:])
+    return replace(found, runs=(replace(top, steps=steps), *found.runs[1:]))
+
+
+@pytest.mark.parametrize("minutes", [90, 120, 140, 160])
+def test_no_note_runs_through_an_upright_line_where_another_place_is_free(
+    plain_run, facts, minutes
+):
+    found = facts(plain_run)
+    rto = replace(found.rto, target_ms=minutes * 60_000)
+    chart = chart_of(replace(found, rto=rto))
+    lines = [line.x for line in chart.lines]
+    assert len(lines) == 2
+    through = [row.label for row in chart.rows if any(runs_through(row, x) for x in lines)]
+    assert through == []
+
+
+def runs_through(row, line):
+    width = len(row.note) * 6.3
+    start = row.note_x if row.note_anchor == "start" else row.note_x - width
+    return start < line < start + width

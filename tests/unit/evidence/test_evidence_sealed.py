@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import html
 import json
+import os
+import re
+import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from drengine.cli.main import run
 from drengine.errors import InputError
 from drengine.evidence.bundle import SIGNATURE
 from drengine.evidence.folder import write_files
 from drengine.evidence.sealed import is_bundle, verify_bundle
+from drengine.model.records import RecordType as R
 from drengine.trust.register import read_trust
 
+HERE = Path(__file__).parent
 FREE = {"attestation.dsse.json", SIGNATURE}
 
 
@@ -24,9 +33,39 @@ def test_the_honest_bundle_passes_the_command(honest, cast):
     report = verify_bundle(honest, read_trust(cast.trust))
     assert [str(problem) for problem in report.problems] == []
     assert report.sealed_by == cast.sealer.keyid
-    assert {name for name, _, _ in report.signers} == {"alice", "bob"}
+    assert {name for name, *_ in report.signers} == {"alice", "bob"}
     assert str(report.facts.verdict) == "recovered"
     assert is_bundle(honest)
+
+
+def test_good_evidence_with_break_glass_is_not_told_without_it(make_bundle, cast, tmp_path, capsys):
+    def alone(story):
+        story.create().ask("approve-create", 2, break_glass=True)
+        story.break_glass("approve-create", "simulated:approver:bob").passed("approve-create")
+        return story.say(R.RUN_CANCELLED, actor="operator:dana", reason="enough")
+
+    folder = make_bundle(tmp_path, alone)
+    assert run(["verify", str(folder), "--trust", str(cast.trust)]) == 0
+    said = capsys.readouterr().out
+    assert "BREAK-GLASS was used once" in said
+    assert "gate approve-create" in said
+    assert "for 2 approval(s): nobody else can be reached" in said
+    assert run(["verify", str(folder), "--trust", str(cast.trust), "-o", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["break_glass"]
+    assert (row["gate"], row["asked"], row["by_initiator"]) == ("approve-create", 2, False)
+
+
+def test_what_was_signed_is_told_with_the_decision(honest, cast, make_bundle, tmp_path, capsys):
+    def refused(story):
+        story.create().ask("approve-create").approve(
+            "approve-create", "simulated:approver:bob", "no", R.GATE_REJECTED
+        )
+        return story.say(R.RUN_CANCELLED, actor="operator:dana", reason="enough")
+
+    folder = make_bundle(tmp_path, refused)
+    for bundle, words in ((folder, "bob signed: reject"), (honest, "alice signed: approve")):
+        assert run(["verify", str(bundle), "--trust", str(cast.trust)]) == 0
+        assert f"  {words}, at approve-create of " in capsys.readouterr().out
 
 
 def test_the_honest_bundle_passes_the_single_file(forger):
@@ -114,3 +153,29 @@ def test_what_no_signature_covers_is_said(honest, cast):
     assert spans[0].startswith(f"{honest.name}: ")
     assert f" of {last['seq'] + 1} records: " in spans[0]
     assert spans[0].endswith(f" to {last['seq']}")
+
+
+def test_every_command_of_the_report_works_as_written_from_the_bundles_folder(
+    honest, cast, tmp_path
+):
+    page = (honest / "reports/report.html").read_text()
+    blocks = re.findall(r"<pre>(.*?)</pre>", page.partition("How to verify")[2], re.DOTALL)
+    lines = [html.unescape(line) for block in blocks for line in block.splitlines() if line]
+    assert [line for line in lines if line.startswith("drengine verify")]
+    shutil.copytree(honest, tmp_path / "bundle")
+    shutil.copytree(cast.trust, tmp_path / "trust")
+    (tmp_path / "drengine").write_text(f'#!/bin/sh\nexec {sys.executable} -m drengine "$@"\n')
+    (tmp_path / "drengine").chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(HERE.parents[2])}
+    for line in lines:
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line],
+            cwd=tmp_path / "bundle",
+            env=path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (line, done.stderr)
+    heads = [line for line in lines if line.startswith("tail")]
+    assert len(heads) == 3

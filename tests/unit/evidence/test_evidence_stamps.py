@@ -175,6 +175,54 @@ def test_an_authority_that_cannot_be_reached_is_recorded_and_asked_later(
     assert told(trusting)[1] == ""
 
 
+def test_a_later_stamp_leaves_every_earlier_one_as_it_is(trusting, authority, serve):
+    url = serve(authority.reply)
+    assert stamp_bundle(trusting.path, url).token == "attestation.tsr"
+    assert stamp_bundle(trusting.path, url).token == "attestation.2.tsr"
+    second = (trusting.path / "attestation.2.tsr").read_bytes()
+    (trusting.path / "attestation.tsr").unlink()
+    assert stamp_bundle(trusting.path, url).token == "attestation.3.tsr"
+    assert (trusting.path / "attestation.2.tsr").read_bytes() == second
+    # A name that the list knows is not given again even where the file is gone.
+    (trusting.path / "attestation.3.tsr").unlink()
+    assert stamp_bundle(trusting.path, url).token == "attestation.4.tsr"
+    assert told(trusting)[1].splitlines() == [
+        "attestation.tsr: is missing, but stamps.json names it",
+        "attestation.3.tsr: is missing, but stamps.json names it",
+    ]
+
+
+@pytest.mark.parametrize("broken", [b"{", b"{}", b'{"attempts":5}'])
+def test_a_list_that_cannot_be_read_is_said_before_anything_is_asked_or_written(
+    trusting, serve, broken
+):
+    asked = []
+    (trusting.path / "stamps.json").write_bytes(broken)
+    with pytest.raises(InputFileError, match="nothing was asked for and nothing written"):
+        stamp_bundle(trusting.path, serve(lambda query: asked.append(query) or b""))
+    assert asked == []
+    assert not list(trusting.path.glob("attestation*.tsr"))
+    assert (trusting.path / "stamps.json").read_bytes() == broken
+
+
+def test_a_list_that_cannot_be_written_does_not_hide_the_stamp(
+    trusting, authority, serve, monkeypatch
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("drengine.evidence.checkpoints.write_whole", full)
+    with pytest.raises(InputFileError, match=r"the stamp itself is in attestation\.tsr"):
+        stamp_bundle(trusting.path, serve(authority.reply))
+    assert (trusting.path / "attestation.tsr").exists()
+
+
+def test_more_stamps_than_names_are_refused_before_anything_is_asked(trusting, serve):
+    (trusting.path / "attestation.99.tsr").write_bytes(b"")
+    with pytest.raises(InputError, match="99 time stamps already"):
+        stamp_bundle(trusting.path, serve(lambda _: b""))
+
+
 def test_an_authority_that_lies_gives_no_stamp(trusting, serve):
     done = stamp_bundle(trusting.path, serve(lambda _: b"certainly"))
     assert done.token == ""
@@ -200,7 +248,7 @@ def test_tampering_with_stamps_is_caught_by_both(trusting, authority, tmp_path, 
         by = Authority(folder)
     if kind == "25 no use":
         # openssl refuses to stamp so; the root is trusted, and the token is the stranger's.
-        add_tsa(trusting.cast.trust, (by.folder / "tsa.crt").read_text())
+        (trusting.cast.trust / "tsa-ca.pem").write_text((by.folder / "tsa.crt").read_text())
         by = authority
     (trusting.path / "attestation.tsr").write_bytes(by.stamp(data, algorithm))
     words = {

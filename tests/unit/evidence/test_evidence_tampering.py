@@ -574,7 +574,7 @@ def an_empty_folder(forger):
     (forger.path / "reports" / "more").mkdir()
 
 
-@case("39d", "made it, which no record names|a version of drengine that no record names")
+@case("39d", "manifest.json says that|another version of drengine than the one that sealed it")
 def a_report_that_names_a_version_of_its_own_by_an_insider(forger):
     forger.edit("reports/report.html", b'data-version="', b'data-version="9')
     forger.resum()
