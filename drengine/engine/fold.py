@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
-from drengine.engine.machine import AFTER_OPENING, NOT_OURS, TRIGGERS, next_status
+from drengine.engine.fold_run import RUN_CHANGES, Changes
+from drengine.engine.machine import NOT_OURS, TRIGGERS, next_status
 from drengine.engine.undoing import UNDO_ROWS, undone
 from drengine.errors import JournalDamaged
 from drengine.model.changed import changed, overwritten
@@ -29,8 +30,6 @@ from drengine.model.run import (
     RunState,
     RunStatus,
     StepState,
-    StepStatus,
-    UndoStatus,
 )
 from drengine.model.runbook import RunClass
 
@@ -112,7 +111,7 @@ def apply(state: RunState, record: Record, renew: Renew = changed) -> RunState:
     elif record.type in UNDO_ROWS:
         step = _step(state, body["step"], record)
         changes["steps"] = {**state.steps, step.id: undone(step, record)}
-    elif change := _RUN_CHANGES.get(record.type):
+    elif change := RUN_CHANGES.get(record.type):
         changes.update(change(state, body, record))
     return renew(state, changes)
 
@@ -137,9 +136,7 @@ def _moved(step: StepState, record: Record, renew: Renew) -> StepState:
     return renew(step, changes)
 
 
-Changes = dict[str, Any]
 StepChange = Callable[[StepState, Mapping[str, Any], Record], Changes]
-RunChange = Callable[[RunState, Mapping[str, Any], Record], Changes]
 
 
 def _first_began(step: StepState, record: Record) -> int:
@@ -342,18 +339,6 @@ def _generation_ended(step: StepState, body: Mapping[str, Any], record: Record) 
     }
 
 
-def _attached(step: StepState, body: Mapping[str, Any]) -> Changes:
-    facts = body.get("facts", {})
-    if body["attached"] == "ceremony_attestation":
-        pair = (str(facts["request"]), str(facts["custodian"]))
-        # The newest ceremony is the last one: a repeat of an old attestation moves nothing.
-        attested = step.attested if pair in step.attested else (*step.attested, pair)
-        return {"attested": attested, "attested_of": int(facts["required"])}
-    if body["attached"] == "ceremony_transcript" and facts.get("blob"):
-        return {"transcripts": {**step.transcripts, str(facts["blob"]): str(facts["form"])}}
-    return {}
-
-
 _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
     R.STEP_BEGUN: _begun,
     R.INTENT: _intent,
@@ -407,98 +392,4 @@ _EFFECTS: Final[Mapping[R, Effect]] = {
     R.DOUBT_CLEARED: Effect.NONE,
     R.PART_DONE: Effect.NONE,
     R.GENERATION_ENDED: Effect.NONE,
-}
-
-
-def _handed_over(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
-    del state, record
-    return {"handed_to": str(body["to"])}
-
-
-def _imported(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
-    del body
-    moves = int(state.holder.partition(".")[0]) + 1
-    return {"handed_to": "", "holder": f"{moves}.{record.sha256[:12]}", "marked_ms": None}
-
-
-def _noted(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
-    if "holder" in body:
-        return {"marked_ms": record.at_ms}
-    step = state.steps.get(str(body.get("step")))
-    if step is None or "attached" not in body:
-        return {}
-    return {"steps": {**state.steps, step.id: replace(step, **_attached(step, body))}}
-
-
-def _opened(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
-    steps = {name: _reopened(step, record.at_ms) for name, step in state.steps.items()}
-    running = RunStatus.ROLLING_BACK if state.rolling_back else RunStatus.RUNNING
-    running = RunStatus.PAUSED if state.paused else running
-    status = state.status if state.status in _KEPT_AT_OPENING else running
-    return {
-        "steps": steps,
-        "status": status,
-        "openings": state.openings + 1,
-        "opened_ms": record.at_ms,
-        "copies_to": str(body.get("copies_to", "")),
-    }
-
-
-def _reopened(step: StepState, at_ms: int) -> StepState:
-    quiet = {"quiet_from_ms": at_ms} if step.effect is not Effect.NONE else {}
-    if step.undo is UndoStatus.REFUSED:
-        return changed(step, {**quiet, "reopened": True})
-    if step.status in (StepStatus.FAILED, StepStatus.REFUSED):
-        return changed(step, {**quiet, "reopened": True, "failures": 0})
-    status = AFTER_OPENING.get(step.status, step.status)
-    if status is step.status and not step.not_before_ms and not quiet:
-        return step
-    return changed(step, {**quiet, "status": status, "not_before_ms": 0})
-
-
-_KEPT_AT_OPENING = (
-    RunStatus.PAUSED,
-    RunStatus.CANCELLED,
-    RunStatus.FINISHED,
-    RunStatus.ROLLING_BACK,
-    RunStatus.ROLLED_BACK,
-)
-
-
-_LASTING: Final[Mapping[RunStatus, Changes]] = {
-    RunStatus.PAUSED: {"paused": True},
-    RunStatus.ROLLING_BACK: {"rolling_back": True, "paused": False},
-}
-"""What a person's word means for the run until another word."""
-
-
-def _rests(status: RunStatus) -> RunChange:
-    def change(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
-        finished = record.at_ms if status.is_over else state.finished_ms
-        reasons = tuple(str(reason) for reason in body.get("for", ()))
-        changes = {"status": status, "waiting_for": reasons, "finished_ms": finished}
-        return changes | _LASTING.get(status, {})
-
-    return change
-
-
-def _continued(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
-    """Go on where the pause began: a rollback goes on as one."""
-    status = RunStatus.ROLLING_BACK if state.rolling_back else RunStatus.RUNNING
-    return {**_rests(status)(state, body, record), "paused": False}
-
-
-_RUN_CHANGES: Final[Mapping[R, RunChange]] = {
-    R.NOTE: _noted,
-    R.RUN_OPENED: _opened,
-    R.RUN_HANDED_OVER: _handed_over,
-    R.RUN_IMPORTED: _imported,
-    R.RUN_WAITING: _rests(RunStatus.WAITING),
-    R.RUN_STOPPED: _rests(RunStatus.STOPPED),
-    R.RUN_PAUSED: _rests(RunStatus.PAUSED),
-    R.RUN_CONTINUED: _continued,
-    R.RUN_CANCELLED: _rests(RunStatus.CANCELLED),
-    R.RUN_FINISHED: _rests(RunStatus.FINISHED),
-    R.RUN_ROLLBACK: _rests(RunStatus.ROLLING_BACK),
-    R.RUN_ROLLED_BACK: _rests(RunStatus.ROLLED_BACK),
 }
