@@ -48,6 +48,8 @@ class Temper:
         aims: whether that waits until a step is cleared and not yet sent.
         stale: chance that a person answers by an older look.
         by_hand: chance that a person marks a step as done instead of resolving it.
+        leaves_out: chance that a person skips a step that has failed.
+        retags: chance that another run's tag is put on the target when an answer is lost.
         expires_ms: how long an approval is good for; 0 for ever.
         naps_s: how long a driver leaves its inbox alone, one of these.
     """
@@ -57,6 +59,8 @@ class Temper:
     aims: bool = False
     stale: float = 0.0
     by_hand: float = 0.0
+    leaves_out: float = 0.0
+    retags: float = 0.0
     expires_ms: int = 0
     naps_s: tuple[float, ...] = ()
 
@@ -77,6 +81,8 @@ class Temper:
             aims=rng.random() < 0.5,
             stale=rng.choice((0.0, 0.0, 0.5)),
             by_hand=rng.choice((0.0, 0.0, 0.3)),
+            leaves_out=rng.choice((0.0, 0.0, 0.25)),
+            retags=rng.choice((0.0, 0.0, 0.4)),
             expires_ms=rng.choice((0, 0, 180_000, HOUR_MS)),
             # A stop goes down through the inboxes of a fan-out: each looks soon enough.
             naps_s=(0.7, 0.7, 5.0) if sql else (0.7, 0.7, 5.0, 600.0),
@@ -132,6 +138,7 @@ class Fate:
     sql: bool = False
     temper: Temper = field(default_factory=Temper)
     points: int = 0
+    jumped_ms: int = 0
     names: list[str] = field(default_factory=list)
     on_seize: Callable[[Process], None] = lambda _: None
     on_alien: Callable[[], None] = lambda: None
@@ -211,7 +218,9 @@ class Fate:
 
     def _jump(self, process: Process) -> None:
         far = (-2 * HOUR_MS, -HOUR_MS, -90_000, 90_000, HOUR_MS, 6 * HOUR_MS)
-        process.skew_ms += self.rng.choice(far)
+        jump = self.rng.choice(far)
+        process.skew_ms += jump
+        self.jumped_ms += jump
 
     def happens(self, chance: float) -> bool:
         """Whether something of that chance happens now."""
@@ -223,7 +232,7 @@ class Fate:
 
     def skew(self, process: int) -> int:
         """Return how wrong the clock of the host is that starts that process."""
-        return self.skews_ms[process % len(self.skews_ms)]
+        return self.skews_ms[process % len(self.skews_ms)] + self.jumped_ms
 
     def happened(self, what: str, number: int, name: str) -> None:
         self.names.append(f"{number}:{name}: {what}")

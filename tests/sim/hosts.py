@@ -1,21 +1,24 @@
-"""The processes of the simulated hosts: stores and clocks that die or err with them."""
+"""The processes of the simulated hosts: stores that die with them, clocks that err."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+from drengine import clock
 from drengine.actions.registry import KIT
 from drengine.engine.world import World
 from drengine.journal.memory import MemoryStore
 from drengine.model.plan import Plan
 from drengine.model.records import Record
+from drengine.model.records import RecordType as R
 from drengine.model.run import RunState
 from drengine.model.secret import Secret
 from sim.cloud import EPOCH_MS, SimCloud
-from sim.fate import CURRENT, Fate, Process
-from sim.loop import VirtualClock, VirtualLoop
-from sim.people import Home, judging
+from sim.fate import CURRENT, Fate
+from sim.loop import VirtualLoop
+from sim.people import Home, judging, shows
 from sim.scene import runbook_of
 from sim.trace import Trace
 from sim.watch import Watch
@@ -38,7 +41,7 @@ class MortalStore(MemoryStore):
         self._watch.appended(self._home, records)
         now = EPOCH_MS + int(self._loop.time() * 1000)
         for record in records:
-            self._trace.wrote(self._home, record, now)
+            self._trace.wrote(self._home, record, now, CURRENT.get().name)
         self._fate.point(f"append {kind}:after")
         return records
 
@@ -51,21 +54,38 @@ class MortalStore(MemoryStore):
             super().release(lease)
 
 
-class ProcessClock(VirtualClock):
-    """The clock of one host: as wrong as its process's host is at the moment.
+class MachineTime:
+    """Stands for the module `time` under the engine's own `SystemClock`: a host's two clocks.
 
-    Its monotonic side never jumps, and begins when the host was started.
+    The wall clock is as wrong as the acting process's host is at the moment; the monotonic one
+    never jumps, and begins when the host was started.
     """
 
-    def __init__(self, epoch_ms: int, loop: VirtualLoop, process: Process) -> None:
-        super().__init__(epoch_ms, loop)
-        self._process = process
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
 
-    def now_ms(self) -> int:
-        return super().now_ms() + self._process.skew_ms
+    def time_ns(self) -> int:
+        return (EPOCH_MS + self._passed_ms() + CURRENT.get().skew_ms) * 1_000_000
 
-    def mono_ms(self) -> int:
-        return super().mono_ms() - self._process.boot_ms
+    def monotonic_ns(self) -> int:
+        return (self._passed_ms() - CURRENT.get().boot_ms) * 1_000_000
+
+    def clock_gettime_ns(self, clock: int) -> int:
+        del clock
+        return self.monotonic_ns()
+
+    def _passed_ms(self) -> int:
+        return int(self._loop.time() * 1000)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Let every `SystemClock` of this Python process read these clocks for a while."""
+        real = clock.time
+        clock.time = self  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            clock.time = real
 
 
 class Patience(int):
@@ -89,21 +109,23 @@ def no_exchanges():
     yield []
 
 
-def world_of(
-    plan: Plan, store: MemoryStore, cloud: SimCloud, clock: VirtualClock, home: Home
-) -> World:
+def world_of(plan: Plan, store: MemoryStore, cloud: SimCloud, home: Home) -> World:
     """Return the ports of one process."""
     fate = cloud.fate
     naps_s, expires_ms = fate.temper.naps_s, fate.temper.expires_ms
 
     def listen(state: RunState, record: Record) -> None:
         home.latest[record.run] = state
+        if record.type is R.ANSWER_LOST:  # somebody looks at once, maybe too early
+            place = (record.run, str(record.body["step"]))
+            home.looks[place] = shows(cloud, *place)
+            cloud.alien = cloud.alien or fate.happens(fate.temper.retags)
 
     return World(
         plan=plan,
         store=store,
         cloud=cloud,  # type: ignore[arg-type]
-        clock=clock,
+        clock=clock.SystemClock(),
         kit=KIT,
         load=runbook_of,
         collect=no_exchanges,

@@ -17,6 +17,7 @@ from drengine.model.run import RunState, StepState, StepStatus
 from sim.cloud import SimCloud
 from sim.fate import CURRENT, Fate
 from sim.people import APPROVER, FIRST, Home, shows
+from sim.trace import Asked
 
 HARMLESS = ("check-restore", "network", "prove-roles")
 """Steps that people leave out before they begin."""
@@ -109,7 +110,13 @@ class Operators:
         return True
 
     def stop(self) -> bool:
-        CURRENT.get().stop.set()
+        process = CURRENT.get()
+
+        def ask() -> None:
+            process.stop.set()
+            self.cloud.trace.entries.append(Asked(self.cloud.now(), process.name))
+
+        self.loop.call_soon(ask)  # the loop hands a signal of the system over, nothing sooner
         return True
 
     def look(self) -> bool:

@@ -29,6 +29,7 @@ class Home:
     """
 
     name: str
+    boot_ms: int = 0
     disk: MemoryDisk = field(default_factory=MemoryDisk)
     latest: dict[RunId, RunState] = field(default_factory=dict)
     looks: dict[tuple[RunId, str], bool] = field(default_factory=dict)
@@ -107,7 +108,7 @@ class People:
             self._resolve(state.run, step)
             return True
         elif step.status in (StepStatus.FAILED, StepStatus.REFUSED):
-            self._mark(state.run, step)
+            self._see_to(state.run, step)
         return False
 
     def _resolve(self, run: RunId, step: StepState) -> None:
@@ -117,12 +118,16 @@ class People:
         if found and self.fate.happens(self.fate.temper.by_hand):
             self._say_done(run, step, FIRST)
             return
-        body = {"step": step.id, "found": found, "reason": "looked"}
+        body: dict[str, Any] = {"step": step.id, "found": found, "reason": "looked"}
+        if (seq := getattr(step, "unknown_seq", None)) is not None:  # which request is meant
+            body["unknown_seq"] = seq
         self.home.tell(run, "resolve", FIRST, body)
 
-    def _mark(self, run: RunId, step: StepState) -> None:
-        """Say that a failed step is done by hand, where its effect can be seen."""
-        if self.fate.happens(self.fate.temper.by_hand) and shows(self.cloud, run, step.id):
+    def _see_to(self, run: RunId, step: StepState) -> None:
+        """Leave a failed step out, or say that it is done by hand where its effect can be seen."""
+        if self.fate.happens(self.fate.temper.leaves_out):
+            self.home.tell(run, "skip", FIRST, {"step": step.id, "reason": "by hand, later"})
+        elif self.fate.happens(self.fate.temper.by_hand) and shows(self.cloud, run, step.id):
             self._say_done(run, step, SECOND if step.marked_by == FIRST else FIRST)
 
     def _say_done(self, run: RunId, step: StepState, who: str) -> None:

@@ -1,9 +1,9 @@
 """What people stopped stays stopped: judged from the chains and what was sent, in one order.
 
 V1 nothing is sent whose intent stands behind a pause, a cancel, a rollback, or the
-withdrawal of its gate; nor behind facts or approvals that no longer hold. A request whose
-intent stood before is in the air. A child obeys the stops of the runs above it as soon as
-it can have heard of them.
+withdrawal of its gate; nor behind facts or approvals that no longer hold, nor by a process
+that had been asked to end. A request whose intent stood before is in the air. A child obeys
+the stops of the runs above it as soon as it can have heard of them.
 V2 what has ended is not gone on with: behind the end stand notes, and behind a cancel what
 still comes in; a rollback never becomes a forward run.
 """
@@ -18,7 +18,7 @@ from typing import Any
 from drengine.model.ids import RunId
 from drengine.model.records import RecordType as R
 from sim.scene import RUNBOOKS, runbook_of
-from sim.trace import Changed, Request, Trace, Written
+from sim.trace import Asked, Changed, Request, Trace, Written
 
 HEARD_MS = 30_000
 """So long after a stop above, or a fact's change, what was looked at before may still be sent."""
@@ -100,12 +100,15 @@ class Stops:
         self.problems: list[str] = []
         self.late = 0
         self._changes: list[Changed] = []
+        self._ending: set[str] = set()
         self._chains: dict[tuple[str, str], _Chain] = defaultdict(_Chain)
         for entry in trace.entries:
             if isinstance(entry, Written):
                 self._wrote(entry)
             elif isinstance(entry, Request):
                 self._sent(entry)
+            elif isinstance(entry, Asked):
+                self._ending.add(entry.process)
             else:
                 self._changes.append(entry)
 
@@ -153,6 +156,8 @@ class Stops:
         own = self._chains[home, record.run]
         if own.stop:
             return f"`{own.stop}` stood in the chain"
+        if entry.process in self._ending:
+            return "its process had been asked to end"
         step = str(record.body["step"])
         # A clock may have jumped since the look: what it said at the record before counts too.
         at_ms = min(record.at_ms, own.at_ms.get(step, record.at_ms))

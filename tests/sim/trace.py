@@ -78,11 +78,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One record that is durable."""
+    """One record that is durable; `process` wrote it."""
 
     home: str
     record: Record
     true_ms: int
+    process: str
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -97,7 +98,15 @@ class Changed:
     bypass: str
 
 
-Entry = Written | Request | Changed
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A process was asked to end, as by SIGTERM."""
+
+    true_ms: int
+    process: str
+
+
+Entry = Written | Request | Changed | Asked
 
 
 @dataclass
@@ -107,8 +116,8 @@ class Trace:
     entries: list[Entry] = field(default_factory=list)
     intents: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
-    def wrote(self, home: str, record: Record, true_ms: int) -> None:
-        written = Written(home, record, true_ms)
+    def wrote(self, home: str, record: Record, true_ms: int, process: str) -> None:
+        written = Written(home, record, true_ms, process)
         self.entries.append(written)
         if record.type is R.INTENT:
             self.intents[written.place] = true_ms

@@ -30,10 +30,11 @@ def judge(story: Story) -> list[str]:
 def unsafe(story: Story) -> list[str]:
     """Return what must never be, however the run ended."""
     problems = list(story.watch.problems)
+    most = 1 + story.count("delete")  # what a rollback took away, another host may make again
     problems += [
         f"J5: {name} took effect {story.count(name)} times"
         for name in ONCE
-        if story.count(name) > 1
+        if story.count(name) > most
     ]
     problems += Stops(story.trace).problems
     for look in (doubled, left_out_at_work, harmful_deletes, two_hosts):
@@ -49,6 +50,8 @@ def unsafe(story: Story) -> list[str]:
 def _left_standing(story: Story) -> list[str]:
     """V4: a rollback that says it is over has taken the target away, or says why not."""
     created = story.state.steps["create-hsm"]
+    if story.fate.homes > 1:
+        return []  # it may be the other host's
     if story.state.status is not RunStatus.ROLLED_BACK or "target" not in story.cloud.hsms_by_name:
         return []
     kept = created.undo is UndoStatus.KEPT and "not this run's" in created.detail

@@ -17,7 +17,7 @@ from drengine.model.plan import Plan
 from drengine.model.run import RunState, StepStatus
 from sim.cloud import EPOCH_MS, SimCloud
 from sim.fate import CURRENT, Crash, Fate, Process
-from sim.hosts import MortalStore, ProcessClock, world_of
+from sim.hosts import MachineTime, MortalStore, world_of
 from sim.loop import VirtualClock, VirtualLoop
 from sim.operators import Operators
 from sim.people import FIRST, Home, People, is_by_hand
@@ -38,6 +38,9 @@ MAX_ROUNDS = 60
 ENDS = (Rest.DONE, Rest.ROLLED_BACK, Rest.CANCELLED)
 STUCK_ROUNDS = 6
 """So often in a row what people have brought about may be refused; then nobody goes on."""
+
+BOOTED_MS = {"a": 0, "b": 86_399_123}
+"""How long each host had been up when the story begins: no two are started at once."""
 
 AFTERWARDS_S = 600
 """So long after the end everything that still travelled has arrived."""
@@ -99,12 +102,13 @@ class Simulation:
 
     def __post_init__(self) -> None:
         now = VirtualClock(EPOCH_MS, self.loop).now_ms
+        names = list(BOOTED_MS)[: self.fate.homes]
         run = self.plan.run_id
         self.loop.set_exception_handler(lambda *_: None)  # looks of the dead end unasked
         self.cloud = SimCloud(self.fate, now, ME, source_keys(), source_roles(), run)
         self.cloud.before_send = self.watch.sends
         self.cloud.folders[FOLDER] = [BlobItem(f"{FOLDER}/b", 10, "e")]
-        self.homes = {name: Home(name) for name in "ab"[: self.fate.homes]}
+        self.homes = {name: Home(name, boot_ms=-BOOTED_MS[name]) for name in names}
         for home in self.homes.values():
             home.store.put_object(inventory())
         self.fate.on_seize = self._seize
@@ -120,15 +124,9 @@ class Simulation:
     def until_over(self, seed: int, roll_back_at: str) -> Story:
         """Let hosts and people act in turn until the run is over."""
         try:
-            for _ in range(MAX_ROUNDS):
-                outcomes = self.loop.run_until_complete(self._one_round())
-                if all(home.over for home in self.homes.values()):
-                    break
-                self.loop.pass_seconds(self.fate.idle_ms / 1000)
-                for home, outcome in outcomes:
-                    people = People(home, self.cloud, self.fate, roll_back_at)
-                    self._resolve(people, outcome.state)
-            self._afterwards()
+            with MachineTime(self.loop).shown():
+                self._take_turns(roll_back_at)
+                self._afterwards()
         finally:
             self.loop.close()
         return Story(
@@ -145,6 +143,16 @@ class Simulation:
             self.rests,
             self.resolved,
         )
+
+    def _take_turns(self, roll_back_at: str) -> None:
+        for _ in range(MAX_ROUNDS):
+            outcomes = self.loop.run_until_complete(self._one_round())
+            if all(home.over for home in self.homes.values()):
+                break
+            self.loop.pass_seconds(self.fate.idle_ms / 1000)
+            for home, outcome in outcomes:
+                people = People(home, self.cloud, self.fate, roll_back_at)
+                self._resolve(people, outcome.state)
 
     def _resolve(self, people: People, state: RunState) -> None:
         calm = not self.fate.temper.verbs
@@ -219,7 +227,7 @@ class Simulation:
         return None
 
     def _start(self, home: Home) -> None:
-        boot = int(self.loop.time() * 1000) if self.fate.happens(self.fate.reboot) else 0
+        boot = int(self.loop.time() * 1000) if self.fate.happens(self.fate.reboot) else home.boot_ms
         skew = self.fate.skew(self.started)
         process = Process(f"host-{self.started}", skew, home=home.name, boot_ms=boot)
         self.started += 1
@@ -231,8 +239,7 @@ class Simulation:
     async def _process(self, process: Process, home: Home) -> Outcome:
         trace = self.cloud.trace
         store = MortalStore(home, self.fate, self.watch, trace, self.loop)
-        clock = ProcessClock(EPOCH_MS, self.loop, process)
-        world = world_of(self.plan, store, self.cloud, clock, home)
+        world = world_of(self.plan, store, self.cloud, home)
         part = self.plan.root
         runbook = runbook_of(part.runbook_text)
         run = self.plan.run_id
