@@ -85,7 +85,7 @@ class Temper:
             retags=rng.choice((0.0, 0.0, 0.4)),
             expires_ms=rng.choice((0, 0, 180_000, HOUR_MS)),
             # A stop goes down through the inboxes of a fan-out: each looks soon enough.
-            naps_s=(0.7, 0.7, 5.0) if sql else (0.7, 0.7, 5.0, 600.0),
+            naps_s=(0.7, 5.0, 15.0) if sql else (0.7, 0.7, 5.0, 600.0),
         )
         return cls() if calm else temper
 
@@ -107,6 +107,7 @@ class Fate:
         jump_after_send: chance that the sender's clock jumps when a request has left.
         skews_ms: how wrong the clocks of the hosts are, one after another.
         reboot: chance that a process begins on a host that was started anew.
+        upload_ms: how long an upload takes until the HSM is active.
         restore_ms: how long the service restores; `lists_meanwhile`: and lists no keys meanwhile,
             instead of not answering.
         twice: chance that two processes are started for the run at once.
@@ -130,6 +131,7 @@ class Fate:
     jump_after_send: float = 0.0
     skews_ms: tuple[int, ...] = (0,)
     reboot: float = 0.0
+    upload_ms: int = 20_000
     restore_ms: int = 15_000
     lists_meanwhile: bool = False
     twice: float = 0.0
@@ -152,7 +154,7 @@ class Fate:
     def of(cls, seed: int, points: int) -> Fate:
         """Return the fate of a seed for a run that has about so many points."""
         rng = random.Random(seed * 7919 + 13)
-        sql, homes = rng.random() < 0.12, 2 if rng.random() < 0.06 else 1
+        sql, homes = rng.random() < 0.09, 2 if rng.random() < 0.06 else 1
         points = (points * 9 // 4 if sql else points) * homes
 
         def somewhere(*counts: int) -> frozenset[int]:
@@ -169,13 +171,14 @@ class Fate:
             lose_request=rng.choice((0.0, 0.0, 0.05, 0.3)),
             refuse=rng.choice((0.0, 0.0, 0.1)),
             straggle=rng.choice((0.0, 0.0, 0.05, 0.3)),
-            late_ms=rng.choice((0, 0, 5_000, 50_000, HOUR_MS)),
+            late_ms=rng.choice((0, 0, 0, 5_000, 5_000, 50_000, HOUR_MS)),
             slow_ms=rng.choice((0, 0, 2_000, 20_000)),
             reads_ms=rng.choice(((0,), (0, 0, 800, 2_000))) if temper.verbs or homes > 1 else (0,),
             jump_after_send=rng.choice((0.0, 0.0, 0.0, 0.2)),
             skews_ms=rng.choice(((0,), (0,), (0, 40_000, -40_000), (-HOUR_MS, HOUR_MS))),
             reboot=rng.choice((0.0, 0.3)),
-            restore_ms=rng.choice((15_000,) * 5 + (900_000,)),
+            restore_ms=rng.choice((15_000,) * 8 + (900_000,)),
+            upload_ms=rng.choice((20_000, 20_000, 150_000)),
             lists_meanwhile=rng.random() < 0.5,
             twice=rng.choice((0.0, 0.0, 0.5)),
             idle_ms=rng.choice((5_000, 5_000, 600_000, 3 * HOUR_MS)),

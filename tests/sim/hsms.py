@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sim.cloud import SimCloud
 
 SUFFIX = "managedhsm.azure.net"
-CREATE_MS, UPLOAD_MS, BACKUP_MS, CHECK_MS = 25_000, 20_000, 10_000, 5_000
+CREATE_MS, BACKUP_MS, CHECK_MS = 25_000, 10_000, 5_000
 
 
 def x5t_of(text: str) -> str:
@@ -200,7 +200,7 @@ class SimData:
             hsm, now = self._hsm, cloud.now()
             if exchange != hsm.exchange or hsm.active_ms is not None:
                 raise AzureError("the blob is for another key, or the HSM is active", status=409)
-            hsm.active_ms = request.done_ms = now + UPLOAD_MS
+            hsm.active_ms = request.done_ms = now + cloud.fate.upload_ms
             hsm.upload_seen_ms = cloud.seen_from(request)
             hsm.roles = [
                 RoleAssignment(f"admin-{p}", "/", "a290e904-7015-4bba-90c8-60543313cdb4", p)

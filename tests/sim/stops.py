@@ -20,8 +20,11 @@ from drengine.model.records import RecordType as R
 from sim.scene import RUNBOOKS, runbook_of
 from sim.trace import Asked, Changed, Request, Trace, Written
 
-HEARD_MS = 30_000
-"""So long after a stop above, or a fact's change, what was looked at before may still be sent."""
+LOOKED_MS = 30_000
+"""So long after a fact's change, or an expiry, what was looked at before may still be sent."""
+
+HEARD_MS = 60_000
+"""So long it may take until a stop has come down through two inboxes (see `fate.Temper`)."""
 
 _FORWARD = frozenset({R.INTENT, R.STEP_BEGUN, R.FANOUT_BEGUN, R.CHILD_STARTED, R.RUN_FINISHED})
 _AFTER_CANCEL = frozenset(
@@ -179,7 +182,7 @@ class Stops:
             gate = chain.gates[name]
             if not gate.passed:
                 return f"gate {name} {gate.why_not}"
-            if gate.expires_ms is not None and at_ms > gate.expires_ms + HEARD_MS:
+            if gate.expires_ms is not None and at_ms > gate.expires_ms + LOOKED_MS:
                 return f"the approval of {name} had expired"
             if gate.bypass is not None and gate.bypass not in self._bypasses(true_ms):
                 return f"the facts of {name} had changed since"
@@ -187,7 +190,7 @@ class Stops:
 
     def _bypasses(self, now_ms: int) -> set[str]:
         """Return what the target's rules were while a look before an intent may have been made."""
-        before = [each for each in self._changes if each.true_ms < now_ms - HEARD_MS]
+        before = [each for each in self._changes if each.true_ms < now_ms - LOOKED_MS]
         within = self._changes[len(before) :]
         return {each.bypass for each in (*(before[-1:] or [_AT_CREATION]), *within)}
 
