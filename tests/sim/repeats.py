@@ -1,7 +1,8 @@
 """What must not be done twice, or taken away while it is at work: judged by what was sent.
 
 J5 a second create, upload or restore is sent only behind a record that says that the first
-did not happen, and never while the effect of the first can be seen.
+did not happen, and never while the effect of the first can be seen; and a look comes last:
+whatever people say, nothing is sent before it was looked for once more.
 V3 nobody leaves a step out whose request may be at work.
 V4 a rollback never deletes the target while another request is in the air or an instance
 has a key of it; and what it says is undone is gone.
@@ -52,6 +53,21 @@ def _excuses(trace: Trace, first: Request, second: Request) -> Iterator[R]:
             kind = entry.record.type
             if kind in _NOT_HAPPENED or kind is R.DOUBT_CLEARED:
                 yield kind
+
+
+def unlooked(trace: Trace) -> Iterator[str]:
+    """Judge every intent by whether a look said "absent" since the last word about the step."""
+    looked: set[tuple[str, str, str]] = set()
+    for entry in trace.entries:
+        if not isinstance(entry, Written):
+            continue
+        kind, place = entry.record.type, entry.place
+        if kind is R.INTENT and place not in looked:
+            yield f"J5: {place[2]} was to be sent without a look since the last word about it"
+        if kind is R.PROBE_ABSENT:
+            looked.add(place)
+        elif kind in (R.INTENT, R.OUTCOME_ABSENT):
+            looked.discard(place)
 
 
 def left_out_at_work(trace: Trace) -> Iterator[str]:

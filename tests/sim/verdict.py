@@ -12,7 +12,7 @@ from drengine.evidence.collect import collect
 from drengine.journal.memory import MemoryStore
 from drengine.model.run import RunStatus, StepState, StepStatus, UndoStatus
 from sim.people import is_by_hand
-from sim.repeats import doubled, harmful_deletes, left_out_at_work, two_hosts
+from sim.repeats import doubled, harmful_deletes, left_out_at_work, two_hosts, unlooked
 from sim.stops import Stops
 from sim.watch import ONCE, STEP_OF
 from sim.world import ENDS, STUCK_ROUNDS, Story
@@ -37,7 +37,7 @@ def unsafe(story: Story) -> list[str]:
         if story.count(name) > most
     ]
     problems += Stops(story.trace).problems
-    for look in (doubled, left_out_at_work, harmful_deletes, two_hosts):
+    for look in (doubled, unlooked, left_out_at_work, harmful_deletes, two_hosts):
         problems += dict.fromkeys(look(story.trace))
     problems += dict.fromkeys(f"V6: {wrong}" for wrong in story.cloud.sql.wrongs)
     problems += _left_standing(story)
