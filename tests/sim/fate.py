@@ -154,7 +154,7 @@ class Fate:
     def of(cls, seed: int, points: int) -> Fate:
         """Return the fate of a seed for a run that has about so many points."""
         rng = random.Random(seed * 7919 + 13)
-        sql, homes = rng.random() < 0.09, 2 if rng.random() < 0.06 else 1
+        sql, homes = rng.random() < 0.07, 2 if rng.random() < 0.05 else 1
         points = (points * 9 // 4 if sql else points) * homes
 
         def somewhere(*counts: int) -> frozenset[int]:
@@ -220,7 +220,7 @@ class Fate:
             self._jump(CURRENT.get())
 
     def _jump(self, process: Process) -> None:
-        far = (-2 * HOUR_MS, -HOUR_MS, -90_000, 90_000, HOUR_MS, 6 * HOUR_MS)
+        far = (-HOUR_MS, -90_000, -90_000, 90_000, HOUR_MS, 6 * HOUR_MS)
         jump = self.rng.choice(far)
         process.skew_ms += jump
         self.jumped_ms += jump
