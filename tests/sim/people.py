@@ -25,7 +25,8 @@ class Home:
     Attributes:
         looks: what somebody saw of a step's effect some time ago, by run and step.
         over: whether nobody starts a process here any more.
-        stuck: how often in a row the run came to rest in the same need of somebody else.
+        stuck: how often in a row the run came to rest in the same need of somebody else;
+            `given_up`: that was too often.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Home:
     looks: dict[tuple[RunId, str], bool] = field(default_factory=dict)
     over: bool = False
     stuck: int = 0
+    given_up: bool = False
     said: int = 0
 
     @property

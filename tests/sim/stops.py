@@ -51,7 +51,7 @@ class _Chain:
     """One chain so far: what stops it, since when, and what stood against each last intent.
 
     `at_ms`: each step's last record, by its process's clock; `told`: whether a problem with its
-    end was told, where one leads to the next.
+    end was told, where one leads to the next; `opener`: the process that took the run last.
     """
 
     paused: bool = False
@@ -61,6 +61,7 @@ class _Chain:
     against: dict[str, str] = field(default_factory=dict)
     at_ms: dict[str, int] = field(default_factory=dict)
     told: bool = False
+    opener: str = ""
 
     @property
     def stop(self) -> str:
@@ -134,6 +135,8 @@ class Stops:
             chain.paused, chain.since_ms = True, entry.true_ms
         elif kind is R.RUN_CONTINUED:
             chain.paused = False
+        elif kind is R.RUN_OPENED:
+            chain.opener = entry.process
         elif kind is R.RUN_ROLLBACK or kind in _ENDS:
             chain.ended, chain.since_ms = str(kind), entry.true_ms
         elif "step" in record.body or kind is R.GENERATION_ENDED:
@@ -168,6 +171,8 @@ class Stops:
             return why
         for run, parents_step in _above(record.run):
             above = self._chains[home, run]
+            if above.opener != entry.process:
+                return ""  # it was taken away from this process, which cannot know of it yet
             if above.stop and entry.true_ms > above.since_ms + HEARD_MS:
                 return f"`{above.stop}` stood in the chain above for long ({run.count('/')} up)"
             place = (_book_of(run), parents_step)

@@ -15,7 +15,7 @@ from sim.people import is_by_hand
 from sim.repeats import doubled, harmful_deletes, left_out_at_work, two_hosts, unlooked
 from sim.stops import Stops
 from sim.watch import ONCE, STEP_OF
-from sim.world import ENDS, STUCK_ROUNDS, Story
+from sim.world import ENDS, Story
 
 REPORTED_EVERY = 25
 """One seed in so many has its evidence collected and held against its journal (J4)."""
@@ -39,7 +39,8 @@ def unsafe(story: Story) -> list[str]:
     problems += Stops(story.trace).problems
     for look in (doubled, unlooked, left_out_at_work, harmful_deletes, two_hosts):
         problems += dict.fromkeys(look(story.trace))
-    problems += dict.fromkeys(f"V6: {wrong}" for wrong in story.cloud.sql.wrongs)
+    if not any(map(is_by_hand, story.state.steps.values())):  # who restores by hand proves it
+        problems += dict.fromkeys(f"V6: {wrong}" for wrong in story.cloud.sql.wrongs)
     problems += _left_standing(story)
     problems += _damaged(story)
     if story.rests[-1] == "done" and story.seed % REPORTED_EVERY == 0:
@@ -76,7 +77,7 @@ def unfinished(story: Story) -> list[str]:
     if story.fate.homes > 1:
         return []  # which of two hosts goes on is people's matter
     ended = any(end in story.rests for end in ENDS)
-    if story.homes["a"].stuck >= STUCK_ROUNDS:
+    if story.homes["a"].given_up:
         return []  # what stands in the way, people have to take away
     if not ended:
         return [f"not finished: {story.rests[-5:]}"]

@@ -39,8 +39,8 @@ ENDS = (Rest.DONE, Rest.ROLLED_BACK, Rest.CANCELLED)
 STUCK_ROUNDS = 6
 """So often in a row what people have brought about may be refused; then nobody goes on."""
 
-BOOTED_MS = {"a": 0, "b": 86_399_123}
-"""How long each host had been up when the story begins: no two are started at once."""
+BOOTED_MS = {"a": 0, "b": 41_123}
+"""How long each host had been up when the story begins: no two start in the same millisecond."""
 
 AFTERWARDS_S = 600
 """So long after the end everything that still travelled has arrived."""
@@ -204,7 +204,8 @@ class Simulation:
         by_hand = any(map(is_by_hand, outcome.state.steps.values()))
         waits = by_hand or outcome.state.rolling_back or self.fate.homes > 1
         home.stuck = home.stuck + 1 if refused and waits else 0
-        home.over = home.over or outcome.rest in ENDS or home.stuck >= STUCK_ROUNDS
+        home.given_up = home.given_up or home.stuck >= STUCK_ROUNDS
+        home.over = home.over or home.given_up or outcome.rest in ENDS
 
     def _ended(self, task: asyncio.Task[Outcome], home: Home) -> Outcome | None:
         try:
@@ -227,7 +228,8 @@ class Simulation:
         return None
 
     def _start(self, home: Home) -> None:
-        boot = int(self.loop.time() * 1000) if self.fate.happens(self.fate.reboot) else home.boot_ms
+        anew = int(self.loop.time() * 1000) if self.fate.happens(self.fate.reboot) else 0
+        boot = anew + home.boot_ms
         skew = self.fate.skew(self.started)
         process = Process(f"host-{self.started}", skew, home=home.name, boot_ms=boot)
         self.started += 1
