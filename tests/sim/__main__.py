@@ -1,4 +1,7 @@
-"""Run many seeds: `python -m sim --seeds 100000 --jobs 2`, or one: `python -m sim --seed 7`."""
+"""Run many seeds: `python -m sim --seeds 100000 --jobs 2`, or one: `python -m sim --seed 7`.
+
+With `--seed`, `--told` prints the whole story line by line.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import gc
 import sys
 import time
 
+from sim.telling import told
 from sim.verdict import judge, unfinished
 from sim.world import simulate
 
@@ -28,6 +32,9 @@ def chunk(first: int) -> tuple[collections.Counter[str], list[str]]:
         counts["unknown outcomes"] += story.resolved
         counts["doubled"] += any(story.count(n) > 1 for n in ("create", "upload", "restore"))
         counts["not finished"] += bool(unfinished(story))
+        counts["with operators"] += bool(story.fate.temper.verbs)
+        counts["with instances"] += story.fate.sql
+        counts["of two hosts"] += story.fate.homes > 1
     return counts, problems
 
 
@@ -38,8 +45,10 @@ def rarely_collect() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def one(seed: int) -> int:
+def one(seed: int, *, tell: bool) -> int:
     story = simulate(seed)
+    if tell:
+        print("\n".join(told(story.trace)))
     print(f"crashes at {story.fate.names}\nrests {story.rests}\nledger {story.cloud.ledger}")
     problems = judge(story)
     print("\n".join(problems) or "nothing is wrong")
@@ -52,9 +61,10 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--told", action="store_true", help="with --seed: line by line")
     asked = parser.parse_args()
     if asked.seed is not None:
-        return one(asked.seed)
+        return one(asked.seed, tell=asked.told)
     started = time.monotonic()
     total: collections.Counter[str] = collections.Counter()
     problems: list[str] = []

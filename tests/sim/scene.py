@@ -16,7 +16,8 @@ from drengine.model.plan import CloudIdentity, Plan
 from drengine.model.runbook import Runbook, RunClass
 from drengine.runbook.loader import load_runbook
 from drengine.runbook.planner import make_plan
-from sim.cloud import SUFFIX
+from sim.hsms import SUFFIX
+from sim.sql import planned_groups
 
 RUNBOOKS = Path(__file__).resolve().parents[2] / "runbooks"
 ME = "00000000-0000-4000-8000-00000000000a"
@@ -104,8 +105,8 @@ def runbook_of(text: str) -> Runbook:
 
 
 @functools.cache
-def plan() -> Plan:
-    """Return the plan that every simulated run starts from: the shipped recovery, without SQL."""
+def plan(*, sql: bool = False) -> Plan:
+    """Return the plan that a simulated run starts from: the shipped recovery, with or without SQL."""
     listing = [[f"{FOLDER}/b", 10, "e"]]
     answers: dict[str, Any] = {
         "securitydomain.inspect": {"sha256": "0" * 64, "required": 2, "custodians": ["a", "b"]},
@@ -119,7 +120,7 @@ def plan() -> Plan:
             "taken_at_ms": None,
             "newer": [],
         },
-        "sqlmi.groups": [],
+        "sqlmi.groups": planned_groups() if sql else [],
     }
 
     async def discover(source: str, values: Any) -> Any:
@@ -145,7 +146,8 @@ def plan() -> Plan:
                 "sd_file": "domain.json",
                 "container_url": "https://acct.blob.core.windows.net/backups",
                 "storage_identity": "/subscriptions/00000000-0000-4000-8000-0000000000cc/resourceGroups/rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i",
-                "protects_sql": False,
+                "protects_sql": sql,
+                "soak": "2m",
                 "incident_at": "2026-11-18T11:00:00Z",
             },
             run_class=RunClass.DRILL,

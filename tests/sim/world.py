@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-from drengine.actions.registry import KIT
 from drengine.engine.commands import Rest
 from drengine.engine.driver import Outcome, drive
 from drengine.engine.fold import fold
 from drengine.engine.genesis import create_run
-from drengine.engine.world import World
-from drengine.errors import Fenced, Locked
+from drengine.errors import DrError, Fenced, HandedOver, Locked
 from drengine.journal.memory import MemoryDisk, MemoryStore
 from drengine.model.cloud import BlobItem
 from drengine.model.plan import Plan
-from drengine.model.records import Record, Signal
 from drengine.model.run import RunState, StepStatus
-from drengine.model.secret import Secret
 from sim.cloud import EPOCH_MS, SimCloud
 from sim.fate import CURRENT, Crash, Fate, Process
+from sim.hosts import MachineTime, MortalStore, world_of
 from sim.loop import VirtualClock, VirtualLoop
+from sim.operators import Operators
+from sim.people import FIRST, Home, People, is_by_hand
 from sim.scene import (
     FOLDER,
     ME,
@@ -34,38 +31,19 @@ from sim.scene import (
     source_keys,
     source_roles,
 )
+from sim.trace import Trace
 from sim.watch import Watch
 
 MAX_ROUNDS = 60
+ENDS = (Rest.DONE, Rest.ROLLED_BACK, Rest.CANCELLED)
+STUCK_ROUNDS = 6
+"""So often in a row what people have brought about may be refused; then nobody goes on."""
 
+BOOTED_MS = {"a": 0, "b": 41_123}
+"""How long each host had been up when the story begins: no two start in the same millisecond."""
 
-class MortalStore(MemoryStore):
-    """A memory store whose process can die at every append, before it and after it."""
-
-    def __init__(self, disk: MemoryDisk, fate: Fate, watch: Watch) -> None:
-        super().__init__(disk)
-        self._fate, self._watch = fate, watch
-
-    def append(self, lease, expect, drafts):
-        kind = drafts[0].type
-        self._fate.point(f"append {kind}:before")
-        records = super().append(lease, expect, drafts)
-        self._watch.appended(drafts)
-        self._fate.point(f"append {kind}:after")
-        return records
-
-    def delete_signals(self, lease, ids):
-        self._fate.point("delete signals")
-        super().delete_signals(lease, ids)
-
-    def release(self, lease):
-        if not CURRENT.get().dead:
-            super().release(lease)
-
-
-@contextmanager
-def no_exchanges():
-    yield []
+AFTERWARDS_S = 600
+"""So long after the end everything that still travelled has arrived."""
 
 
 @dataclass
@@ -77,6 +55,8 @@ class Story:
     fate: Fate
     cloud: SimCloud
     watch: Watch
+    trace: Trace
+    homes: dict[str, Home]
     disk: MemoryDisk
     state: RunState
     processes: int
@@ -95,87 +75,139 @@ def simulate(
     roll_back_at: str = "",
     new_key_at_each_read: bool = False,
 ) -> Story:
-    """Run one recovery by seed: processes die and are started again until it ends."""
-    simulation = Simulation(plan(), fate or Fate.of(seed, points))
+    """Run one recovery by seed: processes die and are started again until it ends.
+
+    Where the caller says what people do, the seed has no other people and no second host.
+    """
+    told = bool(roll_back_at) or new_key_at_each_read
+    fate = fate or (Fate.of(seed, points).calm() if told else Fate.of(seed, points))
+    simulation = Simulation(plan(sql=True) if fate.sql else plan(), fate)
     simulation.cloud.new_key_at_each_read = new_key_at_each_read
     return simulation.until_over(seed, roll_back_at)
 
 
 @dataclass
 class Simulation:
-    """Everything that outlives the processes: disk, cloud, time and what was seen."""
+    """Everything that outlives the processes: disks, cloud, time and what was seen."""
 
     plan: Plan
     fate: Fate
-    disk: MemoryDisk = field(default_factory=MemoryDisk)
     watch: Watch = field(default_factory=Watch)
     loop: VirtualLoop = field(default_factory=VirtualLoop)
-    living: set[asyncio.Task[Outcome]] = field(default_factory=set)
+    living: dict[asyncio.Task[Outcome], Home] = field(default_factory=dict)
     rests: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     started: int = 0
     resolved: int = 0
 
     def __post_init__(self) -> None:
         now = VirtualClock(EPOCH_MS, self.loop).now_ms
-        self.cloud = SimCloud(self.fate, now, ME, source_keys(), source_roles())
+        names = list(BOOTED_MS)[: self.fate.homes]
+        run = self.plan.run_id
+        self.loop.set_exception_handler(lambda *_: None)  # looks of the dead end unasked
+        self.cloud = SimCloud(self.fate, now, ME, source_keys(), source_roles(), run)
         self.cloud.before_send = self.watch.sends
         self.cloud.folders[FOLDER] = [BlobItem(f"{FOLDER}/b", 10, "e")]
+        self.homes = {name: Home(name, boot_ms=-BOOTED_MS[name]) for name in names}
+        for home in self.homes.values():
+            home.store.put_object(inventory())
         self.fate.on_seize = self._seize
         self.fate.on_alien = self._retag
-        MemoryStore(self.disk).put_object(inventory())
+        if self.fate.temper.verbs:
+            operators = Operators(self.cloud, self.fate, self.homes, run, self.loop)
+            self.fate.on_point = operators.at_point
+
+    @property
+    def disk(self) -> MemoryDisk:
+        return self.homes["a"].disk
 
     def until_over(self, seed: int, roll_back_at: str) -> Story:
         """Let hosts and people act in turn until the run is over."""
         try:
-            for number in range(MAX_ROUNDS):
-                outcome = self.loop.run_until_complete(self._one_round())
-                if outcome is not None and outcome.rest in (Rest.DONE, Rest.ROLLED_BACK):
-                    break
-                people = People(MemoryStore(self.disk), self.cloud, number, roll_back_at)
-                self.loop.pass_seconds(self.fate.idle_ms / 1000)
-                if outcome is not None:
-                    self._resolve(people, outcome.state)
+            with MachineTime(self.loop).shown():
+                self._take_turns(roll_back_at)
+                self._afterwards()
         finally:
             self.loop.close()
-        state = fold(MemoryStore(self.disk).read(self.plan.run_id))
         return Story(
             seed,
             self.plan,
             self.fate,
             self.cloud,
             self.watch,
+            self.cloud.trace,
+            self.homes,
             self.disk,
-            state,
+            fold(MemoryStore(self.disk).read(self.plan.run_id)),
             self.started,
             self.rests,
             self.resolved,
         )
 
+    def _take_turns(self, roll_back_at: str) -> None:
+        for _ in range(MAX_ROUNDS):
+            outcomes = self.loop.run_until_complete(self._one_round())
+            if all(home.over for home in self.homes.values()):
+                break
+            self.loop.pass_seconds(self.fate.idle_ms / 1000)
+            for home, outcome in outcomes:
+                people = People(home, self.cloud, self.fate, roll_back_at)
+                self._resolve(people, outcome.state)
+
     def _resolve(self, people: People, state: RunState) -> None:
-        if any(step.status is StepStatus.UNKNOWN for step in state.steps.values()):
+        calm = not self.fate.temper.verbs
+        if calm and any(step.status is StepStatus.UNKNOWN for step in state.steps.values()):
             # Who looks by hand is not quicker than a request that still travels.
             self.loop.pass_seconds(60)
         self.cloud.arrive()
         self.resolved += people.act(state)
         self.cloud.alien = False
 
-    async def _one_round(self) -> Outcome | None:
-        """Start a process, or two at once, and wait until nobody lives."""
+    def _afterwards(self) -> None:
+        """Let all arrive that travels, and somebody drive the run once more that has ended."""
+        self.loop.pass_seconds(AFTERWARDS_S)
+        self.cloud.arrive()
+        if not self.fate.temper.verbs:
+            return
+        rests = list(self.rests)
+        for home in self.homes.values():
+            home.tell(self.plan.run_id, "continue", FIRST, {"reason": "once more"})
+        for _ in range(2):
+            for home, outcome in self.loop.run_until_complete(self._one_round(again=True)):
+                People(home, self.cloud, self.fate, "").act(outcome.state)
+        self.rests[:] = rests
+        self.loop.pass_seconds(AFTERWARDS_S)
+        self.cloud.arrive()
+
+    async def _one_round(self, *, again: bool = False) -> list[tuple[Home, Outcome]]:
+        """Start a process in each home, or two at once, and wait until nobody lives."""
         before = len(self.rests)
-        self._start()
-        if self.fate.happens(self.fate.twice):
-            self._start()
-        last: Outcome | None = None
+        for home in self.homes.values():
+            if not home.over or again:
+                self._start(home)
+                if self.fate.happens(self.fate.twice):
+                    self._start(home)
+        last: dict[str, Outcome] = {}
         while self.living:
             ended, _ = await asyncio.wait(self.living, return_when=asyncio.FIRST_COMPLETED)
-            self.living -= ended
             for task in ended:
-                last = self._ended(task) or last
+                home = self.living.pop(task)
+                if (outcome := self._ended(task, home)) is not None:
+                    last[home.name] = outcome
+                    self._note_end(home, outcome)
         crashed = any(rest == "crash" for rest in self.rests[before:])
-        over = last is not None and last.rest in (Rest.DONE, Rest.ROLLED_BACK)
-        return last if over or not crashed else None
+        found = [(self.homes[name], outcome) for name, outcome in last.items()]
+        return [] if crashed else found
 
-    def _ended(self, task: asyncio.Task[Outcome]) -> Outcome | None:
+    def _note_end(self, home: Home, outcome: Outcome) -> None:
+        refused = outcome.rest in (Rest.REFUSED, Rest.FAILED)
+        by_hand = any(map(is_by_hand, outcome.state.steps.values()))
+        waits = by_hand or outcome.state.rolling_back or self.fate.homes > 1
+        home.stuck = home.stuck + 1 if refused and waits else 0
+        home.given_up = home.given_up or home.stuck >= STUCK_ROUNDS
+        home.over = home.over or home.given_up or outcome.rest in ENDS
+
+    def _ended(self, task: asyncio.Task[Outcome], home: Home) -> Outcome | None:
         try:
             outcome = task.result()
         except Crash:
@@ -184,24 +216,37 @@ class Simulation:
             self.rests.append("fenced")
         except Locked:
             self.rests.append("locked")
+        except HandedOver:
+            self.rests.append("handed over")
+            home.over = True
+        except DrError as error:
+            self.rests.append("died")
+            self.watch.problems.append(f"a process died: {error.code} {error.message}")
         else:
             self.rests.append(str(outcome.rest))
             return outcome
         return None
 
-    def _start(self) -> None:
-        process = Process(f"host-{self.started}", self.fate.skew(self.started))
+    def _start(self, home: Home) -> None:
+        anew = int(self.loop.time() * 1000) if self.fate.happens(self.fate.reboot) else 0
+        boot = anew + home.boot_ms
+        skew = self.fate.skew(self.started)
+        process = Process(f"host-{self.started}", skew, home=home.name, boot_ms=boot)
         self.started += 1
         context = contextvars.copy_context()
         context.run(CURRENT.set, process)
-        self.living.add(self.loop.create_task(self._process(process), context=context))
+        task = self.loop.create_task(self._process(process, home), context=context)
+        self.living[task] = home
 
-    async def _process(self, process: Process) -> Outcome:
-        store = MortalStore(self.disk, self.fate, self.watch)
-        world = self._world(store, ProcessClock(EPOCH_MS, self.loop, process))
+    async def _process(self, process: Process, home: Home) -> Outcome:
+        trace = self.cloud.trace
+        store = MortalStore(home, self.fate, self.watch, trace, self.loop)
+        world = world_of(self.plan, store, self.cloud, home)
         part = self.plan.root
         runbook = runbook_of(part.runbook_text)
         run = self.plan.run_id
+        if self.fate.homes > 1:
+            await asyncio.sleep(self.fate.rng.choice((0, 0, 5, 60, 600)))
         try:
             create_run(
                 world,
@@ -212,90 +257,21 @@ class Simulation:
                 initiator="operator:sim",
                 tool={},
             )
-            return await drive(world, run, asyncio.Event())
+            return await drive(world, run, process.stop)
         finally:
             process.dead = True
             store.crash()
 
     def _seize(self, process: Process) -> None:
         """End the lease of a living process, and start another one for the run."""
-        del process
-        self.disk.locks.pop(self.plan.run_id, None)
-        self._start()
+        home = self.homes[process.home]
+        for run in list(home.disk.locks):
+            del home.disk.locks[run]
+        self._start(home)
 
     def _retag(self) -> None:
         """Let somebody put another run's tag on the target."""
         self.cloud.alien = True
 
-    def _world(self, store: MemoryStore, clock: VirtualClock) -> World:
-        return World(
-            plan=self.plan,
-            store=store,
-            cloud=self.cloud,  # type: ignore[arg-type]
-            clock=clock,
-            kit=KIT,
-            load=runbook_of,
-            collect=no_exchanges,
-            secret=Secret,
-            owner="sim",
-            listener=_listen_to_nothing,
-            inbox_ms=600_000,
-        )
-
-
-class ProcessClock(VirtualClock):
-    """The clock of one host: as wrong as its process's host is at the moment."""
-
-    def __init__(self, epoch_ms: int, loop: VirtualLoop, process: Process) -> None:
-        super().__init__(epoch_ms, loop)
-        self._process = process
-
-    def now_ms(self) -> int:
-        return super().now_ms() + self._process.skew_ms
-
-
-def _listen_to_nothing(state: RunState, record: Record) -> None:
-    del state, record
-
-
-@dataclass
-class People:
-    """Who approves, delivers, looks by hand, and takes a foreign tag off again."""
-
-    store: MemoryStore
-    cloud: SimCloud
-    turn: int
-    roll_back_at: str
-
-    def act(self, state: RunState) -> int:
-        """Do what the run waits for; return how many unknown outcomes were resolved."""
-        asked = state.steps.get(self.roll_back_at)
-        if asked is not None and asked.status is StepStatus.AWAITING_APPROVAL:
-            self._say(state, "rollback", "", {"reason": "enough"})
-            return 0
-        resolved = 0
-        for step in state.steps.values():
-            body: dict[str, Any] = {"step": step.id}
-            if step.status is StepStatus.AWAITING_APPROVAL and step.gate:
-                facts = {"request_seq": step.gate.seq, "digest": step.gate.digest}
-                self._say(state, "approve", step.id, body | facts)
-            elif step.status is StepStatus.AWAITING_DELIVERY:
-                blob = restore_blob(str(step.expects["exchange"]))
-                sha256 = self.store.put_object(blob)
-                self._say(
-                    state, "deliver", step.id, body | {"kind": "restore_blob", "sha256": sha256}
-                )
-            elif step.status is StepStatus.UNKNOWN:
-                found = _EFFECTS.get(step.id, "backup") in self.cloud.ledger
-                self._say(state, "resolve", step.id, body | {"found": found, "reason": "looked"})
-                resolved += 1
-        return resolved
-
-    def _say(self, state: RunState, kind: str, step: str, body: dict[str, Any]) -> None:
-        said = Signal(f"{kind}-{self.turn}-{step}", state.run, kind, "approver:sim", body, EPOCH_MS)
-        self.store.put_signal(said)
-
-
-_EFFECTS = {"restore": "restore", "upload-domain": "upload", "create-hsm": "create"}
 
 __all__ = ["ME", "Story", "plan", "restore_blob", "simulate"]
