@@ -109,6 +109,7 @@ class Change(BaseAction):
     just_before: list[Callable[[], None]] = field(default_factory=list)
     found: list[ProbeResult] = field(default_factory=list)
     undone: list[str] = field(default_factory=list)
+    undone_at: list[int] = field(default_factory=list)
 
     async def probe(self, ctx: StepContext) -> ProbeResult:
         self.looks.append(ctx.now_ms)
@@ -139,6 +140,7 @@ class Change(BaseAction):
 
     async def undo(self, ctx: StepContext) -> dict[str, Any]:
         self.undone.append(ctx.run.removeprefix(RUN))
+        self.undone_at.append(ctx.now_ms)
         return {}
 
     async def verify_undone(self, ctx: StepContext) -> tuple[Finding, ...]:
@@ -158,6 +160,7 @@ class Small:
     guard_holds: bool = True
     backup: str = "the one of Monday"
     readings: int = 0
+    unreadable: Exception | None = None
     meanwhile: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     operations: Any = None
@@ -209,6 +212,8 @@ class Small:
     async def _read(self, ctx: StepContext) -> str:
         del ctx
         self.readings += 1
+        if self.unreadable is not None:
+            raise self.unreadable
         for meanwhile in self.meanwhile.get(self.readings, ()):
             meanwhile()
             await asyncio.sleep(_LONG_SECONDS)

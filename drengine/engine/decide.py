@@ -121,7 +121,7 @@ def decide(
     if commands or session.busy or (wake is not None and not session.stopping):
         return Decision(tuple(commands), wake)
     if rolls_back and not session.parked:
-        return decide_undo(runbook, state, session, now_ms)
+        return decide_undo(runbook, specs, state, session, now_ms)
     return Decision(rest=_rest(case), reasons=_reasons(case))
 
 

@@ -208,7 +208,13 @@ def _failed(step: StepState, body: Mapping[str, Any], record: Record) -> Changes
     del record
     error = body.get("error") or {}
     code = str(error.get("service_code", ""))
-    return {"error": error, "failures": step.failures + 1, "last_code": code}
+    # What a person's resume let begin again has had its turn, whether or not it got to begin.
+    return {
+        "error": error,
+        "failures": step.failures + 1,
+        "last_code": code,
+        "reopened": False,
+    }
 
 
 def _unknown(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:

@@ -16,12 +16,14 @@ from typing import Any, Final
 
 from drengine.engine.commands import CheckUndo, Decision, PollUndo, Rest, Undo
 from drengine.engine.machine import NOT_OURS
+from drengine.engine.retry import quiet_until_ms
 from drengine.engine.session import Session
 from drengine.errors import JournalDamaged
+from drengine.model.catalogue import ActionSpec
 from drengine.model.cloud import Operation
 from drengine.model.records import Record
 from drengine.model.records import RecordType as R
-from drengine.model.run import RunState, StepState
+from drengine.model.run import Effect, RunState, StepState, StepStatus
 from drengine.model.run import UndoStatus as U
 from drengine.model.runbook import Runbook
 
@@ -77,7 +79,13 @@ def _looks(step: StepState, record: Record) -> int:
     return step.undo_looks + (0 if record.body.get("running") else 1)
 
 
-def decide_undo(runbook: Runbook, state: RunState, session: Session, now_ms: int) -> Decision:
+def decide_undo(
+    runbook: Runbook,
+    specs: Mapping[str, ActionSpec],
+    state: RunState,
+    session: Session,
+    now_ms: int,
+) -> Decision:
     """Return what a rollback does now: one step at a time, the last sender first."""
     for step in reversed(runbook.steps):
         st = state.steps[step.id]
@@ -90,13 +98,20 @@ def decide_undo(runbook: Runbook, state: RunState, session: Session, now_ms: int
         if st.undo is U.REFUSED and not st.reopened:
             why = (st.error or {}).get("message", "it was refused")
             return Decision(rest=Rest.REFUSED, reasons=(f"{step.id}: {why}",))
-        if st.not_before_ms > now_ms:
-            return Decision(wake_at_ms=st.not_before_ms)
+        at_ms = max(st.not_before_ms, _visible_ms(st, specs[step.action]))
+        if at_ms > now_ms:
+            return Decision(wake_at_ms=at_ms)
         following = _next(st)
         if isinstance(following, Undo) and state.paused:
             return Decision(rest=Rest.PAUSED, reasons=(f"{step.id}: not undone yet",))
         return Decision((following,))
     return Decision(rest=Rest.ROLLED_BACK)
+
+
+def _visible_ms(st: StepState, spec: ActionSpec) -> int:
+    """Return when it can be told what there is to be undone: an effect may be late to be seen."""
+    is_seen = st.status is StepStatus.SUCCEEDED or st.effect is Effect.NONE
+    return 0 if is_seen or st.undo is not U.NONE else quiet_until_ms(st, spec.quiet_ms)
 
 
 def _next(st: StepState) -> Undo | PollUndo | CheckUndo:

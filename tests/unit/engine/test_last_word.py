@@ -349,6 +349,15 @@ def test_a_rollback_takes_the_open_children_with_it_and_sends_nothing_new():
     assert family.change.undone == ["/each/a"], "what finished is not undone"
 
 
+def test_a_rollback_waits_until_what_was_answered_can_be_seen(small):
+    """An answer that says "done" comes before its effect can be read."""
+    small.approve()
+    small.change.at_start.append(says(small, "rollback"))
+    assert small.drive().rest is Rest.ROLLED_BACK
+    assert small.change.undone == [""]
+    assert small.change.undone_at[0] - small.change.sent[0] >= SPEC.quiet_ms
+
+
 def test_a_rollback_waits_for_what_is_in_the_air(small):
     small.approve()
     small.change.answers.append(LOST)

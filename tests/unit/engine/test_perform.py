@@ -282,3 +282,12 @@ def test_what_stops_a_run_says_a_next_step(small, goes_wrong, hint):
     error = small.drive().state.steps["change"].error
     assert error is not None
     assert error["hint"].endswith(hint)
+
+
+def test_a_gate_whose_facts_cannot_be_read_is_asked_once_a_process(small):
+    small.unreadable = AzureError("400: no", status=400)
+    for processes in (1, 2, 3):
+        assert small.drive().rest is Rest.FAILED
+        assert small.kinds().count(R.STEP_FAILED) == processes
+    small.unreadable = None
+    assert small.drive().rest is Rest.WAITING
