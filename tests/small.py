@@ -15,14 +15,15 @@ from drengine.actions.contract import Absent, Kept, Kit, ProbeResult, StepContex
 from drengine.engine.driver import Outcome, drive
 from drengine.engine.genesis import create_run
 from drengine.engine.world import Listener, World
+from drengine.errors import StoreFailed
 from drengine.journal.copying import JournalCopy
 from drengine.journal.memory import MemoryStore
 from drengine.model.catalogue import ActionSpec, Catalogue, Repeat
 from drengine.model.findings import Finding, block, ok
 from drengine.model.ids import RunId
 from drengine.model.plan import CloudIdentity, Plan, PlanPart
+from drengine.model.records import Record, Signal
 from drengine.model.records import RecordType as R
-from drengine.model.records import Signal
 from drengine.model.runbook import Runbook, RunClass
 from drengine.model.secret import Secret
 from drengine.rules.contract import Rule
@@ -110,6 +111,7 @@ class Change(BaseAction):
     found: list[ProbeResult] = field(default_factory=list)
     undone: list[str] = field(default_factory=list)
     undone_at: list[int] = field(default_factory=list)
+    before_undo: list[Callable[[], None]] = field(default_factory=list)
 
     async def probe(self, ctx: StepContext) -> ProbeResult:
         self.looks.append(ctx.now_ms)
@@ -136,6 +138,8 @@ class Change(BaseAction):
 
     async def may_undo(self, ctx: StepContext) -> Kept | None:
         del ctx
+        for act in self.before_undo:
+            act()
         return None
 
     async def undo(self, ctx: StepContext) -> dict[str, Any]:
@@ -164,6 +168,7 @@ class Small:
     meanwhile: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     operations: Any = None
+    dies_at: tuple[R, int] | None = None
     hsms: Any = None
     store: MemoryStore = field(default_factory=MemoryStore)
     clock: Clock = field(default_factory=Clock)
@@ -193,7 +198,14 @@ class Small:
 
     def _listener(self) -> Listener:
         copy = JournalCopy(self.store, self.copies_to) if self.copies_to else None
-        return lambda _, record: copy.follow(record.run, record.type) if copy else None
+
+        def listen(_: object, record: Record) -> None:
+            if copy is not None:
+                copy.follow(record.run, record.type)
+            if self.dies_at == (record.type, self.kinds().count(record.type)):
+                raise StoreFailed("the process dies here, as far as the run can see")
+
+        return listen
 
     def load(self, text: str) -> Runbook:
         catalogue = Catalogue(

@@ -299,7 +299,7 @@ def next_commands(family: Family) -> list[str]:
     if family.root.handed_to:
         return [f"drengine take-over {run} --reason TEXT   # only if nobody took it there"]
     found = [text for each in family.states for text in _of_run(family, each)]
-    if status is RunStatus.PAUSED:
+    if family.root.paused:
         found.append(f"drengine continue {run}")
     if family.owner is None:
         found.append(resume_command(family))

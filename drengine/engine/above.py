@@ -47,6 +47,12 @@ class ParentStep:
         self.bench.chain.make_sure()
         self.bench.hear()
 
+    def rests(self) -> bool:
+        """Whether a parent is paused or over: then not even an undo is sent."""
+        state, above = self.bench.chain.state, self.bench.world.above
+        is_at_rest = state.paused or state.status.is_over
+        return is_at_rest or (above is not None and above.rests())
+
     def halted(self) -> str:
         """Return why nothing may be sent now, empty where it may."""
         bench, state = self.bench, self.bench.chain.state

@@ -77,6 +77,17 @@ class Bench:
         )
 
 
+def hear_all(bench: Bench) -> None:
+    """Take in what lies in the inboxes, the parents' first.
+
+    Raises:
+        Fenced: another process has taken a parent.
+    """
+    if bench.world.above is not None:
+        bench.world.above.hear()
+    bench.hear()
+
+
 def with_exchanges(body: dict[str, Any], exchanges: list[Exchange]) -> dict[str, Any]:
     """Return a record's body with the exchanges that led to it."""
     if exchanges:

@@ -43,7 +43,7 @@ from drengine.model.catalogue import ActionSpec, Repeat
 from drengine.model.ids import root_of
 from drengine.model.plan import PlanPart
 from drengine.model.records import RecordType as R
-from drengine.model.run import RunState, RunStatus, StepState
+from drengine.model.run import Effect, RunState, RunStatus, StepState
 from drengine.model.run import StepStatus as S
 from drengine.model.runbook import Runbook, Step, StepKind
 from drengine.runbook.expressions import evaluate, resolve
@@ -121,6 +121,8 @@ def decide(
     if commands or session.busy or (wake is not None and not session.stopping):
         return Decision(tuple(commands), wake)
     if rolls_back and not session.parked:
+        if (waits := _in_the_air(case)) is not None:
+            return Decision(rest=waits, reasons=_reasons(case))
         return decide_undo(runbook, specs, state, session, now_ms)
     return Decision(rest=_rest(case), reasons=_reasons(case))
 
@@ -166,7 +168,8 @@ def _stuck(case: _Case, step: Step, st: StepState) -> _Next:
 
 
 def _checking(case: _Case, step: Step, st: StepState) -> _Next:
-    del st
+    if case.session.halted:
+        return _held(case, st)
     return _Next((Check(step.id),)) if case.may_begin else _NOTHING
 
 
@@ -179,7 +182,8 @@ def _probing(case: _Case, step: Step, st: StepState) -> _Next:
         error = {
             "kind": "StepFailed",
             "code": "DR-S004",
-            "message": f"it could not be told whether it is done: {st.detail}; nothing was sent",
+            "message": f"it could not be told whether it is done: {st.detail}; nothing was sent"
+            " for it by this process",
             "hint": f"drengine resume {root_of(case.state.run)} looks again.",
             "exit_code": 4,
         }
@@ -189,8 +193,15 @@ def _probing(case: _Case, step: Step, st: StepState) -> _Next:
     return _Next((Probe(step.id),))
 
 
+def _held(case: _Case, st: StepState) -> _Next:
+    """What was looked at and checked for a send is done again when the parent lets it go on."""
+    body = {"step": st.id, "why": case.session.halted}
+    return _Next((Append(st.id, R.STEP_HELD, body),))
+
+
 def _cleared(case: _Case, step: Step, st: StepState) -> _Next:
-    del st
+    if case.session.halted:
+        return _held(case, st)
     if not case.may_begin:
         return _NOTHING
     if step.kind is StepKind.RUNBOOK:
@@ -217,15 +228,17 @@ def _in_doubt(case: _Case, step: Step, st: StepState) -> _Next:
     if case.waited_ms(since) > spec.timeout_ms:
         return _Next((Append(step.id, R.OUTCOME_UNKNOWN, _unknown(case, step, st)),))
     # The first look is early: what is there already decides at once. What is not there counts
-    # only behind the quiet period (`perform.probe`).
+    # only behind the quiet period (`probing`).
     at = st.not_before_ms
     return _Next((Probe(step.id),)) if at <= case.now_ms else _Next(wake_at_ms=at)
 
 
 def _unknown(case: _Case, step: Step, st: StepState) -> dict[str, Json]:
+    sent = f"was sent {st.sends} times" if st.sends > 1 else "was sent"
+    happened = f"the request {sent}" if st.sends else "it was begun by somebody"
     message = (
-        f"{case.spec(step).title}: the request was sent, its answer was lost ({st.detail}), and"
-        f" looking {st.looks} times did not tell whether it took effect. It is not sent again."
+        f"{case.spec(step).title}: {happened}, what came of it is not known ({st.detail}), and"
+        f" looking {st.looks} times did not tell. It is not sent again."
     )
     return {
         "step": step.id,
@@ -277,18 +290,15 @@ def _fanning_out(case: _Case, step: Step, st: StepState) -> _Next:
     finished = [n for n in names if n in st.children and st.children[n].status.is_over]
     active = [n for n in names if f"{step.id}/{n}" in case.session.busy]
     parked = [n for n in names if f"{step.id}/{n}" in case.session.parked]
-    failed = [n for n in parked if case.session.parked[f"{step.id}/{n}"] is not Rest.WAITING]
+    rests = {n: case.session.parked[f"{step.id}/{n}"] for n in parked}
+    failed = [n for n in parked if rests[n] not in (Rest.WAITING, Rest.PAUSED)]
     lost = unfinished(st)
     most = 1 if step.foreach is None else step.foreach.stop_after_failures
     stops = len(failed) + len(lost) >= most
     if len(finished) == len(names) or (stops and lost and len(finished) == len(st.children)):
         return _fanned_out(case, step, st, names)
-    if stops or not case.may_begin:
+    if not case.may_begin:
         return _NOTHING
-    if (fallen := standing_gates(step, case.runbook, case.state, case.now_ms)) is not None:
-        body = {"step": fallen.gate, "why": fallen.why}
-        is_given = case.state.steps[fallen.gate].status is S.SUCCEEDED
-        return _Next((Append(fallen.gate, R.GATE_VOIDED, body),)) if is_given else _NOTHING
     limit, wave = 1, names
     if step.foreach is not None:
         limit = step.foreach.parallel
@@ -296,6 +306,14 @@ def _fanning_out(case: _Case, step: Step, st: StepState) -> _Next:
         if any(n not in finished for n in canaries):
             wave = canaries
     waiting = [n for n in wave if n not in finished and n not in active and n not in parked]
+    if stops:  # none begins; what has begun goes on to its end
+        waiting = [n for n in waiting if n in st.children]
+    if not (waiting or active):
+        return _NOTHING
+    if (fallen := standing_gates(step, case.runbook, case.state, case.now_ms)) is not None:
+        body = {"step": fallen.gate, "why": fallen.why}
+        is_given = case.state.steps[fallen.gate].status is S.SUCCEEDED
+        return _Next((Append(fallen.gate, R.GATE_VOIDED, body),)) if is_given else _NOTHING
     return _Next(tuple(RunChild(step.id, n) for n in waiting[: max(limit - len(active), 0)]))
 
 
@@ -322,6 +340,29 @@ def _fanned_out(case: _Case, step: Step, st: StepState, names: list[str]) -> _Ne
         "exit_code": 4,
     }
     return _Next((Append(step.id, R.STEP_FAILED, {"step": step.id, "error": error}),))
+
+
+def _ending_stuck(case: _Case, step: Step, st: StepState) -> _Next:
+    """Look what became of a request before anything is undone; once, each time it is let."""
+    if st.effect is not Effect.AT_WORK or not (st.reopened or st.status is S.PROBING):
+        return _NOTHING
+    del case
+    why = "it was sent, and a rollback must know what came of it"
+    return _Next((Append(step.id, R.DOUBT_RAISED, {"step": step.id, "why": why}),))
+
+
+def _in_the_air(case: _Case) -> Rest | None:
+    """Return how a rollback rests that must not undo anything yet, None where it may."""
+    steps = case.state.steps.values()
+    if any(st.status is S.UNKNOWN and st.effect is Effect.AT_WORK for st in steps):
+        return Rest.UNKNOWN
+    at_work = any(st.status in _AT_WORK or st.effect is Effect.AT_WORK for st in steps)
+    children = (child for st in steps for child in st.children.values())
+    if not at_work and all(child.status.is_over for child in children):
+        return None
+    if case.session.stopping:
+        return Rest.INTERRUPTED
+    return Rest.PAUSED if case.state.paused else Rest.FAILED
 
 
 def _ending_children(case: _Case, step: Step, st: StepState) -> _Next:
@@ -363,6 +404,7 @@ _AT_WORK: Final = (S.SENDING, S.IN_DOUBT, S.RUNNING)
 _ENDING: Final = {
     **dict.fromkeys(S, _rests),
     **{status: _STATES[status] for status in _AT_WORK},
+    **dict.fromkeys((S.FAILED, S.REFUSED, S.PROBING), _ending_stuck),
     S.FANNING_OUT: _ending_children,
 }
 """A rollback begins nothing, and follows what is in the air to its end."""

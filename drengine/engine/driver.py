@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from drengine.engine.above import ParentStep
 from drengine.engine.bench import Bench
-from drengine.engine.chain import Chain
+from drengine.engine.chain import ENGINE, Chain
 from drengine.engine.commands import (
     Append,
     Check,
@@ -37,6 +37,7 @@ from drengine.engine.commands import (
     Verify,
 )
 from drengine.engine.decide import decide, rest_of
+from drengine.engine.ending import cancel
 from drengine.engine.gates import request_gate
 from drengine.engine.genesis import create_run, part_of
 from drengine.engine.inbox import absorb
@@ -238,6 +239,8 @@ class _Driver:
         elif rest in (Rest.FAILED, Rest.REFUSED, Rest.UNKNOWN, Rest.INTERRUPTED):
             self._chain.append(R.RUN_STOPPED, body)
         self._chain.leave_status(None)
+        if rest is Rest.CANCELLED:
+            self._end_children()
         if self._chain.state.status.is_over and "/" not in self._chain.run:
             self._world.store.release_claims(self._chain.run)
         return Outcome(self._chain.run, rest, decision.reasons, self._chain.state)
@@ -305,11 +308,12 @@ class _Driver:
             and not (state.rolling_back or state.status.is_over)
         ):
             self._chain.append(R.RUN_ROLLBACK, {"reason": f"rollback of {above.root.run}"})
-        if R.GATE_APPROVED in recorded:
-            # A child that came to rest because a gate of this run fell may go on by it now.
-            waiting = [name for name, rest in self._parked.items() if rest is Rest.WAITING]
-            for name in waiting:
-                del self._parked[name]
+        # A child that rests because of its parent's gate, pause or way forward may go on now.
+        if R.RUN_ROLLBACK in recorded:
+            self._parked.clear()
+        if {R.GATE_APPROVED, R.RUN_CONTINUED} & {*recorded}:
+            resting = (Rest.WAITING, Rest.PAUSED)
+            self._parked = {n: r for n, r in self._parked.items() if r not in resting}
         self._pass_on(recorded)
 
     def _pass_on(self, recorded: tuple[R, ...]) -> None:
@@ -321,6 +325,13 @@ class _Driver:
                 reason = {"reason": f"{kind} of {self._chain.run}"}
                 signal = Signal(f"{kind}-{seq}-{child}", child, kind, "engine", reason, now)
                 self._world.store.put_signal(signal)
+
+    def _end_children(self) -> None:
+        """Cancel the children that nobody drives: they were told, and nobody reads it."""
+        world, reason = self._world, f"cancel of {self._chain.run}"
+        for child in self._open_children():
+            if world.store.exists(child):
+                cancel(world.store, child, world.owner, ENGINE, reason, world.clock)
 
     def _open_children(self) -> list[RunId]:
         steps = self._chain.state.steps.values()

@@ -177,6 +177,7 @@ def _lost(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
         "quiet_from_ms": step.quiet_from_ms or record.at_ms,
         "looks": 0,
         "detail": str(body.get("why", "")),
+        "reopened": False,
     }
 
 
@@ -268,6 +269,8 @@ def _gate_approved(step: StepState, body: Mapping[str, Any], record: Record) -> 
 
 def _marked(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     return {
+        # A word says nothing of a request that may still be at work.
+        "effect": step.effect if step.effect is Effect.AT_WORK else Effect.HAD,
         "marked_by": record.actor,
         "marked_evidence": str(body["evidence"]),
         "began_ms": _first_began(step, record),
@@ -391,7 +394,6 @@ _EFFECTS: Final[Mapping[R, Effect]] = {
     R.OPERATION_SUCCEEDED: Effect.HAD,
     R.PROBE_PRESENT: Effect.HAD,
     R.OUTCOME_FOUND: Effect.HAD,
-    R.STEP_MARKED: Effect.HAD,
     R.ANSWER_REFUSED: Effect.NONE,
     R.OPERATION_FAILED: Effect.NONE,
     R.OUTCOME_ABSENT: Effect.NONE,

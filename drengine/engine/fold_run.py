@@ -72,9 +72,11 @@ def _reopened(step: StepState, at_ms: int) -> StepState:
     if step.status in (StepStatus.FAILED, StepStatus.REFUSED):
         return changed(step, {**quiet, "reopened": True, "failures": 0})
     status = AFTER_OPENING.get(step.status, step.status)
-    if status is step.status and not step.not_before_ms and not quiet:
+    if status is step.status and not (step.not_before_ms or quiet or step.looks):
         return step
-    return changed(step, {**quiet, "status": status, "not_before_ms": 0})
+    # Looks of another process were at times of another clock.
+    looks = {"looks": 0} if step.status is StepStatus.IN_DOUBT else {}
+    return changed(step, {**quiet, **looks, "status": status, "not_before_ms": 0})
 
 
 _KEPT_AT_OPENING = (
@@ -103,6 +105,17 @@ def _rests(status: RunStatus) -> RunChange:
     return change
 
 
+def _rolls_back(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
+    """Let what is stuck be looked at once more: nothing is undone while it may be at work."""
+    steps = {
+        name: changed(step, {"reopened": True})
+        if step.status in (StepStatus.FAILED, StepStatus.REFUSED)
+        else step
+        for name, step in state.steps.items()
+    }
+    return {**_rests(RunStatus.ROLLING_BACK)(state, body, record), "steps": steps}
+
+
 def _continued(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:
     """Go on where the pause began: a rollback goes on as one."""
     status = RunStatus.ROLLING_BACK if state.rolling_back else RunStatus.RUNNING
@@ -120,6 +133,6 @@ RUN_CHANGES: Final[Mapping[R, RunChange]] = {
     R.RUN_CONTINUED: _continued,
     R.RUN_CANCELLED: _rests(RunStatus.CANCELLED),
     R.RUN_FINISHED: _rests(RunStatus.FINISHED),
-    R.RUN_ROLLBACK: _rests(RunStatus.ROLLING_BACK),
+    R.RUN_ROLLBACK: _rolls_back,
     R.RUN_ROLLED_BACK: _rests(RunStatus.ROLLED_BACK),
 }

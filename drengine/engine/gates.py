@@ -56,7 +56,9 @@ async def drifted_gate(bench: Bench, step: Step) -> Fallen | None:
             continue
         facts, _ = await observe(bench, gate_step.id, gate_step.gate.facts)
         if bench.chain.state.steps[gate_step.id].gate != asked:
-            return Fallen(gate_step.id, f"{gate_step.id} was decided on anew meanwhile")
+            return Fallen(
+                gate_step.id, f"{gate_step.id} was decided on anew meanwhile", is_new=True
+            )
         changed = [name for name, fact in facts.items() if fact != asked.facts.get(name)]
         if changed:
             return Fallen(gate_step.id, f"changed since the approval: {', '.join(changed)}")
@@ -65,5 +67,6 @@ async def drifted_gate(bench: Bench, step: Step) -> Fallen | None:
 
 def void(bench: Bench, fallen: Fallen) -> None:
     """Take back what a gate gave, so that it is asked again; one that is open stays as it is."""
-    if bench.chain.state.steps[fallen.gate].status is StepStatus.SUCCEEDED:
+    is_given = bench.chain.state.steps[fallen.gate].status is StepStatus.SUCCEEDED
+    if is_given and not fallen.is_new:
         bench.chain.append(R.GATE_VOIDED, {"step": fallen.gate, "why": fallen.why})

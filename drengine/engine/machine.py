@@ -32,10 +32,10 @@ ROWS: Final[tuple[tuple[R, tuple[S, ...], S], ...]] = (
     (R.PROBE_BUSY, (S.IN_DOUBT,), S.IN_DOUBT),
     (R.PROBE_UNDECIDABLE, (S.PROBING,), S.REFUSED),
     # INVARIANT J7: what may have had an effect is looked for like a lost answer
-    (R.DOUBT_RAISED, (S.PROBING,), S.IN_DOUBT),
+    (R.DOUBT_RAISED, (S.PROBING, *_STUCK), S.IN_DOUBT),
     (R.GUARDS_HELD, (S.PROBING, S.CHECKING), S.CLEARED),
     (R.GUARDS_REFUSED, (S.PROBING, S.CHECKING), S.REFUSED),
-    (R.STEP_HELD, (S.CLEARED,), S.PENDING),
+    (R.STEP_HELD, (S.CHECKING, S.CLEARED), S.PENDING),
     # by hand: what the engine can read back it does; the rest takes two people
     (R.STEP_MARKED, (S.PENDING, *_STUCK, S.UNKNOWN), S.VERIFYING),
     (R.STEP_ATTESTED, (*_STUCK, S.UNKNOWN), S.SUCCEEDED),

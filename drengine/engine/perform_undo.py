@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drengine.actions.contract import Kept
-from drengine.engine.bench import Bench, with_exchanges
+from drengine.engine.bench import Bench, hear_all, with_exchanges
 from drengine.engine.failing import error_body, next_step
 from drengine.engine.perform import standing
 from drengine.engine.retry import look_again_ms
@@ -33,9 +33,10 @@ async def undo(bench: Bench, step_id: str) -> None:
         body = {"step": step_id, "why": kept.why}
         bench.chain.append(R.UNDO_KEPT, with_exchanges(body, exchanges))
         return
-    bench.hear()
-    state = bench.chain.state
-    if bench.stop.is_set() or state.paused or state.status.is_over:
+    hear_all(bench)
+    state, above = bench.chain.state, bench.world.above
+    at_rest = state.paused or state.status.is_over or (above is not None and above.rests())
+    if bench.stop.is_set() or at_rest:
         return  # paused or cancelled meanwhile, or this process is to end: nothing is sent
     bench.chain.append(R.UNDO_INTENT, {"step": step_id, "action": step.action})
     with bench.world.collect() as exchanges:

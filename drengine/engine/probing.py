@@ -3,6 +3,7 @@
 Rules:
 - A look that fails decides nothing while an answer is in doubt.
 - Before the quiet period of a request is over, only what was found decides.
+- A person's "absent" counts behind the quiet period, too: nobody sees an effect that is late.
 - "Absent" of what was sent, answered or vouched for is a doubt, not a licence to send.
 """
 
@@ -30,6 +31,7 @@ from drengine.model.records import RecordType as R
 from drengine.model.run import AbsentBy, Effect, StepState, StepStatus
 from drengine.model.runbook import Step
 
+_NOT_FOUND = (Absent, Undecidable)
 _DOUBTFUL_LOOK_MS = 15_000
 
 
@@ -51,9 +53,11 @@ async def probe(bench: Bench, step_id: str) -> None:
 def _weighed(bench: Bench, step: Step, st: StepState, result: ProbeResult) -> ProbeResult:
     """Return what a look is worth now: early in a doubt only what was found decides."""
     spec, now = bench.world.kit.actions[step.action].spec, bench.world.clock.now_ms()
-    if st.status is not StepStatus.IN_DOUBT:
-        return _with_word(bench.chain.run, st, spec.repeat, result)
     left = quiet_until_ms(st, spec.quiet_ms) - now
+    if st.status is not StepStatus.IN_DOUBT:
+        if st.absent_by is AbsentBy.PERSON and left > 0 and isinstance(result, _NOT_FOUND):
+            return Busy(f"{st.absent_by}, and it is too early to tell: {result.why}", left)
+        return _with_word(bench.chain.run, st, spec.repeat, result)
     if left <= 0 or isinstance(result, (Present, InProgress, Busy)):
         return result
     return Busy(f"too early to tell: {result.why}", left)
@@ -99,7 +103,7 @@ def _probe_record(
     now = bench.world.clock.now_ms()
     doubt = st.status is StepStatus.IN_DOUBT
     match result:
-        case Absent(why) if not doubt and st.effect is not Effect.NONE:
+        case Absent(why) | Stale(why) if not doubt and st.effect is not Effect.NONE:
             # Sent, answered or vouched for, and not seen: an effect that is late looks the same.
             return R.DOUBT_RAISED, {"why": f"it may have been done before ({st.effect}): {why}"}
         case Absent(why):
@@ -113,7 +117,8 @@ def _probe_record(
             body = {"why": why, "operation": operation.to_json(), "not_before": again}
             return R.PROBE_IN_PROGRESS, body
         case Busy(why, again_ms):
-            wait = again_ms if doubt else look_again_ms(now - st.entered_ms, again_ms)
+            vouched = st.absent_by is AbsentBy.PERSON
+            wait = again_ms if doubt or vouched else look_again_ms(now - st.entered_ms, again_ms)
             return R.PROBE_BUSY, {"why": why, "not_before": now + wait}
         case Stale(why):
             members = [s.id for s in bench.runbook.steps if step.group and s.group == step.group]

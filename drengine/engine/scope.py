@@ -48,10 +48,15 @@ def held_by(state: RunState) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fallen:
-    """A gate that does not stand any more, and why."""
+    """A gate that does not stand any more, and why.
+
+    Attributes:
+        is_new: it was decided on anew while it was read; that decision stands.
+    """
 
     gate: str
     why: str
+    is_new: bool = False
 
 
 def standing_gates(step: Step, runbook: Runbook, state: RunState, now_ms: int) -> Fallen | None:

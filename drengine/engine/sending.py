@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from drengine.actions.contract import StepContext
-from drengine.engine.bench import Bench, fail, with_exchanges
+from drengine.engine.bench import Bench, fail, hear_all, with_exchanges
 from drengine.engine.failing import error_body
 from drengine.engine.fence import Held, Turn, may_send
 from drengine.engine.gates import drifted_gate, void
@@ -85,9 +85,7 @@ def overtaken(bench: Bench, step: Step) -> str:
 
     What lies in the inboxes is in the chains before it is judged.
     """
-    if bench.world.above is not None:
-        bench.world.above.hear()
-    bench.hear()
+    hear_all(bench)
     state, world = bench.chain.state, bench.world
     if bench.stop.is_set():
         return "this process is asked to end"

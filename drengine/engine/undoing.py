@@ -91,8 +91,6 @@ def decide_undo(
         st = state.steps[step.id]
         if not st.sends or st.undo.is_settled:
             continue
-        if step.id in session.busy:
-            return Decision()
         if session.stopping:
             return Decision(rest=Rest.INTERRUPTED, reasons=(f"{step.id}: not undone yet",))
         if st.undo is U.REFUSED and not st.reopened:

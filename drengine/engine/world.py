@@ -47,6 +47,10 @@ class Above(Protocol):
         """Take in what people said to the parents."""
         ...
 
+    def rests(self) -> bool:
+        """Whether a parent is paused or over."""
+        ...
+
     def halted(self) -> str:
         """Return why nothing may be sent now, empty where it may."""
         ...

@@ -46,6 +46,7 @@ WHEN: Final = frozenset(
         R.STEP_MARKED,
         R.STEP_ATTESTED,
         R.INTENT,
+        R.NOTE,
         R.ANSWER_OPERATION,
         R.ANSWER_DONE,
         R.ANSWER_REFUSED,

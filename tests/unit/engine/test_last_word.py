@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from looked import target
-from small import FAN, ONE, RUN, SPEC, Small, told
+from small import FAN, ONE, RUN, SPEC, Change, Small, told
 
 from drengine.actions.base import HOLDER_TAG, RUN_TAG
 from drengine.actions.contract import Absent, InProgress, Present, Undecidable
 from drengine.engine.commands import Rest
 from drengine.engine.driver import Outcome
-from drengine.errors import AzureError, Fenced, UnknownOutcome
+from drengine.errors import AzureError, Fenced, StoreFailed, UnknownOutcome
+from drengine.model.catalogue import Repeat
 from drengine.model.cloud import HsmResource, Operation, OperationKind, OperationStatus
 from drengine.model.findings import block
 from drengine.model.ids import RunId
@@ -186,9 +187,18 @@ def test_after_a_person_said_absent_it_is_looked_at_before_it_is_sent(small):
     assert len(small.change.sent) == 1
 
 
+def test_a_person_who_looked_too_early_is_not_believed_before_the_quiet_period(small):
+    unknown(small)
+    opened = small.clock.at_ms
+    small.change.found.extend([Absent("not there"), Present({}, "there it is, late")])
+    assert told(small, "resolve", found=False, reason="looked at once").rest is Rest.DONE
+    assert len(small.change.sent) == 1
+    assert small.change.looks[-1] - opened >= SPEC.quiet_ms
+
+
 def test_a_look_that_cannot_tell_does_not_overrule_a_person_who_looked(small):
     unknown(small)
-    small.change.found.append(Undecidable("it cannot be told"))
+    small.change.found.extend([Undecidable("it cannot be told")] * 2)
     assert told(small, "resolve", found=False, reason="looked at ten").rest is Rest.DONE
     assert len(small.change.sent) == 2
 
@@ -407,3 +417,106 @@ def test_the_quiet_period_after_a_mark_holds_for_every_child():
     notes = [record for record in taken.store.read(RUN) if record.type is R.NOTE]
     assert [note.body["holder"] for note in notes] == taken.hsms.marks, "in the root's chain"
     assert min(taken.change.sent) - notes[0].at_ms >= SPEC.quiet_ms
+
+
+# a rollback that is paused, stopped or stuck
+
+
+def failed_family() -> Small:
+    family = fan()
+    family.change.answers.append(AzureError("400: no", status=400))
+    assert family.drive().rest is Rest.FAILED
+    return family
+
+
+@pytest.mark.parametrize("also", ["pause", "stop"])
+def test_a_rollback_is_not_over_while_a_child_is_open(also):
+    family = failed_family()
+    says(family, "rollback")()
+    if also == "pause":
+        says(family, "pause")()
+    else:
+        family.stop.set()
+    resting = family.drive()
+    assert resting.rest is (Rest.PAUSED if also == "pause" else Rest.INTERRUPTED)
+    assert family.change.undone == []
+    family.stop.clear()
+    if also == "pause":
+        says(family, "continue")()
+    assert family.drive().rest is Rest.ROLLED_BACK
+    assert family.change.undone == ["/each/a"]
+
+
+def test_a_rollback_takes_a_child_that_came_to_rest_in_the_same_process():
+    family = fan(FAN.replace("parallel: 2", "parallel: 1"))
+    family.change.answers.append(AzureError("400: no", status=400))
+    family.change.at_start.append(says(family, "rollback"))
+    assert family.drive().rest is Rest.ROLLED_BACK
+    assert family.change.undone == ["/each/a"]
+
+
+def test_a_rollback_does_not_begin_while_what_was_sent_may_be_at_work(small):
+    small.approve()
+    small.operations = Silent()
+    small.change.answers.append(LOST)
+    small.change.found.extend([Absent("not there"), InProgress(OPERATION)])
+    assert small.drive().state.steps["change"].status is S.FAILED
+    outcome = told(small, "rollback", reason="wrong backup")
+    assert outcome.rest is Rest.UNKNOWN, "it is looked for, and a person must say"
+    assert small.change.undone == []
+    small.change.found.extend([Absent("")] * 2)
+    assert told(small, "resolve", found=False).rest is Rest.ROLLED_BACK
+    assert small.change.undone == [""]
+
+
+def test_nothing_is_undone_in_a_child_when_the_root_was_paused_meanwhile():
+    family = failed_family()
+    says(family, "rollback")()
+    family.change.before_undo.append(says(family, "pause"))
+    assert family.drive().rest is Rest.PAUSED
+    assert family.change.undone == []
+
+
+def test_a_look_of_an_earlier_process_is_no_look(small):
+    small.change = Change(replace(SPEC, repeat=Repeat.BY_NAME))
+    small.approve()
+    small.change.answers.append(LOST)
+    small.dies_at = R.PROBE_ABSENT, 1 + 2  # behind the second look in the doubt
+    with pytest.raises(StoreFailed):
+        small.drive()
+    small.dies_at = None
+    small.change.found.append(Present({}, "there it is, late"))
+    assert small.drive().rest is Rest.DONE
+    assert len(small.change.sent) == 1
+
+
+def test_a_child_that_is_open_goes_on_beside_one_that_was_cancelled():
+    gone = fan()
+    gone.change.answers.extend([AzureError("400: no", status=400)] * 2)
+    assert gone.drive().rest is Rest.FAILED
+    child = RunId(f"{RUN}/each/a")
+    gone.store.put_signal(Signal("c", child, "cancel", "operator:x", {}, 0))
+    gone.drive()
+    gone.drive()
+    done = {name: c.status for name, c in gone.drive().state.steps["each"].children.items()}
+    assert done == {"a": RunStatus.CANCELLED, "b": RunStatus.FINISHED}
+
+
+def test_a_cancel_ends_the_children_that_nobody_drives():
+    family = failed_family()
+    says(family, "cancel")()
+    assert family.drive().rest is Rest.CANCELLED
+    last = [record.type for record in family.store.read(RunId(f"{RUN}/each/a"))][-1]
+    assert last is R.RUN_CANCELLED
+
+
+def test_what_was_marked_as_done_may_still_be_at_work(small):
+    small.approve()
+    small.operations = Silent()
+    small.change.answers.append(LOST)
+    small.change.found.extend([Absent("not there"), InProgress(OPERATION)])
+    small.drive()
+    small.change.seen.append(block("G2", "not seen yet"))
+    told(small, "mark", evidence=small.store.put_object(b"a transcript"))
+    told(small, "skip", reason="in a hurry")
+    assert R.STEP_SKIPPED not in small.kinds()
