@@ -12,6 +12,7 @@ from drengine.actions.moment import Moment
 from drengine.engine.chain import Chain
 from drengine.engine.failing import error_body
 from drengine.engine.judging import judged, observed
+from drengine.engine.retry import waited_ms
 from drengine.engine.scope import scope_of
 from drengine.engine.world import World
 from drengine.errors import DrError, JournalError
@@ -48,6 +49,10 @@ class Bench:
     def step(self, step_id: str) -> tuple[Step, StepState]:
         """Return a step of the runbook and its state now."""
         return self.runbook.step(step_id), self.chain.state.steps[step_id]
+
+    def waited_ms(self, since_ms: int) -> int:
+        """Return how long this process has waited for something that began then."""
+        return waited_ms(since_ms, self.chain.state.opened_ms, self.world.clock.now_ms())
 
     def context(self, step_id: str) -> StepContext:
         """Return what an action, observer or rule of this step may know."""

@@ -33,7 +33,7 @@ from drengine.engine.commands import (
     Verify,
 )
 from drengine.engine.failing import error_body, look_by_hand
-from drengine.engine.retry import next_attempt_ms
+from drengine.engine.retry import next_attempt_ms, waited_ms
 from drengine.engine.scope import items_of, scope_of, standing_gates
 from drengine.engine.session import Session
 from drengine.engine.undoing import decide_undo
@@ -72,9 +72,7 @@ class _Case:
 
     def waited_ms(self, since_ms: int) -> int:
         """Return how long this process has waited for something that began then."""
-        opened_ms = self.state.opened_ms
-        # A time of the future is of a process whose clock was set back since.
-        return self.now_ms - (since_ms if opened_ms < since_ms <= self.now_ms else opened_ms)
+        return waited_ms(since_ms, self.state.opened_ms, self.now_ms)
 
     @property
     def may_begin(self) -> bool:

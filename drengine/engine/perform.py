@@ -102,7 +102,7 @@ def _poll_record(
     match status.state:
         case OperationState.RUNNING:
             now = bench.world.clock.now_ms()
-            age = now - (st.entered_ms if st.intent_at_ms is None else st.intent_at_ms)
+            age = bench.waited_ms(st.entered_ms if st.intent_at_ms is None else st.intent_at_ms)
             wait = look_again_ms(age, action.spec.poll_ms, status.retry_after_ms)
             # The run's own digits spread the polls of many children without a random source.
             spread = int(digest([bench.chain.run, step.id, st.polls])[:4], 16) % 100
@@ -170,8 +170,7 @@ async def verify(bench: Bench, step_id: str) -> None:
         body["outputs"] = dict(outputs)
         kind = R.PART_DONE if more else R.STEP_SUCCEEDED
         bench.chain.append(kind, with_exchanges(body, exchanges))
-    elif now - max(st.entered_ms, bench.chain.state.opened_ms) < settle_ms:
-        age = now - st.entered_ms
+    elif (age := bench.waited_ms(st.entered_ms)) < settle_ms:
         body["not_before"] = now + (again_ms if watches else look_again_ms(age, again_ms))
         bench.chain.append(R.VERIFY_MISSED, with_exchanges(body, exchanges))
     else:

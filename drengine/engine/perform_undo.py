@@ -68,7 +68,7 @@ async def poll_undo(bench: Bench, step_id: str) -> None:
     body: dict[str, Any] = {"step": step_id, "why": status.detail}
     if status.state is OperationState.RUNNING:
         now = bench.world.clock.now_ms()
-        age = now - st.entered_ms
+        age = bench.waited_ms(st.entered_ms)
         body["running"] = True
         body["not_before"] = now + look_again_ms(age, action.spec.poll_ms, status.retry_after_ms)
     bench.chain.append(R.UNDO_POLLED, with_exchanges(body, exchanges))

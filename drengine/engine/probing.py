@@ -69,7 +69,8 @@ def _with_word(run: RunId, st: StepState, repeat: Repeat, result: ProbeResult) -
         return result
     if isinstance(result, Undecidable):
         return Absent(f"{st.absent_by}; looking cannot tell: {result.why}")
-    foreign = st.absent_by is AbsentBy.SERVICE and repeat is Repeat.NEVER
+    # Of two requests the first may have done it, late, and the second was refused for that.
+    foreign = st.absent_by is AbsentBy.SERVICE and repeat is Repeat.NEVER and st.sends == 1
     if foreign and isinstance(result, Present):
         return Undecidable(
             f"{result.why}; of this run's request {st.absent_by}, so somebody else did it",
@@ -118,7 +119,8 @@ def _probe_record(
             return R.PROBE_IN_PROGRESS, body
         case Busy(why, again_ms):
             vouched = st.absent_by is AbsentBy.PERSON
-            wait = again_ms if doubt or vouched else look_again_ms(now - st.entered_ms, again_ms)
+            age = bench.waited_ms(st.entered_ms)
+            wait = again_ms if doubt or vouched else look_again_ms(age, again_ms)
             return R.PROBE_BUSY, {"why": why, "not_before": now + wait}
         case Stale(why):
             members = [s.id for s in bench.runbook.steps if step.group and s.group == step.group]

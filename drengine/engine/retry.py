@@ -33,6 +33,15 @@ def look_again_ms(age_ms: int, later_ms: int, asked_ms: int | None = None) -> in
     return EARLY_WAIT_MS if age_ms < FIRST_MINUTE_MS else max(LATE_WAIT_MS, later_ms)
 
 
+def waited_ms(since_ms: int, opened_ms: int, now_ms: int) -> int:
+    """Return how long this process has waited for something that began then.
+
+    What began in another process counts from this one's opening: a time of the future is of a
+    process whose clock was set back since.
+    """
+    return now_ms - (since_ms if opened_ms < since_ms <= now_ms else opened_ms)
+
+
 def quiet_until_ms(step: StepState, quiet_ms: int) -> int:
     """Return until when an effect of the step's last request may stay invisible.
 

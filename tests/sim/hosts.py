@@ -26,6 +26,10 @@ from sim.watch import Watch
 SELDOM_MS = 600_000
 
 
+MOST_RECORDS = 5_000
+"""No recovery here needs a tenth of it."""
+
+
 class MortalStore(MemoryStore):
     """A memory store whose process can die at every append, before it and after it."""
 
@@ -37,6 +41,8 @@ class MortalStore(MemoryStore):
     def append(self, lease, expect, drafts):
         kind = drafts[0].type
         self._fate.point(f"append {kind}:before")
+        if expect.seq > MOST_RECORDS:
+            raise AssertionError(f"{lease.run} appends without end: {kind} again and again")
         records = super().append(lease, expect, drafts)
         self._watch.appended(self._home, records)
         now = EPOCH_MS + int(self._loop.time() * 1000)

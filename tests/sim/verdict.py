@@ -10,10 +10,12 @@ from drengine.engine.fold import fold
 from drengine.errors import JournalDamaged
 from drengine.evidence.collect import collect
 from drengine.journal.memory import MemoryStore
+from drengine.model.records import RecordType
 from drengine.model.run import RunStatus, StepState, StepStatus, UndoStatus
 from sim.people import is_by_hand
 from sim.repeats import doubled, harmful_deletes, left_out_at_work, two_hosts, unlooked
 from sim.stops import Stops
+from sim.trace import Written
 from sim.watch import ONCE, STEP_OF
 from sim.world import ENDS, Story
 
@@ -27,6 +29,18 @@ def judge(story: Story) -> list[str]:
     return [f"seed {story.seed}: {problem}" for problem in problems]
 
 
+def _vouched(story: Story, name: str) -> int:
+    """Return how often a person said of a request that nothing came of it: wrongly, perhaps.
+
+    A restore shows its keys when its job ends, which may be behind the quiet period.
+    """
+    said = (entry for entry in story.trace.entries if isinstance(entry, Written))
+    return sum(
+        entry.record.type is RecordType.OUTCOME_ABSENT and entry.place[2] == STEP_OF[name]
+        for entry in said
+    )
+
+
 def unsafe(story: Story) -> list[str]:
     """Return what must never be, however the run ended."""
     problems = list(story.watch.problems)
@@ -34,7 +48,7 @@ def unsafe(story: Story) -> list[str]:
     problems += [
         f"J5: {name} took effect {story.count(name)} times"
         for name in ONCE
-        if story.count(name) > most
+        if story.count(name) > most + _vouched(story, name)
     ]
     problems += Stops(story.trace).problems
     for look in (doubled, unlooked, left_out_at_work, harmful_deletes, two_hosts):

@@ -56,6 +56,9 @@ class Bench:
     def context(self, _: str) -> None:
         return None
 
+    def waited_ms(self, since_ms: int) -> int:
+        return NOW - since_ms
+
     async def poll(self, operation: Operation) -> OperationStatus:
         assert operation == JOB
         answer = self.answers.pop(0)
