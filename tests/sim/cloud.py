@@ -48,7 +48,7 @@ class SimCloud:
     """The cloud. `ledger` counts effects; tests judge by it, never by the journal."""
 
     fate: Fate
-    now: Callable[[], int]
+    clock: Callable[[], int]
     principal: str
     source_keys: list[Any]
     source_roles: list[Any]
@@ -64,6 +64,7 @@ class SimCloud:
     alien: bool = False
     serial: int = 0
     new_key_at_each_read: bool = False
+    arriving_ms: int | None = None
 
     def __post_init__(self) -> None:
         self.identity = None
@@ -72,6 +73,10 @@ class SimCloud:
         self.storage = SimStorage(self)
         self.rows = None
         self.operations = SimOperations(self)
+
+    def now(self) -> int:
+        """Return the true time; while a request takes effect, the moment at which it arrived."""
+        return self.clock() if self.arriving_ms is None else self.arriving_ms
 
     def hsm(self, uri: str) -> SimData:
         return SimData(self, host_of(uri).partition(".")[0])
@@ -147,7 +152,9 @@ class SimCloud:
             return
         self.in_flight = [each for each in self.in_flight if each.due_ms > now]
         for each in sorted(arrived, key=lambda arrival: arrival.due_ms):
+            self.arriving_ms = each.due_ms
             self._takes_effect(each)
+        self.arriving_ms = None
 
     def _takes_effect(self, arrival: Arrival) -> None:
         request = arrival.request
