@@ -46,7 +46,6 @@ WHEN: Final = frozenset(
         R.STEP_MARKED,
         R.STEP_ATTESTED,
         R.INTENT,
-        R.NOTE,
         R.ANSWER_OPERATION,
         R.ANSWER_DONE,
         R.ANSWER_REFUSED,
