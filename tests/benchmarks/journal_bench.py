@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import sqlite3
@@ -109,45 +111,94 @@ def head_after(records: object) -> Head:
     return Head(last.seq, last.sha256)
 
 
-def bare(folder: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(folder / "bare.db", isolation_level=None)
+def bare(file: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(file, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("CREATE TABLE records (seq INTEGER PRIMARY KEY, line BLOB NOT NULL) STRICT")
     return db
 
 
+class Inserts:
+    """Bare durable inserts of a line that is ready."""
+
+    def __init__(self, file: Path, line: bytes) -> None:
+        self.line, self.seq, self.db = line, 0, bare(file)
+
+    def write(self, draft: Draft) -> None:
+        del draft
+        self.seq += 1
+        self.db.execute("INSERT INTO records VALUES (?, ?)", (self.seq, self.line))
+
+
+class Chained(Inserts):
+    """The same, but each line is made and names the hash of the one before."""
+
+    prev = ""
+
+    def write(self, draft: Draft) -> None:
+        body = {**draft.body, "prev": self.prev, "seq": self.seq}
+        self.line = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+        self.prev = hashlib.sha256(self.line).hexdigest()
+        super().write(draft)
+
+
+class Appends:
+    """Appends through the store."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.store = store
+        self.lease, self.head = begun(store)
+
+    def write(self, draft: Draft) -> None:
+        (record,) = self.store.append(self.lease, self.head, [draft])
+        self.head = Head(record.seq, record.sha256)
+
+
 def appends() -> list[Figure]:
-    """Compare batches in turn; the ratio is the median of the pairs."""
-    ours, theirs = [], []
+    """Compare batches in turn, each time another one first; ratios are medians of the pairs.
+
+    Beside inserts of lines that are ready stand inserts that make a line and hash it for the
+    next one: what the least of journals has to do.
+    """
     with tempfile.TemporaryDirectory() as name, SqliteStore(Path(name) / "home") as store:
-        lease, head = begun(store)
-        db = bare(Path(name))
+        ours = Appends(store)
         line = list(store.lines(RUN))[-1]
-        for number in range(WARMING):
-            db.execute("INSERT INTO records VALUES (?, ?)", (-number, line))
-            head = head_after(store.append(lease, head, [polled(number)]))
-        for batch in range(BATCHES):
-            drafts = [polled(number) for number in range(APPENDS)]
-            began = time.perf_counter()
-            for number in range(1, APPENDS + 1):
-                db.execute("INSERT INTO records VALUES (?, ?)", (batch * APPENDS + number, line))
-            between = time.perf_counter()
-            for each in drafts:
-                (record,) = store.append(lease, head, [each])
-                head = Head(record.seq, record.sha256)
-            ended = time.perf_counter()
-            theirs.append(APPENDS / (between - began))
-            ours.append(APPENDS / (ended - between))
-        db.close()
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    beyond = statistics.median(1 / a - 1 / b for a, b in zip(ours, theirs, strict=True))
+        theirs, chained = (
+            kind(Path(name) / f"{kind.__name__}.db", line) for kind in (Inserts, Chained)
+        )
+        writers: list[Inserts | Appends] = [theirs, chained, ours]
+        for writer in writers:
+            batch(writer, WARMING)
+        seconds: dict[object, list[float]] = {writer: [] for writer in writers}
+        for turn in range(BATCHES):
+            for writer in writers[turn % 3 :] + writers[: turn % 3]:
+                seconds[writer].append(batch(writer, APPENDS))
+        theirs.db.close()
+        chained.db.close()
+
+    def over(other: object) -> float:
+        pairs = zip(seconds[other], seconds[ours], strict=True)
+        return statistics.median(its / mine for its, mine in pairs)
+
+    pairs = zip(seconds[theirs], seconds[ours], strict=True)
+    beyond = statistics.median(mine - its for its, mine in pairs) / APPENDS
     return [
-        Figure("bare durable inserts", statistics.median(theirs), "/s"),
-        Figure("durable appends", statistics.median(ours), "/s"),
+        Figure("bare durable inserts", APPENDS / statistics.median(seconds[theirs]), "/s"),
+        Figure("durable appends", APPENDS / statistics.median(seconds[ours]), "/s"),
         Figure("an append beyond a bare insert", beyond * 1e6, "us"),
-        Figure("appends over bare inserts", ratio, at_least=0.7),
+        Figure("appends over bare inserts", over(theirs), at_least=0.7),
+        Figure("appends over inserts that make a chain", over(chained)),
     ]
+
+
+def batch(writer: Inserts | Appends, count: int) -> float:
+    """Return how many seconds so many writes take; what is written is drafted before."""
+    drafts = [polled(number) for number in range(count)]
+    began = time.perf_counter()
+    for draft in drafts:
+        writer.write(draft)
+    return time.perf_counter() - began
 
 
 def long_run(home: Path, records: int) -> None:
