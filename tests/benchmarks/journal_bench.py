@@ -40,8 +40,8 @@ from drengine.model.ids import RunId
 from drengine.model.records import Draft, Head, Lease
 from drengine.model.records import RecordType as R
 
-APPENDS: Final = 100
-BATCHES: Final = 19
+APPENDS: Final = 50
+BATCHES: Final = 90
 WARMING: Final = 1_500  # inserts; the log is written over from its 1,000th page on
 RECORDS: Final = 10_000
 FEW: Final = 1_000
