@@ -351,10 +351,18 @@ class Story:
     def approve(
         self, step, actor="simulated:approver:alice", reason="checked", said=R.GATE_APPROVED
     ):
-        gate = self.states[self.run].steps[step].gate
         more = {} if said is R.GATE_APPROVED else {"error": error("rejected", code="DR-G020")}
+        return self._decides(step, actor, reason, said, more)
+
+    def break_glass(self, step, actor, reason="nobody else can be reached"):
+        """One person decides for all."""
+        urgent = {"break_glass": True}
+        return self._decides(step, actor, reason, R.GATE_APPROVED, urgent, **urgent)
+
+    def _decides(self, step, actor, reason, said, more, **manner):
+        gate = self.states[self.run].steps[step].gate
         if self.cast:
-            more |= self.cast.sign(self, gate, step, actor, reason, said)
+            more = more | self.cast.sign(self, gate, step, actor, reason, said, **manner)
         return self.say(
             said,
             step,
@@ -365,28 +373,6 @@ class Story:
             role="",
             sent_at=self.now,
             signal=f"s-{self.now}-{actor}",
-            **more,
-        )
-
-    def break_glass(self, step, actor, reason="nobody else can be reached"):
-        """One person decides for all."""
-        gate, kind = self.states[self.run].steps[step].gate, R.GATE_APPROVED
-        more = (
-            self.cast.sign(self, gate, step, actor, reason, kind, break_glass=True)
-            if self.cast
-            else {}
-        )
-        return self.say(
-            kind,
-            step,
-            actor=actor,
-            request_seq=gate.seq,
-            digest=gate.digest,
-            reason=reason,
-            role="",
-            sent_at=self.now,
-            signal=f"s-{self.now}-{actor}",
-            break_glass=True,
             **more,
         )
 

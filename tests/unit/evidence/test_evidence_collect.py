@@ -508,16 +508,22 @@ def test_a_clock_that_goes_back_is_a_deviation(tell, store, facts):
     assert back.text.startswith("3000 ms before")  # the host's; virtual time ran 60 times as far
 
 
-def test_virtual_time_of_a_lab_that_jumps_back_is_not_a_clock_that_was_set(tell, store, facts):
+def asked_behind_a_jump(tell, store, **by_ms):
+    """Tell a story in which a clock of the lab's host was elsewhere when a gate was asked."""
     story = tell.Story(store, tell.make_plan()).create().wait(5).reads("preflight")
     ahead = story.draft
 
     def jumped(kind, body, actor):
         made = ahead(kind, body, actor)
-        return replace(made, at_ms=made.at_ms - 542) if kind is R.GATE_REQUESTED else made
+        changes = {name: getattr(made, name) + ms for name, ms in by_ms.items()}
+        return replace(made, **changes) if kind is R.GATE_REQUESTED else made
 
     story.draft = jumped
-    found = facts(story.ask("approve-create"))
+    return story.ask("approve-create")
+
+
+def test_virtual_time_of_a_lab_that_jumps_back_is_not_a_clock_that_was_set(tell, store, facts):
+    found = facts(asked_behind_a_jump(tell, store, at_ms=-542))
     (back,) = [d for d in found.deviations if "went back" in d.kind]
     assert back.kind == "virtual time went back"
     assert "542 ms of the lab's virtual time" in back.text
@@ -529,15 +535,7 @@ def test_virtual_time_of_a_lab_that_jumps_back_is_not_a_clock_that_was_set(tell,
 def test_a_host_clock_that_was_set_back_in_a_lab_is_found_though_virtual_time_went_on(
     tell, store, facts
 ):
-    story = tell.Story(store, tell.make_plan()).create().wait(5).reads("preflight")
-    ahead = story.draft
-
-    def jumped(kind, body, actor):
-        made = ahead(kind, body, actor)
-        return replace(made, wall_ms=made.wall_ms - 70) if kind is R.GATE_REQUESTED else made
-
-    story.draft = jumped
-    found = facts(story.ask("approve-create"))
+    found = facts(asked_behind_a_jump(tell, store, wall_ms=-70))
     (back,) = [d for d in found.deviations if "went back" in d.kind]
     assert (back.kind, back.text[:5]) == ("clock went back", "70 ms")
 

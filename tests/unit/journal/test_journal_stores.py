@@ -479,7 +479,9 @@ def test_what_the_door_just_takes_fits_into_a_record_that_quotes_it(store, write
     store.put_signal(replace(signal("s-1"), body=body))
     (taken,) = store.peek_signals(RUN)
     said = {"ignored": "reject", "why": "", "said": taken.body}
-    chain.append(draft(**said, error={"message": str(taken.body.get("reason"))}))
+    (record,) = chain.append(draft(**said, error={"message": str(taken.body.get("reason"))}))
+    assert record.body["said"] == body
+    assert list(store.read(RUN))[-1] == record
 
 
 # claims
