@@ -167,7 +167,7 @@ def _stuck(case: _Case, step: Step, st: StepState) -> _Next:
 
 def _checking(case: _Case, step: Step, st: StepState) -> _Next:
     if case.session.halted:
-        return _held(case, st)
+        return _put_back(case, st)
     return _Next((Check(step.id),)) if case.may_begin else _NOTHING
 
 
@@ -191,7 +191,7 @@ def _probing(case: _Case, step: Step, st: StepState) -> _Next:
     return _Next((Probe(step.id),))
 
 
-def _held(case: _Case, st: StepState) -> _Next:
+def _put_back(case: _Case, st: StepState) -> _Next:
     """What was looked at and checked for a send is done again when the parent lets it go on."""
     body = {"step": st.id, "why": case.session.halted}
     return _Next((Append(st.id, R.STEP_HELD, body),))
@@ -199,7 +199,7 @@ def _held(case: _Case, st: StepState) -> _Next:
 
 def _cleared(case: _Case, step: Step, st: StepState) -> _Next:
     if case.session.halted:
-        return _held(case, st)
+        return _put_back(case, st)
     if not case.may_begin:
         return _NOTHING
     if step.kind is StepKind.RUNBOOK:
@@ -342,9 +342,9 @@ def _fanned_out(case: _Case, step: Step, st: StepState, names: list[str]) -> _Ne
 
 def _ending_stuck(case: _Case, step: Step, st: StepState) -> _Next:
     """Look what became of a request before anything is undone; once, each time it is let."""
+    del case
     if st.effect is not Effect.AT_WORK or not (st.reopened or st.status is S.PROBING):
         return _NOTHING
-    del case
     why = "it was sent, and a rollback must know what came of it"
     return _Next((Append(step.id, R.DOUBT_RAISED, {"step": step.id, "why": why}),))
 

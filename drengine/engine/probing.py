@@ -81,10 +81,12 @@ def _with_word(run: RunId, st: StepState, repeat: Repeat, result: ProbeResult) -
 
 def _probe_failed(bench: Bench, step_id: str, error: DrError, exchanges: list[Exchange]) -> None:
     step, st = bench.step(step_id)
-    doubt = st.status is StepStatus.IN_DOUBT
+    if st.status is not StepStatus.IN_DOUBT or isinstance(error, JournalError):
+        fail(bench, step_id, error, exchanges)
+        return
     now = bench.world.clock.now_ms()
     early = quiet_until_ms(st, bench.world.kit.actions[step.action].spec.quiet_ms) - now
-    if doubt and (isinstance(error, AzureError) or (early > 0 and not _is_journals(error))):
+    if isinstance(error, AzureError) or early > 0:
         # A look that fails decides nothing: the doubt stays, and the next look comes later. Nor
         # is a person asked before there is something to be seen.
         asked = error.retry_after_seconds if isinstance(error, AzureError) else early / 1000
@@ -92,17 +94,10 @@ def _probe_failed(bench: Bench, step_id: str, error: DrError, exchanges: list[Ex
         body = {"step": step_id, "why": error.message, "not_before": again}
         bench.chain.append(R.PROBE_BUSY, with_exchanges(body, exchanges))
         return
-    if doubt and not _is_journals(error):
-        # Nobody may look any more (another run's tag, say): that is no failure of the send.
-        why = f"whether it was done could not be looked up: {error.message}"
-        kind, body = _undecidable(bench, step, st, why, error.hint)
-        bench.chain.append(kind, with_exchanges({"step": step_id, **body}, exchanges))
-        return
-    fail(bench, step_id, error, exchanges)
-
-
-def _is_journals(error: DrError) -> bool:
-    return isinstance(error, JournalError)
+    # Nobody may look any more (another run's tag, say): that is no failure of the send.
+    why = f"whether it was done could not be looked up: {error.message}"
+    kind, body = _undecidable(bench, step, st, why, error.hint)
+    bench.chain.append(kind, with_exchanges({"step": step_id, **body}, exchanges))
 
 
 def _probe_record(
