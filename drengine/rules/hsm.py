@@ -259,6 +259,8 @@ def recovery_point(facts: JsonObject, ctx: RuleContext) -> Findings:
 
 def _age(ms: int) -> str:
     minutes = ms // 60_000
+    if minutes < 60:  # noqa: PLR2004 - an hour
+        return f"{minutes}m"
     return f"{minutes // 60}h{minutes % 60:02d}m" if minutes < 48 * 60 else f"{ms // _DAY_MS} days"
 
 

@@ -10,6 +10,7 @@ from drengine.actions.observe import OBSERVERS
 from drengine.model.findings import Severity
 from drengine.model.plan import CloudIdentity
 from drengine.model.runbook import RunClass
+from drengine.model.times import utc_text
 from drengine.rules.catalogue import RULES
 from drengine.rules.contract import RuleContext
 from drengine.rules.hsm import ADMINISTRATOR
@@ -210,6 +211,16 @@ def test_a_way_to_the_storage_that_will_not_do_is_refused():
     assert worst("H05", {"storage-access": made}) is Severity.OK
     bad = {"by": "sas", "rights": "rl", "problems": ["it grants lr, and lacks cdw"]}
     assert worst("H05", {"storage-access": bad}) is Severity.BLOCK
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said"), [(15, "15m older"), (90, "1h30m older"), (3 * 1440, "3 days older")]
+)
+def test_the_age_of_a_backup_is_told_as_people_say_it(minutes, said):
+    incident_ms = 1_795_046_400_000
+    taken = {"backup-folder": {**FOLDER, "taken_at_ms": incident_ms - minutes * 60_000}}
+    (finding,) = judge("RPO", taken, inputs={"incident_at": utc_text(incident_ms)})
+    assert said in finding.message
 
 
 def test_a_target_without_its_resource_group_is_refused_with_the_command_that_makes_it():
