@@ -23,9 +23,8 @@ from drengine.errors import (
     VerificationError,
 )
 from drengine.evidence.bundle import MANIFEST, is_outside
-from drengine.evidence.sealed import verify_bundle
+from drengine.evidence.sealed import contradictions, verify_bundle
 from drengine.evidence.sums import SUMS, read_sums
-from drengine.evidence.wholeness import wholeness_problems
 from drengine.model.canonical import sha256_hex
 from drengine.trust.register import read_trust
 
@@ -85,7 +84,7 @@ def _verify(bundle: Path, trust: Path | None) -> None:
         VerificationError: says what is wrong first, and how much there is.
     """
     if trust is None:
-        problems = wholeness_problems(bundle)
+        problems = contradictions(bundle)
         again = f"drengine verify {bundle} --trust FOLDER"
     else:
         problems = verify_bundle(bundle, read_trust(trust)).problems

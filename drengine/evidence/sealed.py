@@ -97,12 +97,32 @@ def verify_bundle(
     return _Bundle(path, trust, others, takes_unsigned).run()
 
 
+def contradictions(path: Path) -> tuple[Problem, ...]:
+    """Return everything for which a bundle contradicts itself.
+
+    For a caller without a trust folder: decisions are judged by the register in the bundle, and
+    whose key sealed it is not asked, since nothing in a bundle can say that.
+    """
+    if path.is_symlink() or not path.is_dir():
+        return (Problem(str(path), "is not a folder of evidence"),)
+    trust = Trust(_register_in(path), (), None, path)
+    return _Bundle(path, trust, (), takes_unsigned=True, asks_key=False).run().problems
+
+
+def _register_in(path: Path) -> Register:
+    try:
+        return Register.from_json(parse_json((path / APPROVERS).read_bytes()))
+    except (OSError, *UNFORESEEN):
+        return Register(())  # a missing or a broken one is told where it is compared
+
+
 @dataclass(slots=True)
 class _Bundle:
     path: Path
     trust: Trust
     others: Sequence[Path]
     takes_unsigned: bool = False
+    asks_key: bool = True
     sealed_by: str = ""
     hsm_key: str = ""
 
@@ -186,7 +206,10 @@ class _Bundle:
             return None
 
     def _signature(self, check: FolderCheck, envelope: Envelope) -> None:
-        if why := why_not_sealed(envelope, self.trust.sealers):
+        if not self.asks_key:
+            if (count := len(envelope.signatures)) != 1:
+                check.problem(ATTESTATION, f"has {count} signatures, expected one")
+        elif why := why_not_sealed(envelope, self.trust.sealers):
             check.problem(ATTESTATION, why)
         else:
             self.sealed_by = envelope.signatures[0].keyid
