@@ -360,7 +360,7 @@ def _in_the_air(case: _Case) -> Rest | None:
         return None
     if case.session.stopping:
         return Rest.INTERRUPTED
-    return Rest.PAUSED if case.state.paused else Rest.FAILED
+    return Rest.PAUSED if case.state.paused or case.session.rests else Rest.FAILED
 
 
 def _ending_children(case: _Case, step: Step, st: StepState) -> _Next:
@@ -428,7 +428,7 @@ def _rest(case: _Case) -> Rest:
         return Rest.DONE
     if any(step.status is S.UNKNOWN for step in steps) or Rest.UNKNOWN in parked:
         return Rest.UNKNOWN
-    if case.state.paused:
+    if case.state.paused or case.session.rests:
         return Rest.PAUSED
     if _needs_a_new_start(case, parked):
         return Rest.NEEDS

@@ -50,7 +50,6 @@ from drengine.engine.session import Session
 from drengine.engine.world import World
 from drengine.model.ids import RunId, child_id
 from drengine.model.records import RecordType as R
-from drengine.model.records import Signal
 from drengine.model.run import RunState, RunStatus
 from drengine.runbook.expressions import resolve
 from drengine.runbook.inputs import bind_child_inputs
@@ -74,12 +73,6 @@ _PERFORMERS: Final[Mapping[type[Command], Callable[[Bench, str], Coroutine[Any, 
     Undo: undo,
     PollUndo: poll_undo,
     CheckUndo: check_undo,
-}
-
-_PASSED_ON = {
-    R.RUN_PAUSED: "pause",
-    R.RUN_CONTINUED: "continue",
-    R.RUN_CANCELLED: "cancel",
 }
 
 
@@ -159,6 +152,7 @@ class _Driver:
             parked=self._parked,
             stopping=self._stop.is_set(),
             halted="" if world.above is None else world.above.halted(),
+            rests=world.above is not None and world.above.rests(),
         )
         return decide(
             bench.runbook,
@@ -314,20 +308,9 @@ class _Driver:
         if {R.GATE_APPROVED, R.RUN_CONTINUED} & {*recorded}:
             resting = (Rest.WAITING, Rest.PAUSED)
             self._parked = {n: r for n, r in self._parked.items() if r not in resting}
-        self._pass_on(recorded)
-
-    def _pass_on(self, recorded: tuple[R, ...]) -> None:
-        """Pass a pause, a continue or a cancel on to the children under way."""
-        kinds = [_PASSED_ON[kind] for kind in recorded if kind in _PASSED_ON]
-        seq, now = self._chain.state.head.seq, self._world.clock.now_ms()
-        for kind in kinds:
-            for child in self._open_children():
-                reason = {"reason": f"{kind} of {self._chain.run}"}
-                signal = Signal(f"{kind}-{seq}-{child}", child, kind, "engine", reason, now)
-                self._world.store.put_signal(signal)
 
     def _end_children(self) -> None:
-        """Cancel the children that nobody drives: they were told, and nobody reads it."""
+        """Cancel the children that are open: they have come to rest, and nobody drives them."""
         world, reason = self._world, f"cancel of {self._chain.run}"
         for child in self._open_children():
             if world.store.exists(child):

@@ -17,9 +17,11 @@ class Session:
         parked: children that came to rest in this session, with why.
         stopping: whether a person asked the process to end.
         halted: why the run that this one belongs to lets nothing begin; empty where it does.
+        rests: whether that run is paused or over: then this one rests, too.
     """
 
     busy: frozenset[str] = frozenset()
     parked: Mapping[str, Rest] = field(default_factory=dict)
     stopping: bool = False
     halted: str = ""
+    rests: bool = False

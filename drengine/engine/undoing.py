@@ -100,7 +100,7 @@ def decide_undo(
         if at_ms > now_ms:
             return Decision(wake_at_ms=at_ms)
         following = _next(st)
-        if isinstance(following, Undo) and state.paused:
+        if isinstance(following, Undo) and (state.paused or session.rests):
             return Decision(rest=Rest.PAUSED, reasons=(f"{step.id}: not undone yet",))
         return Decision((following,))
     return Decision(rest=Rest.ROLLED_BACK)
