@@ -299,8 +299,9 @@ def next_commands(family: Family) -> list[str]:
     if family.root.handed_to:
         return [f"drengine take-over {run} --reason TEXT   # only if nobody took it there"]
     found = [text for each in family.states for text in _of_run(family, each)]
-    if family.root.paused:
-        found.append(f"drengine continue {run}")
+    for each, state in family.states.items():
+        if state.paused and not state.status.is_over:
+            found.append(f"drengine continue {each}")
     if family.owner is None:
         found.append(resume_command(family))
     return found or [f"drengine watch {run}"]

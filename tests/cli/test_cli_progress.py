@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from drengine.cli.board import Line, folded
-from drengine.cli.family import Follower
+from dataclasses import replace
+
+from drengine.cli.board import Line, folded, next_commands
+from drengine.cli.family import Follower, read_family
 from drengine.cli.progress import Lines
 from drengine.model.records import RecordType as R
+from drengine.model.run import RunStatus
 
 STEP = {"step": "create-hsm"}
 BEGUN = (
@@ -51,6 +54,16 @@ def test_what_is_not_yet_as_it_must_be_is_named(story, capsys):
 def test_a_step_of_several_sends_says_that_the_next_follows(story, capsys):
     told = story().tell(*BEGUN, (R.OPERATION_SUCCEEDED, STEP), (R.PART_DONE, STEP))
     assert lines_of(told, capsys)[-1].endswith("create-hsm: one part done, the next follows")
+
+
+def test_a_child_that_was_paused_by_its_own_name_is_continued_by_it(story):
+    told = story()
+    family = read_family(told.store, told.run)
+    child = f"{told.run}/repoint/mi-1"
+    family.states[child] = replace(family.root, run=child, paused=True)
+    assert next_commands(family)[0] == f"drengine continue {child}"
+    family.states[child] = replace(family.states[child], status=RunStatus.CANCELLED)
+    assert f"drengine continue {child}" not in next_commands(family)
 
 
 def row(symbol, name):
