@@ -501,6 +501,7 @@ class Chain:
             self.closed.add(body["run"])
         elif kind == "generation.ended":
             self.closed -= {run for run, birth in self.born.items() if birth[1] in body["steps"]}
+            self.newest = {s: seq for s, seq in self.newest.items() if s not in body["steps"]}
         elif kind == "step.marked":
             self.by_hand.add(body["step"])
         elif kind == "step.begun":
@@ -573,10 +574,13 @@ class Chain:
 
     def decided(self, record, at, nonces):
         seq, kind, body = record["seq"], record["type"], record["body"]
+        newest = self.newest.get(body["step"], -1)
+        if kind != "gate.approved":
+            self.newest.pop(body["step"], None)  # what was asked is void: it is asked anew
         voided = kind == "gate.voided"
         if voided and "envelope" not in body:
             return
-        asked_seq = self.newest.get(body["step"], -1) if voided else body["request_seq"]
+        asked_seq = newest if voided else body["request_seq"]
         asked = self.requests.get(asked_seq)
         if asked is None or asked["step"] != body["step"]:
             self.say(seq, "decides on a request that is not before it")

@@ -506,6 +506,26 @@ def a_signed_run_made_an_unsigned_one_by_an_insider(forger):
     forger.rebuild()
 
 
+def void_before_it_passed(forger, kind, body):
+    records = forger.records()
+    place = index(records, "gate.approved", "approve-repoint") + 1
+    records.insert(place, {**records[place - 1], "type": kind, "body": body})
+    forger.rechain(records)
+    forger.resum()
+
+
+@case("38b", "a gate passed that had asked nobody|no row of the lifecycle", both=True)
+def a_gate_that_passed_after_its_approval_was_withdrawn_by_an_insider(forger):
+    body = {"step": "approve-repoint", "why": "withdrawn by approver:alice: wrong key"}
+    void_before_it_passed(forger, "gate.voided", body)
+
+
+@case("38c", "a gate passed that had asked nobody|no row of the lifecycle", both=True)
+def a_gate_that_passed_after_it_was_begun_anew_by_an_insider(forger):
+    body = {"steps": ["approve-repoint"], "why": "rolled back"}
+    void_before_it_passed(forger, "generation.ended", body)
+
+
 REMADE = {
     "reports/executive.html": "is not what these journals give",
     "reports/report.md": "is not what these journals give",
