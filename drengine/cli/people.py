@@ -418,13 +418,14 @@ def reject_command(
 @click.option("--found/--absent", "found", default=None, help="It happened / it did not.")
 @click.option("--reason", required=True, help="How you know; it stands in the report.")
 @click.option(
-    "--output",
+    "--set",
     "outputs",
     multiple=True,
     metavar="NAME=VALUE",
     help="With --found: an output that later steps need.",
 )
 @click.option("--as", "name", help="Who looked; by default the user here.")
+@output.output_option
 def resolve_command(
     *,
     run: str,
@@ -433,6 +434,7 @@ def resolve_command(
     reason: str,
     outputs: tuple[str, ...],
     name: str | None,
+    output_format: str,
 ) -> int:
     """Say how the unknown outcome of STEP turned out, after looking in Azure by hand.
 
@@ -450,10 +452,11 @@ def resolve_command(
         body["unknown_seq"] = st.unknown_seq
         when = "" if st.intent_at_ms is None else f", last at {utc_seconds(st.intent_at_ms)}"
         count = "once" if st.sends == 1 else f"{st.sends} times"
-        output.say(f"{step} was sent {count}{when}; what you say is about the last one.")
+        if output_format == "text":
+            output.say(f"{step} was sent {count}{when}; what you say is about the last one.")
         actor = f"operator:{name or user_name()}"
         sent = send(store, run_id, "resolve", actor, body)
-    say_sent("resolve", sent, run_id, step, actor, "text", family)
+    say_sent("resolve", sent, run_id, step, actor, output_format, family)
     return 0
 
 

@@ -342,7 +342,8 @@ def test_a_run_that_has_ended_is_not_taken_over(command, story):
 
 
 def test_an_unknown_outcome_is_resolved_by_a_person_who_says_how(command, story):
-    story().tell(
+    told = story()
+    told.tell(
         (R.STEP_BEGUN, {"step": "create-hsm", "attempt": 1}),
         (R.PROBE_ABSENT, {"step": "create-hsm"}),
         (R.GUARDS_HELD, {"step": "create-hsm"}),
@@ -358,9 +359,11 @@ def test_an_unknown_outcome_is_resolved_by_a_person_who_says_how(command, story)
     assert command("resolve", RUN, "create-hsm", "--found").code == 2
     ended = command(
         *("resolve", RUN, "create-hsm", "--found", "--reason", "in the portal"),
-        *("--output", "uri=https://x/"),
+        *("--set", "uri=https://x/", "-o", "json"),
     )
-    assert ended.code == 0
+    said = ended.document
+    assert (ended.code, said["kind"], said["step"]) == (0, "resolve", "create-hsm")
+    assert [each.body["outputs"] for each in told.signals()] == [{"uri": "https://x/"}]
 
 
 def test_a_run_is_named_by_a_unique_beginning(command, story):
