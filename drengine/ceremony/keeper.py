@@ -44,9 +44,14 @@ def main() -> NoReturn:
         PublicFormat,
     )
 
-    from drengine.ceremony.hardening import harden  # noqa: PLC0415 - the child's only
+    from drengine.ceremony.hardening import (  # noqa: PLC0415 - the child's only
+        go_on_unseen,
+        harden,
+    )
 
     try:
+        harden()
+        go_on_unseen()
         hardening = harden()
     except DrError as error:
         _say(write_refusal(error))

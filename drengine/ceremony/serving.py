@@ -1,7 +1,8 @@
 """Serve one request in a short-lived child: shut off, work, answer, end.
 
 Rules:
-- The process shuts itself off before it reads the request.
+- The process shuts itself off before it says that it is ready, and nobody sends it anything
+  before that; it reads the request in a fork that nobody could open.
 - Only an answer leaves: a result, or an error by code and safe text. An unforeseen
   exception crosses as its type and place; its text could quote a secret.
 """
@@ -14,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from drengine.ceremony.hardening import Hardening, harden
+from drengine.ceremony.hardening import Hardening, go_on_unseen, harden
 from drengine.ceremony.messages import write_refusal
+from drengine.ceremony.spawn import READY
 from drengine.errors import DrError, InternalError
 
 
@@ -40,12 +42,21 @@ def answer_of(
 ) -> bytes:
     """Return the answer to the request on standard input."""
     try:
+        harden(may_write_files=may_write_files)
+        go_on_unseen()
         hardening = harden(may_write_files=may_write_files)
+        say_ready()
         return perform(sys.stdin.buffer.read(), hardening)
     except DrError as error:
         return write_refusal(error)
     except Exception as error:  # noqa: BLE001 - its text may quote a secret and stays here
         return write_refusal(unforeseen(error))
+
+
+def say_ready() -> None:
+    """Tell the parent that this process is shut off: what is sent from now on only it reads."""
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
 
 
 def unforeseen(error: Exception) -> InternalError:

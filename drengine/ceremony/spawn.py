@@ -4,12 +4,14 @@ Not here: what the children do (`child`, `contributing`, `joining`, `possession`
 
 Rules:
 - A fresh interpreter, not a fork: nothing of this process is in it but the request.
-- Passphrases, PINs and keys travel by the pipe, never by arguments or environment.
+- Passphrases, PINs and keys travel by the pipe, never by arguments or environment, and only
+  when the child has said that it is shut off: before, others of this user can open its pipe.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,8 +20,11 @@ from pathlib import Path
 from typing import Final
 
 import drengine
+from drengine.ceremony.hardening import clear_dumpable
 from drengine.errors import CeremonyError
 
+READY: Final = b"\n"
+"""What a child says first, once it is shut off; an answer never begins with it."""
 CHILD_SECONDS: Final = 300
 _ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
 TOKEN_ENVIRONMENT: Final = ("HOME", "SOFTHSM2_CONF", "P11_KIT_STRICT")
@@ -65,23 +70,42 @@ def ask_child(
     Raises:
         CeremonyError: it ended without an answer.
     """
-    try:
-        finished = subprocess.run(  # noqa: S603 - own interpreter, fixed words, no shell
-            command_of(start),
-            input=request,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=child_environment(environment),
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        ended = f"did not answer within {seconds} seconds and was ended"
-        raise no_answer(doing, ended) from None
+    clear_dumpable()  # the other end of the pipe is this process's
+    with subprocess.Popen(  # noqa: S603 - own interpreter, fixed words, no shell
+        command_of(start),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=child_environment(environment),
+    ) as child:
+        try:
+            first = first_byte(child, seconds)
+            rest, _ = child.communicate(request if first == READY else None, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            ended = f"did not answer within {seconds} seconds and was ended"
+            raise no_answer(doing, ended) from None
+        except BaseException:
+            child.kill()
+            raise
     gone_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    if finished.returncode != 0:
-        raise no_answer(doing, how_it_ended(finished.returncode))
-    return finished.stdout, gone_ns
+    if child.returncode != 0:
+        raise no_answer(doing, how_it_ended(child.returncode))
+    return (b"" if first == READY else first) + rest, gone_ns
+
+
+def first_byte(child: subprocess.Popen[bytes], seconds: float) -> bytes:
+    """Return the first byte that a child says, empty where it ended without one.
+
+    Raises:
+        TimeoutExpired: it said nothing.
+    """
+    if child.stdout is None:
+        raise TypeError("a child answers by a pipe")
+    said, _, _ = select.select([child.stdout], [], [], seconds)
+    if not said:
+        raise subprocess.TimeoutExpired(child.args, seconds)
+    return os.read(child.stdout.fileno(), 1)
 
 
 def how_it_ended(returncode: int) -> str:

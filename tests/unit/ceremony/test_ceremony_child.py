@@ -187,7 +187,7 @@ def test_a_crash_leaves_no_core_file(tmp_path):
 def test_a_process_that_cannot_shut_itself_off_reads_nothing(monkeypatch):
     monkeypatch.setattr(hardening.resource, "setrlimit", lambda _which, _limits: None)
     monkeypatch.setattr(hardening.resource, "getrlimit", lambda _which: (1, 1))
-    monkeypatch.setattr(hardening, "_clear_dumpable", lambda: False)
+    monkeypatch.setattr(hardening, "clear_dumpable", lambda: False)
     monkeypatch.setattr(hardening, "_lock_memory", lambda: False)
     with pytest.raises(CeremonyError, match="no key was read"):
         hardening.harden()
