@@ -4,15 +4,15 @@ Not here: what the children do (`child`, `contributing`, `joining`, `possession`
 
 Rules:
 - A fresh interpreter, not a fork: nothing of this process is in it but the request.
-- Passphrases, PINs and keys travel by the pipe, never by arguments or environment, and only
-  when the child has said that it is shut off: before, others of this user can open its pipe.
+- Passphrases, PINs and keys travel by a channel that the child makes when it is shut off, never
+  by arguments, environment or a pipe, which others of this user could open before.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Final
 
 import drengine
+from drengine.ceremony.channel import read_to_end, take
 from drengine.ceremony.hardening import clear_dumpable
 from drengine.errors import CeremonyError
 
-READY: Final = b"\n"
-"""What a child says first, once it is shut off; an answer never begins with it."""
 CHILD_SECONDS: Final = 300
 _ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
 TOKEN_ENVIRONMENT: Final = ("HOME", "SOFTHSM2_CONF", "P11_KIT_STRICT")
@@ -70,42 +69,47 @@ def ask_child(
     Raises:
         CeremonyError: it ended without an answer.
     """
-    clear_dumpable()  # the other end of the pipe is this process's
-    with subprocess.Popen(  # noqa: S603 - own interpreter, fixed words, no shell
-        command_of(start),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=child_environment(environment),
-    ) as child:
+    clear_dumpable()  # the request is in this process, too
+    control, standard_input = socket.socketpair()
+    control.settimeout(seconds)
+    with (
+        control,
+        subprocess.Popen(  # noqa: S603 - own interpreter, fixed words, no shell
+            command_of(start),
+            stdin=standard_input.fileno(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=child_environment(environment),
+        ) as child,
+    ):
+        standard_input.close()
         try:
-            first = first_byte(child, seconds)
-            rest, _ = child.communicate(request if first == READY else None, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            child.kill()
+            answer = _talk(child, control, request)
+            child.wait(seconds)
+        except (TimeoutError, subprocess.TimeoutExpired):
             ended = f"did not answer within {seconds} seconds and was ended"
             raise no_answer(doing, ended) from None
-        except BaseException:
+        except PermissionError as error:
+            raise no_answer(doing, f"was not asked: {error}") from None
+        except OSError:
+            raise no_answer(doing, how_it_ended(child.wait(seconds))) from None
+        finally:
             child.kill()
-            raise
     gone_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     if child.returncode != 0:
         raise no_answer(doing, how_it_ended(child.returncode))
-    return (b"" if first == READY else first) + rest, gone_ns
+    return answer, gone_ns
 
 
-def first_byte(child: subprocess.Popen[bytes], seconds: float) -> bytes:
-    """Return the first byte that a child says, empty where it ended without one.
-
-    Raises:
-        TimeoutExpired: it said nothing.
-    """
-    if child.stdout is None:
-        raise TypeError("a child answers by a pipe")
-    said, _, _ = select.select([child.stdout], [], [], seconds)
-    if not said:
-        raise subprocess.TimeoutExpired(child.args, seconds)
-    return os.read(child.stdout.fileno(), 1)
+def _talk(child: subprocess.Popen[bytes], control: socket.socket, request: bytes) -> bytes:
+    """Send the request when the child is ready for it, and return the answer."""
+    channel = take(control, child.pid)
+    if channel is None:  # it could not shut itself off, and says so where anybody may hear it
+        return child.stdout.read() if child.stdout else b""
+    with channel:
+        channel.sendall(request)
+        channel.shutdown(socket.SHUT_WR)
+        return read_to_end(channel)
 
 
 def how_it_ended(returncode: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import drengine
-from drengine.ceremony import spawn
+from drengine.ceremony import channel, spawn
 from drengine.errors import CeremonyError
 
 ASK = """
@@ -25,32 +26,32 @@ print(json.dumps([drengine.__file__, answer.decode()]))
 TELL = """
 import sys
 import drengine
+from drengine.ceremony.serving import serve_once
 
 def main():
-    print(flush=True)
-    sys.stdout.write(sys.stdin.read() + drengine.__file__ + " " + sys.path[-1])
+    serve_once(lambda asked, _: b"%s%s %s" % (
+        asked, drengine.__file__.encode(), sys.path[-1].encode()))
 """
-LISTENS = """
-import select, sys
-early = bool(select.select([0], [], [], 0.5)[0])
-print(flush=True)
-sys.stdout.write(f"{sys.stdin.read()} {'early' if early else 'when it was ready'}")
-"""
-REFUSES = "import sys; sys.stdout.write('{\"error\": 1}')"
-SILENT = "import time; time.sleep(60)"
-WORKER = """
+SAYS_WHO = """
 import os, sys
 sys.path.append({root!r})
 from drengine.ceremony.serving import serve_once
-serve_once(lambda request, hardening: b"%d %d" % (os.getppid(), os.getpid()))
+serve_once(lambda request, _: b"%d %d %s" % (os.getppid(), os.getpid(), request))
+"""
+REFUSES = "import sys; sys.stdout.write('{\"error\": 1}')"
+SILENT = "import time; time.sleep(60)"
+IMPOSTOR = """
+import os, socket, subprocess, sys, time
+mine, theirs = socket.socketpair()
+socket.send_fds(socket.socket(fileno=0), [b"\\n"], [theirs.fileno()])
+time.sleep(60)
 """
 WORKS_LONG = """
 import os, sys, time
-sys.path.append({root!r})
+sys.path.append(sys.argv[1])
 from drengine.ceremony.serving import serve_once
-def work(request, hardening):
-    sys.stdout.write(f"{{os.getpid()}}\\n")
-    sys.stdout.flush()
+def work(request, _):
+    print(os.getpid(), flush=True)
     time.sleep(60)
 serve_once(work)
 """
@@ -67,12 +68,6 @@ ROOT = str(Path(drengine.__file__).parents[1])
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel")
 
 
-def test_nothing_is_in_the_pipe_of_a_child_before_it_has_shut_itself_off() -> None:
-    """Until then any process of the same user could read along."""
-    answer, _ = spawn.ask_child(LISTENS, b"the passphrase")
-    assert answer == b"the passphrase when it was ready"
-
-
 def test_what_a_child_refuses_before_it_is_ready_comes_back_and_nothing_was_sent() -> None:
     answer, _ = spawn.ask_child(REFUSES, b"the passphrase")
     assert answer == b'{"error": 1}'
@@ -84,7 +79,7 @@ def test_a_child_that_never_gets_ready_is_ended() -> None:
 
 
 @linux_only
-def test_the_request_is_read_by_a_fork_that_nobody_could_open(monkeypatch) -> None:
+def test_the_request_is_read_by_a_fork_of_the_process_that_was_started(monkeypatch) -> None:
     started = []
     begin = subprocess.Popen
 
@@ -93,20 +88,32 @@ def test_the_request_is_read_by_a_fork_that_nobody_could_open(monkeypatch) -> No
         return started[-1]
 
     monkeypatch.setattr(spawn.subprocess, "Popen", noted)
-    answer, _ = spawn.ask_child(WORKER.format(root=ROOT), b"")
-    parent, worker = map(int, answer.split())
-    assert parent == started[0].pid != worker
+    answer, _ = spawn.ask_child(SAYS_WHO.format(root=ROOT), b"who?")
+    parent, worker, asked = answer.split()
+    assert (int(parent), asked) == (started[0].pid, b"who?")
+    assert int(worker) != started[0].pid
+
+
+@linux_only
+def test_a_channel_that_another_process_made_is_sent_nothing() -> None:
+    """The child's standard input may have been taken over; its child makes the channel."""
+    with pytest.raises(CeremonyError, match="another process answered"):
+        spawn.ask_child(IMPOSTOR, b"the passphrase")
 
 
 @linux_only
 def test_the_fork_dies_with_the_process_that_was_started() -> None:
-    command = [sys.executable, "-c", WORKS_LONG.format(root=ROOT)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdout.readline() == spawn.READY
-        child.stdin.close()
-        worker = int(child.stdout.readline())
-        child.kill()
-        assert child.stdout.read() == b"", "its end of the pipe is closed: it is gone"
+    control, standard_input = socket.socketpair()
+    control.settimeout(30)
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKS_LONG, ROOT], stdin=standard_input, stdout=subprocess.PIPE
+    ) as child:
+        standard_input.close()
+        with control, channel.take(control, child.pid) as sending:
+            sending.shutdown(socket.SHUT_WR)
+            worker = int(child.stdout.readline())
+            child.kill()
+            assert channel.read_to_end(sending) == b"", "its end is closed: it is gone"
     assert not Path(f"/proc/{worker}/exe").exists()
 
 
