@@ -49,6 +49,7 @@ class Proven:
     remarks: tuple[str, ...]
     refused: tuple[str, ...]
     blob_sha256: str
+    domain_sha256: str
     exchange_x5t_256: str
     required: int
     plain_ms: int
@@ -63,6 +64,7 @@ class Proven:
             "ceremony": self.request.ceremony if self.request else "",
             "request_code": self.request.code if self.request else "",
             "target": self.request.target if self.request else "",
+            "domain_sha256": self.domain_sha256,
             "exchange_x5t_256": self.exchange_x5t_256,
             "required": self.required,
             "contributed": [one.statement.x5t_256 for one in self.attestations],
@@ -130,6 +132,7 @@ def _prove(transcript: Transcript) -> Proven:
         remarks=_remarks(entries),
         refused=_refused(entries),
         blob_sha256=str(body.get("blob_sha256", "")),
+        domain_sha256=request.domain_sha256,
         exchange_x5t_256=request.exchange_x5t_256,
         required=request.required,
         plain_ms=int(body.get("plain_ms", 0)),
@@ -153,6 +156,7 @@ def _one_machine(transcript: Transcript) -> Proven:
         remarks=_remarks(transcript.entries),
         refused=(),
         blob_sha256=str(body["blob_sha256"]),
+        domain_sha256=str(body["domain_sha256"]),
         exchange_x5t_256=str(body["exchange_x5t_256"]),
         required=int(body["required"]),
         plain_ms=int(body["plain_ms"]),
