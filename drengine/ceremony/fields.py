@@ -10,6 +10,7 @@ Not here: what the messages mean (`request`, `contribution`, `register`, `transc
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -21,6 +22,9 @@ MAX_TEXT: Final = 240
 _HEX_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
 _LAST_MS: Final = 253_402_300_799_999
 """The end of the year 9999."""
+
+_BLANKS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and symbols by their class that show nothing: fillers, and braille without a dot."""
 
 CLASSES: Final = ("drill", "incident")
 
@@ -61,9 +65,9 @@ class Fields:
         return f"'{self._where}{name}'"
 
     def text(self, name: str, *, empty: bool = False) -> str:
-        """Return a printable text of at most `MAX_TEXT` characters."""
+        """Return a printable text of at most `MAX_TEXT` characters, one of them visible."""
         value = strict.text(self._found[name], self._name(name))
-        if not is_plain_text(value) or not (value or empty):
+        if not is_plain_text(value) or not (has_visible(value) or (empty and not value)):
             raise CeremonyError(f"{self._name(name)} is empty, too long, or hides characters")
         return value
 
@@ -152,12 +156,17 @@ def is_plain_text(value: str) -> bool:
     return len(value) <= MAX_TEXT and (value.isprintable() or not value)
 
 
+def has_visible(value: str) -> bool:
+    """Tell whether a text shows anything: one letter, digit, sign or mark of punctuation."""
+    return any(unicodedata.category(one)[0] in "LNPS" for one in value if one not in _BLANKS)
+
+
 def require_text(value: str, what: str) -> str:
     """Return a name or remark that a person gave, or refuse it.
 
     Raises:
         CeremonyError: empty, too long, or with characters that hide something.
     """
-    if not value.strip() or not is_plain_text(value):
+    if not has_visible(value) or not is_plain_text(value):
         raise CeremonyError(f"{what} is empty, longer than {MAX_TEXT} characters, or hides some")
     return value

@@ -94,6 +94,8 @@ def _print(proven: Proven) -> None:
         )
     if proven.request is not None:
         output.say(f"Quorum:     {len(proven.attestations)} of {proven.required} contributed")
+    for dropped in proven.dropped:
+        output.say(f"  ⚠ dropped {dropped}")
     for refusal in proven.refused:
         output.say(f"  ✗ refused {refusal}")
     for remark in proven.remarks:
