@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from drengine.actions.backup import folder_prefix, folder_time_ms
 from drengine.actions.contract import Discoverer, StepContext
 from drengine.actions.documents import parse_inventory
 from drengine.actions.names import host_of, hsm_uri
@@ -18,6 +17,7 @@ from drengine.ceremony.domain import parse_security_domain
 from drengine.errors import AzureError, InputError, InputFileError
 from drengine.model.catalogue import Parameter
 from drengine.model.cloud import FailoverGroup, Instance
+from drengine.model.folders import folder_form, folder_prefix, folder_time_ms, is_folder_of
 
 LATEST = "latest"
 _NOT_FOUND: Final = 404
@@ -41,9 +41,8 @@ async def discover_backup(ctx: StepContext) -> dict[str, Any]:
             f"the SAS in {reference}: {'; '.join(wrong)}; nothing was sent",
             hint="Make one for the container with the rights crdwl that lasts some hours.",
         )
-    prefix = folder_prefix(source)
     try:
-        listed = await ctx.cloud.storage.list_folders(target, prefix)
+        listed = await ctx.cloud.storage.list_folders(target, folder_prefix(source))
     except AzureError as error:
         if error.status == _NOT_FOUND:
             raise InputError(
@@ -51,17 +50,18 @@ async def discover_backup(ctx: StepContext) -> dict[str, Any]:
                 hint="Mend container_url, then plan again; nothing was sent.",
             ) from None
         raise
-    folders = [folder for folder in listed if folder_time_ms(folder)]
+    folders = [f for f in listed if is_folder_of(source, f) and folder_time_ms(f)]
     if folder == LATEST:
         if not folders:
             raise InputError(
-                f"{url} holds no backup of {source} (no folder {prefix}…)",
+                f"{url} holds no backup of {source} (no folder named {folder_form(source)})",
                 hint="Check the container, and whether this principal may list it.",
             )
         folder = max(folders, key=lambda name: folder_time_ms(name) or 0)
-    elif not folder.lower().startswith(prefix):
+    elif not is_folder_of(source, folder):
         raise InputError(
-            f"folder {folder!r} is not a backup of {source}: its name does not begin with {prefix}",
+            f"folder {folder!r} is not a backup of {source}: its name is not"
+            f" {folder_form(source)} (H04)",
             hint=f"Folders of {source}: {', '.join(folders[-5:]) or 'none'}",
         )
     facts = await folder_facts(ctx, folder)

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from drengine.actions.backup import folder_time_ms
 from drengine.actions.base import RUN_TAG, target_hsm
 from drengine.actions.contract import Observer, StepContext
 from drengine.actions.documents import inventory_of
@@ -23,6 +22,7 @@ from drengine.ceremony.blob import inspect_restore_blob
 from drengine.errors import AzureError, GuardError
 from drengine.model.canonical import digest
 from drengine.model.cloud import BlobItem, HsmResource
+from drengine.model.folders import folder_time_ms
 from drengine.model.plan import CloudIdentity
 from drengine.model.times import utc_text
 

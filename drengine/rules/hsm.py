@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from drengine.model.canonical import JsonObject
 from drengine.model.findings import Finding, Findings, block, ok, warn
+from drengine.model.folders import folder_form, is_folder_of
 from drengine.model.times import instant_ms
 from drengine.rules.contract import Rule, RuleContext
 
@@ -182,9 +183,10 @@ def domain_fits(facts: JsonObject, ctx: RuleContext) -> Findings:
 def backup_fits(facts: JsonObject, ctx: RuleContext) -> Findings:
     """H04: the folder is the source's, is as it was planned, and is not empty."""
     seen, planned = facts["backup-folder"], ctx.plan["backup"]
-    source = str(ctx.inputs["source_hsm"]).lower()
-    if not str(seen["folder"]).lower().startswith(f"mhsm-{source}-"):
-        text = f"folder {seen['folder']} is not a backup of {source}"
+    source = str(ctx.inputs["source_hsm"])
+    if not is_folder_of(source, str(seen["folder"])):
+        text = f"folder {seen['folder']} is not a backup of {source}, whose folders are named"
+        text += f" {folder_form(source)}"
         return (block("H04", text, "Plan again with the right folder."),)
     if not seen["blobs"]:
         return (block("H04", f"folder {seen['folder']} is empty or gone", "Plan again."),)
