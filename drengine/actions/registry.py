@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from drengine.actions import backup, custodians, hsm, proof, security_domain, sql
+from drengine.actions import backup, custodians, hsm, proof, proof_databases, security_domain, sql
 from drengine.actions.attachments import check_attestation, check_transcript
 from drengine.actions.contract import Action, Kit
 from drengine.actions.discover import DISCOVERERS, PARAMETERS
@@ -27,7 +27,7 @@ _ALL: Final[tuple[Action, ...]] = (
     backup.RESTORE,
     proof.KEYS,
     proof.ROLES,
-    proof.DATABASES,
+    proof_databases.DATABASES,
     sql.ROLES,
     sql.LINK_KEYS,
     sql.VALIDATE,
