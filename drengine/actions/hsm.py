@@ -1,4 +1,4 @@
-"""Actions on the HSM as a resource: create, network, role grants."""
+"""Actions on the HSM as a resource: create, role grants."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from drengine.actions.contract import (
     Undecidable,
     Verified,
 )
-from drengine.actions.documents import inventory_of
 from drengine.actions.names import host_of, hsm_uri
 from drengine.errors import GuardError, NotAuthorized
 from drengine.model.canonical import JsonObject
@@ -180,67 +179,6 @@ def _hsm_outputs(hsm: HsmResource) -> dict[str, Any]:
     return {"id": hsm.id, "uri": hsm.uri, "name": hsm.name, "location": hsm.location}
 
 
-class ConfigureNetwork(BaseAction):
-    """Give the target the network rules that the inventory shows for the source.
-
-    Source: PATCH Microsoft.KeyVault/managedHSMs; sqlmi-protocol §3 step 1.
-    """
-
-    async def probe(self, ctx: StepContext) -> ProbeResult:
-        """Compare the rules in force with those wanted."""
-        hsm = await our_target(ctx)
-        if hsm.provisioning_state == "Updating":
-            return Busy("the HSM is being updated")
-        wrong = _network_differences(hsm, _wanted_network(ctx))
-        return Absent("; ".join(wrong)) if wrong else Present({}, "the rules are in force")
-
-    async def start(self, ctx: StepContext) -> Operation | JsonObject:
-        """PATCH the resource."""
-        hsm = await our_target(ctx)
-        return await ctx.cloud.hsms.start_update(
-            hsm.resource_group, hsm.name, {"properties": _wanted_network(ctx)}
-        )
-
-    async def verify(self, ctx: StepContext) -> Verified:
-        """Read the rules back."""
-        wrong = _network_differences(await our_target(ctx), _wanted_network(ctx))
-        if wrong:
-            return Verified((block("network-as-inventory", "; ".join(wrong)),))
-        return Verified((ok("network-as-inventory", "network rules are as before the disaster"),))
-
-    def manual(self, ctx: StepContext) -> str:
-        """Return the az command."""
-        wanted = _wanted_network(ctx)
-        acls = wanted["networkAcls"]
-        return (
-            f"az keyvault update-hsm --hsm-name {ctx.inputs['target_hsm']}"
-            f" --default-action {acls['defaultAction']} --bypass {acls['bypass']}"
-            f" --public-network-access {wanted['publicNetworkAccess']}"
-        )
-
-
-def _wanted_network(ctx: StepContext) -> dict[str, Any]:
-    hsm = inventory_of(ctx)["hsm"]
-    before = hsm.get("network") or {}
-    return {
-        "networkAcls": {
-            "bypass": before.get("bypass", "AzureServices"),
-            "defaultAction": before.get("defaultAction", "Allow"),
-        },
-        "publicNetworkAccess": hsm.get("public_access", "Enabled"),
-    }
-
-
-def _network_differences(hsm: HsmResource, wanted: dict[str, Any]) -> list[str]:
-    asked = {**wanted["networkAcls"], "publicNetworkAccess": wanted["publicNetworkAccess"]}
-    found = {**hsm.network, "publicNetworkAccess": hsm.public_access}
-    return [
-        f"{name} is {found.get(name)!r}, before the disaster it was {value!r}"
-        for name, value in asked.items()
-        if found.get(name) != value
-    ]
-
-
 class GrantIdentities(BaseAction):
     """Give every instance's identity the right to wrap and unwrap on the target HSM.
 
@@ -375,22 +313,6 @@ CREATE = CreateHsm(
         timeout_ms=5_400_000,
         expected_ms=900_000,
         expected_source="eight recorded creates took 9 to 21 minutes",
-    )
-)
-
-NETWORK = ConfigureNetwork(
-    ActionSpec(
-        name="hsm.configure_network",
-        title="Set the target's network rules as before",
-        parameters=(),
-        outputs=(),
-        repeat=Repeat.BY_NAME,
-        rest="PATCH Microsoft.KeyVault/managedHSMs/{name}",
-        quiet_ms=120_000,
-        poll_ms=15_000,
-        settle_ms=120_000,
-        expected_ms=240_000,
-        expected_source="recorded updates took 4 to 6 minutes",
     )
 )
 
