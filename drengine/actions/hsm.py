@@ -11,6 +11,7 @@ from drengine.actions.base import (
     RUN_TAG,
     BaseAction,
     known_operation,
+    named_target,
     our_target,
     refuse_if_superseded,
     target_hsm,
@@ -31,6 +32,7 @@ from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import HsmResource, NewHsm, Operation, RoleAssignment
 from drengine.model.findings import Findings, block, ok
+from drengine.model.ids import is_same_id
 
 CRYPTO_SERVICE_USER: Final = "33413926-3206-4cdd-b39a-83574fe37a17"
 """Managed HSM Crypto Service Encryption User: what an instance's identity needs."""
@@ -42,13 +44,14 @@ _READERS: Final = (
     CRYPTO_AUDITOR,
     "21dbd100-6940-42c2-9190-5d6cb909625b",  # Managed HSM Crypto User
 )
-_FAILED_STATES = ("Failed", "Deleting")
+_FAILED_STATES: Final = ("failed", "deleting", "canceled", "cancelled")
+"""Of these nothing comes any more, however the service spells them."""
 
 
 def _new_hsm(ctx: StepContext) -> NewHsm:
     values = ctx.values
     admins = [str(admin) for admin in values.get("admins") or ()]
-    if ctx.where.principal not in admins:
+    if not any(is_same_id(admin, ctx.where.principal) for admin in admins):
         admins.append(ctx.where.principal)
     identity = values.get("identity")
     return NewHsm(
@@ -87,12 +90,13 @@ class CreateHsm(BaseAction):
                 "It is not this run's. Plan again with another target name.",
             )
         refuse_if_superseded(hsm, ctx.holder)
-        if hsm.provisioning_state in _FAILED_STATES:
+        state = hsm.provisioning_state.lower()
+        if state in _FAILED_STATES:
             return Undecidable(
                 f"HSM {hsm.name} is ours but {hsm.provisioning_state}: {hsm.status_message}",
                 "Delete it by hand (it holds nothing yet), then resume.",
             )
-        if hsm.provisioning_state != "Succeeded":
+        if state != "succeeded":
             return await known_operation(ctx, self) or Busy(f"it is {hsm.provisioning_state}")
         return Present(_hsm_outputs(hsm), "it exists with this run's tag")
 
@@ -115,9 +119,9 @@ class CreateHsm(BaseAction):
             )
             if found != asked
         ]
-        if ctx.where.principal not in hsm.admins:
+        if not any(is_same_id(admin, ctx.where.principal) for admin in hsm.admins):
             wrong.append("this principal is not among its initial administrators")
-        if hsm.provisioning_state != "Succeeded":
+        if hsm.provisioning_state.lower() != "succeeded":
             wrong.append(f"provisioning state is {hsm.provisioning_state}")
         finding = (
             block("hsm-created", "; ".join(wrong))
@@ -194,6 +198,7 @@ class GrantIdentities(BaseAction):
 
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
         """PUT the first missing assignment."""
+        await named_target(ctx)
         missing = await self._missing(ctx)
         if not missing:
             return {}
@@ -242,7 +247,9 @@ def _principals(ctx: StepContext) -> list[str]:
 
 def _may_use_keys(principal: str, assignments: Sequence[RoleAssignment]) -> bool:
     return any(
-        a.principal == principal and a.role == CRYPTO_SERVICE_USER and a.scope in ("/", "/keys")
+        is_same_id(a.principal, principal)
+        and is_same_id(a.role, CRYPTO_SERVICE_USER)
+        and a.scope in ("/", "/keys")
         for a in assignments
     )
 
@@ -257,7 +264,8 @@ class GrantSelf(BaseAction):
         """Look for an assignment that allows reading."""
         hsm = await our_target(ctx)
         assignments = await ctx.cloud.hsm(hsm.uri).role_assignments()
-        if any(a.principal == ctx.where.principal and a.role in _READERS for a in assignments):
+        me = ctx.where.principal
+        if any(is_same_id(a.principal, me) and a.role.lower() in _READERS for a in assignments):
             return Present({}, "this principal has a role that reads keys")
         return Absent("this principal has no role that reads keys")
 

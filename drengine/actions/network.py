@@ -43,7 +43,7 @@ class ConfigureNetwork(BaseAction):
     async def probe(self, ctx: StepContext) -> ProbeResult:
         """Compare the rules in force with those wanted."""
         hsm = await our_target(ctx)
-        if hsm.provisioning_state == "Updating":
+        if hsm.provisioning_state.lower() == "updating":
             return Busy("the HSM is being updated")
         wrong = _differences(hsm, _wanted(ctx))
         return Absent("; ".join(wrong)) if wrong else Present({}, "the rules are in force")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from drengine.actions.base import BaseAction
@@ -210,15 +210,16 @@ class ProveRoles(BaseAction):
 
     async def verify(self, ctx: StepContext) -> Verified:
         """List the assignments and compare scope, role and principal."""
-        expected = {_role_key(role) for role in inventory_of(ctx)["roles"]}
+        expected = _by_key(inventory_of(ctx)["roles"])
         assignments = await ctx.cloud.hsm(str(ctx.values["uri"])).role_assignments()
-        found = {_role_key(assignment.to_json()) for assignment in assignments}
-        missing, extra = sorted(expected - found), sorted(found - expected)
+        found = _by_key([assignment.to_json() for assignment in assignments])
+        missing = sorted(expected[key] for key in expected.keys() - found.keys())
+        extra = sorted(found[key] for key in found.keys() - expected.keys())
         evidence = {
             "expected": len(expected),
             "found": len(found),
-            "missing": [list(role) for role in missing],
-            "extra": [list(role) for role in extra],
+            "missing": missing,
+            "extra": extra,
         }
         if missing:
             text = f"{len(missing)} of {len(expected)} role assignments are missing"
@@ -234,8 +235,16 @@ class ProveRoles(BaseAction):
         return f"az keyvault role assignment list --hsm-name {ctx.inputs['target_hsm']}"
 
 
-def _role_key(role: Mapping[str, Any]) -> tuple[str, str, str]:
-    return str(role["scope"]), str(role["role"]), str(role["principal"])
+def _by_key(roles: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], list[str]]:
+    """Return each assignment (scope, role, principal) by the same in lower case.
+
+    Role and principal are GUIDs and names of keys know no case: nothing else is in them.
+    """
+    found = {}
+    for role in roles:
+        scope, name, principal = (str(role[part]) for part in ("scope", "role", "principal"))
+        found[scope.lower(), name.lower(), principal.lower()] = [scope, name, principal]
+    return found
 
 
 KEYS = ProveKeys(

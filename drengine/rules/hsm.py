@@ -11,6 +11,7 @@ from typing import Any, Final
 from drengine.model.canonical import JsonObject
 from drengine.model.findings import Finding, Findings, block, ok, warn
 from drengine.model.folders import folder_form, is_folder_of
+from drengine.model.ids import is_same_id
 from drengine.model.times import instant_ms
 from drengine.rules.contract import Rule, RuleContext
 
@@ -102,7 +103,7 @@ def hsm_provisioned(facts: JsonObject, ctx: RuleContext) -> Findings:
     """The new HSM is ready and waits for a domain."""
     del ctx
     target, rule = facts["target-hsm"], "hsm-provisioned"
-    if target["exists"] and target["provisioning"] == "Succeeded":
+    if target["exists"] and str(target["provisioning"]).lower() == "succeeded":
         return (ok(rule, f"{target['name']} is provisioned at {target['uri']}"),)
     return (block(rule, f"{target['name']} is {target.get('provisioning', 'absent')}"),)
 
@@ -298,11 +299,11 @@ def lock_out(facts: JsonObject, ctx: RuleContext) -> Findings:
     """The restore replaces role assignments: who keeps a way in?"""
     roles, me, rule = facts["inventory"]["roles"], ctx.where.principal, "LOCKOUT"
     findings: list[Finding] = []
-    admins = [r for r in roles if r["role"] == ADMINISTRATOR and r["scope"] == "/"]
+    admins = [r for r in roles if is_same_id(r["role"], ADMINISTRATOR) and r["scope"] == "/"]
     if not admins:
         text = "LOCK-OUT RISK: no administrator stands in the backup's role assignments"
         findings.append(block(rule, text, "After the restore nobody could administer this HSM."))
-    elif not any(r["principal"] == me for r in admins):
+    elif not any(is_same_id(r["principal"], me) for r in admins):
         names = ", ".join(sorted({str(r["principal"]) for r in admins})[:5])
         text = f"LOCK-OUT RISK: after the restore this principal ({me}) is no administrator"
         advice = f"Make sure that one of these can be reached: {names}."
@@ -310,7 +311,9 @@ def lock_out(facts: JsonObject, ctx: RuleContext) -> Findings:
     else:
         findings.append(ok(rule, f"{len(admins)} administrators remain, this principal among them"))
     if not any(
-        r["principal"] == me and r["role"] in USES_KEYS and r["scope"] in ("/", "/keys")
+        is_same_id(r["principal"], me)
+        and str(r["role"]).lower() in USES_KEYS
+        and r["scope"] in ("/", "/keys")
         for r in roles
     ):
         text = "LOCK-OUT RISK: after the restore this principal may not list or use keys"

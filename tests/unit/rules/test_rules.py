@@ -206,6 +206,8 @@ def role(role_id: str, principal: str, scope: str = "/") -> dict:
 def test_lock_out_is_seen_before_the_restore():
     mine = [role(ADMINISTRATOR, ME), role(CRYPTO_USER, ME, "/keys")]
     assert worst("LOCKOUT", inventory(roles=mine)) is Severity.OK
+    shouted = [{**each, "role": each["role"].upper(), "principal": ME.upper()} for each in mine]
+    assert worst("LOCKOUT", inventory(roles=shouted)) is Severity.OK
     assert worst("LOCKOUT", inventory(roles=[])) is Severity.BLOCK
     others = [role(ADMINISTRATOR, "ann"), role(CRYPTO_USER, ME, "/keys")]
     (finding, _) = [*judge("LOCKOUT", inventory(roles=others)), None]
