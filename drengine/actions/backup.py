@@ -20,6 +20,7 @@ from drengine.actions.contract import (
     Verified,
 )
 from drengine.actions.documents import inventory_of
+from drengine.actions.sas import BACKUP_RIGHTS, RESTORE_RIGHTS, RIGHTS
 from drengine.actions.storage import az_options, storage_of
 from drengine.errors import AzureError, GuardError, NotAuthorized
 from drengine.model.canonical import JsonObject
@@ -55,7 +56,7 @@ class BackupTarget(BaseAction):
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
         """POST the backup."""
         hsm = await our_target(ctx)
-        return await ctx.cloud.hsm(hsm.uri).start_backup(await storage_of(ctx))
+        return await ctx.cloud.hsm(hsm.uri).start_backup(await storage_of(ctx, BACKUP_RIGHTS))
 
     def outputs_of(self, status: OperationStatus) -> JsonObject:
         """Return the folder's name from the job's answer."""
@@ -76,7 +77,8 @@ class BackupTarget(BaseAction):
 
     def manual(self, ctx: StepContext) -> str:
         """Return the az command."""
-        return f"az keyvault backup start --hsm-name {ctx.inputs['target_hsm']} {az_options(ctx)}"
+        options = az_options(ctx, BACKUP_RIGHTS)
+        return f"az keyvault backup start --hsm-name {ctx.inputs['target_hsm']} {options}"
 
 
 async def _folders_since(ctx: StepContext, since_ms: int) -> list[str]:
@@ -167,7 +169,8 @@ class Restore(BaseAction):
         hsm = await our_target(ctx)
         folder = _source_folder(ctx)
         try:
-            return await ctx.cloud.hsm(hsm.uri).start_restore(await storage_of(ctx), folder)
+            place = await storage_of(ctx, RESTORE_RIGHTS)
+            return await ctx.cloud.hsm(hsm.uri).start_restore(place, folder)
         except AzureError as error:
             if error.status == _BAD_REQUEST:
                 error.hint = await _young_backup(ctx) or error.hint
@@ -196,7 +199,7 @@ class Restore(BaseAction):
         """Return the az command."""
         return (
             f"az keyvault restore start --hsm-name {ctx.inputs['target_hsm']}"
-            f" {az_options(ctx)} --backup-folder {ctx.values['folder']}"
+            f" {az_options(ctx, RESTORE_RIGHTS)} --backup-folder {ctx.values['folder']}"
         )
 
 
@@ -216,7 +219,9 @@ class CheckRestore(BaseAction):
         """PUT the check."""
         hsm = await our_target(ctx)
         folder = _source_folder(ctx)
-        return await ctx.cloud.hsm(hsm.uri).start_restore_check(await storage_of(ctx), folder)
+        # What the check needs is not documented: it gets what covers every use.
+        place = await storage_of(ctx, RIGHTS)
+        return await ctx.cloud.hsm(hsm.uri).start_restore_check(place, folder)
 
     async def verify(self, ctx: StepContext) -> Verified:
         """The job's success is the answer."""

@@ -11,8 +11,8 @@ from drengine.actions.contract import Discoverer, StepContext
 from drengine.actions.documents import parse_inventory
 from drengine.actions.names import host_of, hsm_uri
 from drengine.actions.observe import folder_facts
-from drengine.actions.sas import RIGHTS, sas_facts, sas_problems
-from drengine.actions.storage import storage_of
+from drengine.actions.sas import LIST_RIGHT, RIGHTS, sas_facts, sas_problems
+from drengine.actions.storage import is_minted, storage_of
 from drengine.ceremony.domain import parse_security_domain
 from drengine.errors import AzureError, InputError, InputFileError
 from drengine.model.catalogue import Parameter
@@ -34,8 +34,9 @@ async def discover_backup(ctx: StepContext) -> dict[str, Any]:
     reference = ctx.values.get("storage_sas")
     ctx = replace(ctx, inputs={**ctx.inputs, "container_url": url, "storage_sas": reference})
     target = await storage_of(ctx)
+    rights = LIST_RIGHT if is_minted(ctx) else RIGHTS
     if target.sas is not None and (
-        wrong := sas_problems(sas_facts(target.sas), RIGHTS, ctx.now_ms, 0)
+        wrong := sas_problems(sas_facts(target.sas), rights, ctx.now_ms, 0)
     ):
         raise InputError(
             f"the SAS in {reference}: {'; '.join(wrong)}; nothing was sent",

@@ -172,7 +172,7 @@ async def observe_storage_access(ctx: StepContext) -> dict[str, Any]:
 
     The SAS itself stays where it is; what it says of its rights and times does not. One that is
     made when it is needed is made now, to see that it can be; its times are no facts, because
-    the next process makes another.
+    the next process makes another. Its rights are the most that any use is given.
     """
     target = await storage_of(ctx)
     if is_minted(ctx):
