@@ -123,7 +123,9 @@ async def our_target(ctx: StepContext) -> HsmResource:
         GuardError: it does not exist or carries another run's tag or none.
         HandedOver: another host took the run over.
     """
-    hsm = await _existing_target(ctx)
+    hsm = await _existing_target(
+        ctx, f"drengine status {ctx.root} says how the step that creates it ended."
+    )
     refuse_unless_ours(ctx, hsm)
     return hsm
 
@@ -138,15 +140,16 @@ async def named_target(ctx: StepContext) -> HsmResource:
         GuardError: it does not exist, or is to be this run's and is not.
         HandedOver: another host took the run over.
     """
-    return await (our_target(ctx) if ctx.inputs.get("own_target") else _existing_target(ctx))
+    if ctx.inputs.get("own_target"):
+        return await our_target(ctx)
+    return await _existing_target(ctx, "Check its name and its resource group, then plan again.")
 
 
-async def _existing_target(ctx: StepContext) -> HsmResource:
+async def _existing_target(ctx: StepContext, hint: str) -> HsmResource:
     hsm = await target_hsm(ctx)
     if hsm is None:
         raise GuardError(
-            f"target HSM {ctx.inputs['target_hsm']} does not exist; nothing was sent",
-            hint=f"drengine status {ctx.root} says how the step that creates it ended.",
+            f"target HSM {ctx.inputs['target_hsm']} does not exist; nothing was sent", hint=hint
         )
     return hsm
 

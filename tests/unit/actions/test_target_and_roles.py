@@ -76,6 +76,12 @@ def test_a_repoint_of_its_own_grants_on_the_hsm_that_was_named(hsm):
     assert world.sent == [f"grant {P1}"]
 
 
+def test_a_repoint_of_its_own_says_what_to_check_where_that_hsm_is_not_there():
+    with pytest.raises(GuardError, match="does not exist; nothing was sent") as refused:
+        granted(World(None))
+    assert "Check its name" in refused.value.hint
+
+
 def shipped(name: str) -> Any:
     file = Path(__file__).parents[3] / "runbooks" / f"{name}.yaml"
     return load_runbook(file.read_bytes(), str(file), CATALOGUE)
