@@ -1,7 +1,8 @@
 """Reading what a service answered: its error, its wish to be left alone, its JSON.
 
 Pure functions. Text of a service is quoted in messages only after `redacted`, since
-services do repeat what they were sent.
+services do repeat what they were sent: also inside a URL that they have encoded once more,
+as JSON, or for a web page.
 """
 
 from __future__ import annotations
@@ -9,34 +10,115 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import unquote, urljoin, urlsplit
+
+from drengine.azure.endpoints import host_of
 
 MAX_RETRY_AFTER_SECONDS: Final = 600.0
 """However long a service asks for, a wait is not longer than this before it is asked again."""
 
 _MAX_QUOTE: Final = 500
 _MASK: Final = "•••"
+_MAX_CODE: Final = 100
+_MAX_READ: Final = 20_000
+"""So much of a text is looked at; far less of it is ever shown."""
+
+_STARTS: Final = r"(?:(?<![A-Za-z])|(?<=[0-9][A-Fa-f]))"
+"""The end of what separates parameters: `%3F` and `\u003f` end with a letter, `%2526` does not."""
+
+_IS: Final = r"(?:=|:|%(?:25)*3[AD]|\\+u003[ad]|\\+x3[ad]|&(?:amp;)*(?:#61|#x3d|equals);)"
+_QUOTE: Final = r"(?:\\*[\"']|%(?:25)*2[27]|\\+u002[27]|&(?:amp;)*(?:quot|#34|#39|#x22|#x27);)?"
+_VALUE: Final = r"(?:&(?:amp;)*#x?[0-9a-f]+;|[^\s&\"'])+"
 _SECRETS: Final = (
     re.compile(
-        r"(?i)(\b(?:sig|sas|token|secret|password|client_secret|assertion)"
-        r"\"?\s*(?:=|:|%3D)\s*\"?)[^\s&\"']+"
+        rf"(?i)({_STARTS}(?:sig|signature|sas|token|secret|password|client_secret|assertion"
+        rf"|account_?key){_QUOTE}\s*{_IS}\s*{_QUOTE}){_VALUE}"
     ),
-    re.compile(r"(?i)(\bhttps?://)[^/\s@]+(?=@)"),  # the password of a proxy
+    re.compile(r"(?i)(\bhttps?://)[^/\s]+(?=@)"),  # the password of a proxy
     re.compile(r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]+"),
+    re.compile(r"(?i)(\bSharedKey(?:Lite)?\s+[^\s:]+:)\S+"),
     re.compile(r"()\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,4}"),
 )
 
 
 def redacted(text: str) -> str:
     """Return `text` on one line, shortened, with everything masked that looks like a secret."""
+    text = text[:_MAX_READ]
     for pattern in _SECRETS:
         text = pattern.sub(rf"\1{_MASK}", text)
     line = " ".join(text.split())
     return line if len(line) <= _MAX_QUOTE else f"{line[:_MAX_QUOTE]}…"
+
+
+def code_text(value: object) -> str:
+    """Return an error code or an id that a service gave: redacted, and of a code's length."""
+    return redacted(str(value or ""))[:_MAX_CODE]
+
+
+def place_text(value: object) -> str:
+    """Return the URL of a place that a service named, without query, fragment and password."""
+    try:
+        parts = urlsplit(str(value or ""))
+        place = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+    except ValueError:
+        return ""
+    return redacted(place.geturl())
+
+
+def without(secrets: Sequence[str], text: str) -> str:
+    """Return `text` with every secret masked, in whatever encoding it is quoted there.
+
+    Parameters:
+        secrets: a SAS each; its signature is looked for alone, too.
+    """
+    for secret in secrets:
+        for part in (secret, *_SIGNATURE.findall(secret)):
+            if part:
+                text = _any_encoding(part).sub(_MASK, text)
+    return text
+
+
+_SIGNATURE: Final = re.compile(r"(?i)(?:^|[?&])sig=([^&]+)")
+_ENTITIES: Final = {"&": "amp", "=": "equals", "/": "sol", "+": "plus", "%": "percnt", ":": "colon"}
+_SHORTEST_PART: Final = 12
+"""A quote may be cut off; so many characters of a secret are one."""
+
+
+@lru_cache(maxsize=32)
+def _any_encoding(secret: str) -> re.Pattern[str]:
+    """Return what finds a secret: plain, URL-encoded any number of times, in JSON, in HTML."""
+    while (plain := unquote(secret)) != secret:
+        secret = plain
+    signs = [_sign(sign) for sign in secret]
+    rest = ""
+    for sign in reversed(signs[_SHORTEST_PART:][:_MAX_QUOTE]):
+        rest = f"(?:{sign}{rest})?" if len(signs) <= _NESTED else f"{sign}{rest}"
+    return re.compile("".join(signs[:_SHORTEST_PART]) + rest)
+
+
+_NESTED: Final = 90
+"""A pattern cannot be nested deeper; what is longer is looked for as a whole."""
+
+
+def _sign(sign: str) -> str:
+    number = f"{ord(sign):02x}"
+    in_hex = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in number)
+    forms = [re.escape(sign), rf"%(?:25)*{in_hex}"]
+    if not sign.isalnum():
+        named = f"|{_ENTITIES[sign]}" if sign in _ENTITIES else ""
+        forms += [
+            rf"\\+u00{in_hex}",
+            rf"\\+x{in_hex}",
+            rf"\\+{re.escape(sign)}",
+            rf"&(?:amp;)*(?:#0*{ord(sign)}|#[xX]0*{in_hex}{named});",
+        ]
+    return f"(?:{'|'.join(forms)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +127,27 @@ class Answer:
 
     Attributes:
         headers: names in lower case.
+        url: of the request.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    url: str = ""
 
     @property
     def request_id(self) -> str:
         """The service's id of the request."""
-        return self.headers.get("x-ms-request-id", "")
+        return code_text(self.headers.get("x-ms-request-id"))
+
+    @property
+    def status_url(self) -> str:
+        """Where the service tells how the request goes on; empty where it names no usable URL.
+
+        A relative one is meant from the request's own.
+        """
+        named = self.headers.get("azure-asyncoperation") or self.headers.get("location") or ""
+        return absolute_url(self.url, named)
 
     @property
     def retry_after_ms(self) -> int | None:
@@ -84,6 +177,18 @@ class Answer:
         return True
 
 
+def absolute_url(base: str, named: str) -> str:
+    """Return the URL that `named` means in an answer to `base`; empty where it means none."""
+    if not named:
+        return ""
+    try:
+        found = urljoin(base, named.strip())
+        host_of(found)
+    except ValueError:
+        return ""
+    return found
+
+
 def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
@@ -91,21 +196,47 @@ def _parsed(body: bytes) -> Any:
         raise ValueError("the body is nested too deeply to be read") from None
 
 
+def is_list_page(body: bytes) -> bool:
+    """Tell whether a body is a page of a listing: a list of objects, and no error beside it."""
+    try:
+        page = _parsed(body)
+    except ValueError:
+        return False
+    value = page.get("value") if isinstance(page, dict) else None
+    return (
+        isinstance(value, list)
+        and not page.get("error")
+        and all(isinstance(item, dict) for item in value)
+    )
+
+
+def is_service_error(body: bytes, headers: Mapping[str, str]) -> bool:
+    """Tell whether an answer is the service's own error, and not one of something in between.
+
+    The service names a code, as JSON, XML or in a header. Where its answer has no body at all,
+    the id that it gives to each request is its mark.
+    """
+    if not body:
+        return bool(headers.get("x-ms-error-code") or headers.get("x-ms-request-id"))
+    return bool(service_error(body, headers)[0])
+
+
 def service_error(body: bytes, headers: Mapping[str, str]) -> tuple[str, str]:
     """Return code and text of the error that an answer carries; empty where it carries none."""
     try:
         found = _parsed(body)
     except ValueError:
-        return headers.get("x-ms-error-code", ""), _xml_message(body)
+        code = headers.get("x-ms-error-code") or _xml_text(body, "Code")
+        return code_text(code), redacted(_xml_text(body, "Message"))
     error = found.get("error", found) if isinstance(found, dict) else None
     if not isinstance(error, dict):
         return "", redacted(str(error)) if error else ""
-    return str(error.get("code") or ""), redacted(str(error.get("message") or ""))
+    return code_text(error.get("code")), redacted(str(error.get("message") or ""))
 
 
-def _xml_message(body: bytes) -> str:
-    found = re.search(rb"<Message>(.{1,2000}?)</Message>", body, re.DOTALL)
-    return redacted(found.group(1).decode("utf-8", "replace")) if found else ""
+def _xml_text(body: bytes, tag: str) -> str:
+    found = re.search(rf"<{tag}>(.{{1,2000}}?)</{tag}>".encode(), body, re.DOTALL)
+    return found.group(1).decode("utf-8", "replace") if found else ""
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -13,7 +13,9 @@ ARM = "https://management.azure.com/subscriptions/s"
 JOB = Operation(OperationKind.HSM_JOB, f"{HSM}/backup/1/pending", "1", HSM)
 UPLOAD = Operation(OperationKind.SD_UPLOAD, f"{HSM}/securitydomain/upload/pending", "", HSM)
 LOCATION = Operation(OperationKind.ARM, f"{ARM}/locations/x/managedHsmOperationResults/1", "1", "r")
-RESOURCE = Operation(OperationKind.ARM, f"{ARM}/managedHSMs/x", "", "r")
+RESOURCE = Operation(
+    OperationKind.ARM, f"{ARM}/managedHSMs/x?v=1", "", "/subscriptions/s/managedHsms/X"
+)
 ASYNC = Operation(OperationKind.ARM, f"{ARM}/locations/x/managedInstanceKeyAzureAsyncOperation/1")
 
 RUNNING, SUCCEEDED, FAILED = (
