@@ -20,6 +20,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
 from azure.core.credentials_async import AsyncTokenCredential
@@ -59,6 +60,17 @@ _TOO_MANY: Final = 429
 _REDIRECTS: Final = 300
 _REFUSALS: Final = 400
 _FAULTS: Final = 500
+
+NO_REPEATS: Final = MappingProxyType(
+    {
+        "retry_total": 0,
+        "retry_connect": 0,
+        "retry_read": 0,
+        "retry_status": 0,
+        "permit_redirects": False,
+    }
+)
+"""Options of an SDK client that neither sends again, nor waits, nor follows a redirect."""
 
 SILENT: Final = logging.getLogger("drengine.azure.silent")
 SILENT.disabled = True
@@ -124,11 +136,7 @@ class Pipeline:
         """Return the keyword arguments of every client: no retries, redirects or logs."""
         return {
             "transport": self.transport,
-            "retry_total": 0,
-            "retry_connect": 0,
-            "retry_read": 0,
-            "retry_status": 0,
-            "permit_redirects": False,
+            **NO_REPEATS,
             "logging_enable": False,
             "logger": SILENT,
             "user_agent": f"drengine/{__version__}",

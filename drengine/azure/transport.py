@@ -449,7 +449,14 @@ def _forbid_silent_repeats(session: aiohttp.ClientSession) -> None:
 
 
 def _lab_proxy(environ: Mapping[str, str]) -> str:
-    proxy = environ.get("HTTPS_PROXY") or environ.get("https_proxy") or ""
+    proxies = {environ.get(name, "") for name in ("HTTPS_PROXY", "https_proxy")} - {""}
+    if len(proxies) > 1:
+        raise LabMismatch(
+            "a lab is reached through its own proxy, but HTTPS_PROXY and https_proxy differ; "
+            "nothing was sent",
+            hint="drengine lab exec -- drengine …",
+        )
+    proxy = "".join(proxies)
     if not _is_loopback(urlsplit(proxy).hostname or ""):
         raise LabMismatch(
             "a lab is reached through its own proxy on this machine, "
