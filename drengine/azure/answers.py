@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from html.entities import html5
 from typing import Any, Final
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from drengine.azure.endpoints import host_of
 
@@ -29,30 +29,40 @@ _MAX_CODE: Final = 100
 _MAX_READ: Final = 20_000
 """So much of a text is looked at; far less of it is ever shown."""
 
-_STARTS: Final = r"(?:(?<![A-Za-z])|(?<=[0-9][A-Fa-f]))"
-"""The end of what separates parameters: `%3F` and `\u003f` end with a letter, `%2526` does not."""
+_LEVELS: Final = 8
+"""So many encodings within each other are looked through."""
 
-_IS: Final = r"(?:=|:|%(?:25)*3[AD]|\\+u003[ad]|\\+x3[ad]|&(?:amp;)*(?:#61|#x3d|equals);)"
-_QUOTE: Final = r"(?:\\*[\"']|%(?:25)*2[27]|\\+u002[27]|&(?:amp;)*(?:quot|#34|#39|#x22|#x27);)?"
-_VALUE: Final = r"(?:&(?:amp;)*#x?[0-9a-f]+;|[^\s&\"'])+"
+_NAMES: Final = (
+    "sig|signature|sas|token|secret|password|client_secret|assertion|account_?key|sharedaccesskey"
+)
 _SECRETS: Final = (
-    re.compile(
-        rf"(?i)({_STARTS}(?:sig|signature|sas|token|secret|password|client_secret|assertion"
-        rf"|account_?key){_QUOTE}\s*{_IS}\s*{_QUOTE}){_VALUE}"
-    ),
+    re.compile(rf"(?i)((?<![A-Za-z])(?:{_NAMES})[\"']?\s*[=:]\s*[\"']?)[^\s&\"']+"),
     re.compile(r"(?i)(\bhttps?://)[^/\s]+(?=@)"),  # the password of a proxy
     re.compile(r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]+"),
     re.compile(r"(?i)(\bSharedKey(?:Lite)?\s+[^\s:]+:)\S+"),
     re.compile(r"()\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,4}"),
 )
+"""What is hidden is the rest of a match behind its first group."""
+
+_ESCAPE: Final = re.compile(
+    r"%([0-9A-Fa-f]{2})|\\{1,32}u00([0-9A-Fa-f]{2})|\\{1,32}x([0-9A-Fa-f]{2})|&#[xX]0*([0-9A-Fa-f]{1,2});"
+    r"|&#0*([0-9]{1,3});|&([A-Za-z]{2,8});|\\{1,32}([\"'/&=])"
+)
+_DECIMAL, _NAMED, _SIGN = 5, 6, 7  # groups of it; the ones before are hexadecimal
+
+Spans = list[tuple[int, int]]
 
 
 def redacted(text: str) -> str:
     """Return `text` on one line, shortened, with everything masked that looks like a secret."""
     text = text[:_MAX_READ]
-    for pattern in _SECRETS:
-        text = pattern.sub(rf"\1{_MASK}", text)
-    line = " ".join(text.split())
+    hidden = [
+        (spans[found.end(1)][0], spans[found.end() - 1][1])
+        for plain, spans in _levels(text)
+        for pattern in _SECRETS
+        for found in pattern.finditer(plain)
+    ]
+    line = " ".join(_masked(text, hidden).split())
     return line if len(line) <= _MAX_QUOTE else f"{line[:_MAX_QUOTE]}…"
 
 
@@ -77,48 +87,92 @@ def without(secrets: Sequence[str], text: str) -> str:
     Parameters:
         secrets: a SAS each; its signature is looked for alone, too.
     """
-    for secret in secrets:
-        for part in (secret, *_SIGNATURE.findall(secret)):
-            if part:
-                text = _any_encoding(part).sub(_MASK, text)
-    return text
+    wanted = [
+        _plain(part)
+        for secret in secrets
+        for part in (secret, *_SIGNATURE.findall(_plain(secret)))
+        if part
+    ]
+    hidden = [
+        (spans[start][0], spans[end - 1][1])
+        for plain, spans in _levels(text)
+        for part in wanted
+        for start, end in _quotes(plain, part)
+    ]
+    return _masked(text, hidden)
 
 
 _SIGNATURE: Final = re.compile(r"(?i)(?:^|[?&])sig=([^&]+)")
-_ENTITIES: Final = {"&": "amp", "=": "equals", "/": "sol", "+": "plus", "%": "percnt", ":": "colon"}
 _SHORTEST_PART: Final = 12
 """A quote may be cut off; so many characters of a secret are one."""
 
 
-@lru_cache(maxsize=32)
-def _any_encoding(secret: str) -> re.Pattern[str]:
-    """Return what finds a secret: plain, URL-encoded any number of times, in JSON, in HTML."""
-    while (plain := unquote(secret)) != secret:
-        secret = plain
-    signs = [_sign(sign) for sign in secret]
-    rest = ""
-    for sign in reversed(signs[_SHORTEST_PART:][:_MAX_QUOTE]):
-        rest = f"(?:{sign}{rest})?" if len(signs) <= _NESTED else f"{sign}{rest}"
-    return re.compile("".join(signs[:_SHORTEST_PART]) + rest)
+def _quotes(text: str, secret: str) -> Iterator[tuple[int, int]]:
+    """Find where a text quotes a secret, or the beginning of it."""
+    head = secret[:_SHORTEST_PART]
+    start = text.find(head)
+    while start >= 0:
+        end = start
+        for said, meant in zip(text[start:], secret, strict=False):
+            if said != meant:
+                break
+            end += 1
+        yield start, end
+        start = text.find(head, end)
 
 
-_NESTED: Final = 90
-"""A pattern cannot be nested deeper; what is longer is looked for as a whole."""
+def _plain(text: str) -> str:
+    return list(_levels(text))[-1][0]
 
 
-def _sign(sign: str) -> str:
-    number = f"{ord(sign):02x}"
-    in_hex = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in number)
-    forms = [re.escape(sign), rf"%(?:25)*{in_hex}"]
-    if not sign.isalnum():
-        named = f"|{_ENTITIES[sign]}" if sign in _ENTITIES else ""
-        forms += [
-            rf"\\+u00{in_hex}",
-            rf"\\+x{in_hex}",
-            rf"\\+{re.escape(sign)}",
-            rf"&(?:amp;)*(?:#0*{ord(sign)}|#[xX]0*{in_hex}{named});",
-        ]
-    return f"(?:{'|'.join(forms)})"
+def _levels(text: str) -> Iterator[tuple[str, Spans]]:
+    """Return a text, and what it is once decoded, twice decoded, and so on.
+
+    With each comes where its characters stand in the text: for URLs, JSON, source and HTML.
+    """
+    spans = [(at, at + 1) for at in range(len(text))]
+    yield text, spans
+    for _ in range(_LEVELS):
+        decoded, spans = _decoded(text, spans)
+        if decoded == text:
+            return
+        text = decoded
+        yield text, spans
+
+
+def _decoded(text: str, spans: Spans) -> tuple[str, Spans]:
+    signs: list[str] = []
+    places: Spans = []
+    at = 0
+    for found in _ESCAPE.finditer(text):
+        sign = _meant(found)
+        if sign is None:
+            continue
+        start, end = found.span()
+        signs += [text[at:start], sign]
+        places += [*spans[at:start], (spans[start][0], spans[end - 1][1])]
+        at = end
+    return "".join([*signs, text[at:]]), [*places, *spans[at:]]
+
+
+def _meant(escape: re.Match[str]) -> str | None:
+    """Return the one character that an escape stands for, None where it is none."""
+    said, kind = escape[escape.lastindex or 0], escape.lastindex
+    if kind == _SIGN:
+        return said
+    if kind == _NAMED:
+        sign = html5.get(f"{said};", "")
+        return sign if len(sign) == 1 else None
+    return chr(int(said, 10 if kind == _DECIMAL else 16))
+
+
+def _masked(text: str, hidden: Sequence[tuple[int, int]]) -> str:
+    shown, at = "", 0
+    for start, end in sorted(hidden):
+        if start >= at:
+            shown += text[at:start] + _MASK
+        at = max(at, end)
+    return shown + text[at:]
 
 
 @dataclass(frozen=True, slots=True)
