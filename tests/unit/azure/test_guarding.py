@@ -217,6 +217,14 @@ async def test_a_change_in_the_attempt_of_another_host_is_not_sent(azure, cloud,
     assert set(azure.tunnels) == {"management.azure.com"}
 
 
+@pytest.mark.parametrize("url", ["https://evil.example/x", "https://x.vault.azure.net/x"])
+async def test_no_request_goes_to_a_host_outside_the_cloud(url, azure, cloud):
+    for attempt in (Attempt("a test", may_change=False), Attempt("a test", may_change=True)):
+        with attempting(attempt), pytest.raises(GuardError):
+            await cloud._session.transport.send(HttpRequest("GET", url))
+    assert azure.tunnels == []
+
+
 async def test_a_url_that_cannot_be_read_is_refused(azure, cloud):
     for url in ("https://[bad/x", f"{HSM}:99999/x"):
         with pytest.raises(GuardError):
