@@ -37,7 +37,7 @@ from drengine.azure.exchanges import Attempt, attempting
 from drengine.azure.pipeline import NO_REPEATS, SILENT, Patience, Pipeline
 from drengine.azure.ports import AuthKind
 from drengine.azure.threads import on_thread
-from drengine.azure.transport import SharedTransport
+from drengine.azure.transport import SharedTransport, lab_proxy
 from drengine.errors import AzureError, InputError, LabMismatch, NotAuthorized, Throttled
 from drengine.model.plan import CloudIdentity
 from drengine.model.secret import Secret
@@ -255,6 +255,7 @@ def _refuse_ways_past(endpoints: Endpoints, environ: Mapping[str, str]) -> None:
     Raises:
         LabMismatch: names what leads past it.
     """
+    lab_proxy(environ)
     from requests.utils import should_bypass_proxies  # noqa: PLC0415 (the Azure CLI needs it)
 
     no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY")

@@ -169,7 +169,7 @@ class SharedTransport(AsyncHttpTransport[Any, Any]):
     ) -> None:
         self._endpoints = endpoints
         self._lab = lab
-        self._lab_proxy = _lab_proxy(environ) if lab else None
+        self._lab_proxy = lab_proxy(environ) if lab else None
         self._ssl = _trust(environ)
         self._total_seconds = total_seconds
         self._vouched: set[str] = set()
@@ -448,7 +448,12 @@ def _forbid_silent_repeats(session: aiohttp.ClientSession) -> None:
     session._retry_connection = False  # noqa: SLF001 (there is no public switch in aiohttp 3)
 
 
-def _lab_proxy(environ: Mapping[str, str]) -> str:
+def lab_proxy(environ: Mapping[str, str]) -> str:
+    """Return the proxy of a lab: the only one that an environment names, on this machine.
+
+    Raises:
+        LabMismatch: there is none, or another.
+    """
     proxies = {environ.get(name, "") for name in ("HTTPS_PROXY", "https_proxy")} - {""}
     if len(proxies) > 1:
         raise LabMismatch(

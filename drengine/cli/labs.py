@@ -157,7 +157,7 @@ def env_command(*, home: Path, output_format: str) -> int:
     if output_format == "json":
         output.emit("drengine/lab-env/v1", {"env": found, "unset": unset})
         return 0
-    output.say(f"unset {' '.join(shlex.quote(name) for name in unset)}")
+    output.say(f"unset {' '.join(unset)}")
     for name, value in sorted(found.items()):
         output.say(f"export {name}={shlex.quote(value)}")
     return 0

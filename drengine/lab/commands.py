@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from drengine.lab.spec import EstateSpec
 from drengine.lab.store import read_calls, reading
 
 KEPT: Final = ("PATH", "HOME", "LANG", "TERM")
+_AZURES: Final = re.compile(r"(?i:AZURE)_\w*", re.ASCII)
 PAST_THE_PROXY: Final = ("NO_PROXY", "no_proxy")
 FAST_SPEED: Final = 600.0
 START_SECONDS: Final = 60.0
@@ -256,7 +258,7 @@ def to_unset(environ: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
 
     A NO_PROXY would lead past the lab, and an AZURE_* of the caller to another account or cloud.
     """
-    inherited = {name for name in environ if name.upper().startswith("AZURE_")}
+    inherited = {name for name in environ if _AZURES.fullmatch(name)}
     return sorted((inherited | set(PAST_THE_PROXY)) - set(found))
 
 

@@ -256,6 +256,24 @@ async def test_in_a_lab_the_cli_is_not_led_past_its_proxy(name, value, azure, mo
     assert azure.tunnels == []
 
 
+@pytest.mark.parametrize(
+    "proxies",
+    [
+        {"HTTPS_PROXY": "http://10.0.0.1:3128"},
+        {"HTTPS_PROXY": ""},
+        {"https_proxy": "http://10.0.0.1:3128"},
+        {"https_proxy": "http://127.0.0.1:1"},
+    ],
+)
+async def test_in_a_lab_the_cli_is_not_asked_through_another_proxy(proxies, azure, monkeypatch):
+    monkeypatch.setattr(auth, "_cli_account", lambda _: pytest.fail("the Azure CLI was asked"))
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LabMismatch):
+        await session_of("azure-cli", lab=True)
+    assert azure.tunnels == []
+
+
 @pytest.mark.usefixtures("azure")
 async def test_in_a_lab_a_no_proxy_for_other_hosts_does_no_harm(monkeypatch):
     found = (Endpoints(), SimpleNamespace(), "s", "t")
