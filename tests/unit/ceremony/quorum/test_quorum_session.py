@@ -66,7 +66,7 @@ def test_whatever_fails_in_one_message_is_noted_by_type_and_place_and_the_next_i
         raise IndexError("the words of a secret")
 
     with monkeypatch.context() as patch:
-        patch.setattr(hall.session, "_take", fail)
+        patch.setattr(hall.session._gathered, "_take", fail)
         refused = hall.add(hall.share(1))["error"]
     assert refused["kind"] == "InternalError"
     noted = hall.entries[-1]["body"]
