@@ -95,6 +95,9 @@ class Minutes:
         """Note a refusal; where that fails, the refusal is still the answer, and is told."""
         message = error.message.encode("utf-8", "replace").decode()[:_MAX_REFUSAL]
         body = {"what": what, "code": error.code, "message": message, "sha256": sha256}
+        if self.is_full:  # the room that is left is for the end
+            self.tell("refused", f"{what}: {message}")
+            return
         try:
             self.note(Draft("refused", _TOOL, body), at_ms=at_ms)
         except CeremonyError as unwritten:

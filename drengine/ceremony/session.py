@@ -55,6 +55,8 @@ SWAP_TEXT: Final = (
     "the one-time key's memory could not be locked while swap is active on this machine: parts "
     "of it may be written to the swap device"
 )
+_ALWAYS: Final = ("status", "combine", "cancel")
+"""What is answered though the transcript has room for the end only."""
 _Act = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
@@ -220,8 +222,11 @@ class Session:
             raise self._is_closed()
         if asked not in self._acts:
             raise CeremonyError("the session was asked for something that it does not know")
-        if asked != "cancel" and self._minutes.is_full:
-            raise CeremonyError("the transcript is full; cancel, and open a new ceremony")
+        if asked not in _ALWAYS and self._minutes.is_full:
+            raise CeremonyError(
+                "the transcript is full; nothing more can be noted but the end",
+                hint="Combine with those who contributed, or cancel and open a new ceremony.",
+            )
         return self._acts[asked](message, now_ms)
 
     def _is_closed(self) -> CeremonyError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 
 import pytest
@@ -166,6 +167,12 @@ def test_a_client_that_goes_away_leaves_the_blob_and_the_screen_says_so(opened, 
     assert f"The restore blob lies in {kept}" in said
     proof = opened.command("verify", opened.transcript, "--blob", kept)
     assert proof.returncode == 0, proof.stderr
+
+
+def test_a_lost_terminal_closes_the_ceremony_in_the_transcript(opened):
+    opened.running.send_signal(signal.SIGHUP)
+    assert opened.running.wait(20) == 130
+    assert opened.entries()[-1]["body"]["why"] == "interrupted"
 
 
 # Finding 12, with the commands.

@@ -244,6 +244,17 @@ def test_a_ctrl_c_in_the_middle_waits_until_the_blob_is_kept_and_noted(hall):
     prove(hall.transcript, blob=hall.session.blob_path.read_bytes())
 
 
+def test_a_full_transcript_still_lets_those_who_contributed_combine(hall, monkeypatch):
+    hall.add(hall.share(1), hall.share(2))
+    monkeypatch.setattr(minutes_module, "MAX_ENTRIES", len(hall.entries) + 32)
+    before = hall.transcript
+    assert "the transcript is full" in hall.add(hall.share(3))["error"]["message"]
+    assert hall.ask("status")["required"] == 2
+    assert hall.transcript == before
+    assert "blob" in hall.ask("combine")
+    assert prove(hall.transcript).outcome == "combined"
+
+
 def test_a_screen_that_is_gone_stops_nothing(hall):
     def gone(*_):
         raise BrokenPipeError
