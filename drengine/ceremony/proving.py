@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from drengine.ceremony.blob import inspect_restore_blob
 from drengine.ceremony.checking import check_attestation
 from drengine.ceremony.contribution import Attestation, parse_attestation
+from drengine.ceremony.messages import decode_bytes
 from drengine.ceremony.request import CeremonyRequest, parse_request, same_person
+from drengine.ceremony.signing import blob_bytes, is_signed_by
 from drengine.ceremony.transcript import Entry, Transcript, read_transcript
 from drengine.errors import DrError, VerificationError
 from drengine.model.canonical import canonical, sha256_hex
@@ -51,6 +53,7 @@ class Proven:
     refused: tuple[str, ...]
     dropped: tuple[str, ...]
     blob_sha256: str
+    domain_sha256: str
     exchange_x5t_256: str
     required: int
     plain_ms: int
@@ -65,6 +68,7 @@ class Proven:
             "ceremony": self.request.ceremony if self.request else "",
             "request_code": self.request.code if self.request else "",
             "target": self.request.target if self.request else "",
+            "domain_sha256": self.domain_sha256,
             "exchange_x5t_256": self.exchange_x5t_256,
             "required": self.required,
             "contributed": [one.statement.x5t_256 for one in self.attestations],
@@ -121,6 +125,7 @@ def _prove(transcript: Transcript) -> Proven:
     outcome, body = _outcome(entries, combined)
     if combined:
         _check_combined(combined[0], request, attestations)
+        _check_signed(entries, combined[0], request)
     return Proven(
         form="contribute",
         run_class=request.run_class,
@@ -134,6 +139,7 @@ def _prove(transcript: Transcript) -> Proven:
         refused=_refused(entries),
         dropped=_dropped(entries),
         blob_sha256=str(body.get("blob_sha256", "")),
+        domain_sha256=request.domain_sha256,
         exchange_x5t_256=request.exchange_x5t_256,
         required=request.required,
         plain_ms=int(body.get("plain_ms", 0)),
@@ -158,6 +164,7 @@ def _one_machine(transcript: Transcript) -> Proven:
         refused=(),
         dropped=(),
         blob_sha256=str(body["blob_sha256"]),
+        domain_sha256=str(body["domain_sha256"]),
         exchange_x5t_256=str(body["exchange_x5t_256"]),
         required=int(body["required"]),
         plain_ms=int(body["plain_ms"]),
@@ -218,6 +225,21 @@ def _check_combined(
         raise _wrong(f"{len(used)} custodians gave a share; {request.required} are needed")
     if entry.at_ms >= request.expires_ms:
         raise _wrong("the blob was combined after the request had expired")
+
+
+def _check_signed(entries: Sequence[Entry], combined: Entry, request: CeremonyRequest) -> None:
+    """The key that the request names, gone since, signed which blob was made, and after what."""
+    signed = combined.body["signed"]
+    head, blob_sha256 = str(signed["head"]), str(combined.body["blob_sha256"])
+    covered = blob_bytes(request.digest, head, blob_sha256)
+    if not is_signed_by(request.combiner_signs, decode_bytes(signed["signature"]), covered):
+        raise _wrong(
+            "the ceremony's one-time key did not sign this blob: blob or transcript were exchanged"
+        )
+    began = next((entry.seq for entry in entries if entry.sha256 == head), -1)
+    between = entries[began + 1 : combined.seq]
+    if began < 0 or any(entry.kind != "deviation" for entry in between):
+        raise _wrong("the blob was signed after other entries than stand before it")
 
 
 def _check_blob(proven: Proven, blob: bytes) -> None:

@@ -85,6 +85,7 @@ def _print(proven: Proven) -> None:
     else:
         output.say(f"ALL KEYS MET ON ONE MACHINE ({proven.run_class}): {proven.outcome}")
     output.say(f"Exchange:   x5t#S256 {proven.exchange_x5t_256}")
+    output.say(f"Domain:     SHA-256 {proven.domain_sha256}")
     for attestation in proven.attestations:
         statement = attestation.statement
         signed = "signed" if attestation.is_signed else "NOT SIGNED"
