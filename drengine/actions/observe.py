@@ -30,6 +30,9 @@ _RECOVERY_MS: Final = 3_600_000
 """How long a SAS must still be valid when it is checked."""
 
 
+_PROVISIONED: Final = ("succeeded", "updating")
+
+
 def _hsm_facts(hsm: HsmResource | None) -> dict[str, Any]:
     if hsm is None:
         return {"exists": False}
@@ -62,8 +65,15 @@ async def observe_source(ctx: StepContext) -> dict[str, Any]:
 
 
 async def observe_target(ctx: StepContext) -> dict[str, Any]:
-    """The target as the resource manager shows it."""
-    return {"name": str(ctx.inputs["target_hsm"]), **_hsm_facts(await target_hsm(ctx))}
+    """The target as the resource manager shows it.
+
+    People approve these facts. That the service works on a change of tags or network rules is
+    none of them: this engine's own tag of the holder would void the approval, twice.
+    """
+    facts = {"name": str(ctx.inputs["target_hsm"]), **_hsm_facts(await target_hsm(ctx))}
+    if (state := facts.pop("provisioning", None)) is not None:
+        facts["provisioned"] = str(state).lower() in _PROVISIONED
+    return facts
 
 
 async def observe_target_name(ctx: StepContext) -> dict[str, Any]:

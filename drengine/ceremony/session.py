@@ -380,10 +380,20 @@ def _place_of(error: BaseException) -> str:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold back what would end this process, until the work inside is done."""
-    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    """Hold back what would end this process, until the work inside is done.
+
+    By handlers and not by a mask: a mask holds for one thread, and the kernel gives a signal
+    to whichever thread takes it.
+    """
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda taken, _: came.append(taken))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for held_back in dict.fromkeys(came):
+            signal.raise_signal(held_back)

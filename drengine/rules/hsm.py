@@ -103,9 +103,10 @@ def hsm_provisioned(facts: JsonObject, ctx: RuleContext) -> Findings:
     """The new HSM is ready and waits for a domain."""
     del ctx
     target, rule = facts["target-hsm"], "hsm-provisioned"
-    if target["exists"] and str(target["provisioning"]).lower() == "succeeded":
+    if target["exists"] and target["provisioned"]:
         return (ok(rule, f"{target['name']} is provisioned at {target['uri']}"),)
-    return (block(rule, f"{target['name']} is {target.get('provisioning', 'absent')}"),)
+    found = "is not provisioned yet" if target["exists"] else "does not exist"
+    return (block(rule, f"{target['name']} {found}"),)
 
 
 def hsm_active(facts: JsonObject, ctx: RuleContext) -> Findings:

@@ -151,3 +151,15 @@ def test_a_create_that_ended_badly_is_not_waited_for(state, expected):
     )
     assert isinstance(probed, expected)
     assert not isinstance(probed, Absent)
+
+
+def test_that_the_service_works_on_our_own_tag_is_no_fact_that_people_approve():
+    """A host that takes over sets the tag of the holder: for minutes the target is Updating."""
+
+    def shown(state: str) -> Any:
+        cloud = World(ours(provisioning_state=state)).cloud()
+        return asyncio.run(OBSERVERS["target-hsm"](context(cloud)))
+
+    assert shown("Updating") == shown("Succeeded")
+    assert shown("Succeeded")["provisioned"] is True
+    assert shown("Provisioning")["provisioned"] is False

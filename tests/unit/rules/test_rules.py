@@ -85,7 +85,7 @@ def target(**more) -> dict:
     base = {
         "name": "new",
         "exists": True,
-        "provisioning": "Succeeded",
+        "provisioned": True,
         "activation": "Active",
         "run_tag": "r-1",
         "uri": "https://new.managedhsm.azure.net/",
@@ -119,7 +119,7 @@ def test_an_hsm_that_is_not_to_be_seen_yet_holds_no_purge_protection_k09():
 
 
 def test_provisioned_and_active_say_what_they_see():
-    assert worst("hsm-provisioned", target(provisioning="Provisioning")) is Severity.BLOCK
+    assert worst("hsm-provisioned", target(provisioned=False)) is Severity.BLOCK
     assert worst("hsm-active", target(activation="NotActivated")) is Severity.BLOCK
     assert worst("hsm-active", target()) is Severity.OK
 
