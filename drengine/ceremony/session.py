@@ -148,9 +148,13 @@ class Session:
                     self._look(self._now_ms())
                     self._answer_one(listening)
             finally:
-                self._close("interrupted", "the session was ended", self._now_ms())
+                self.end()
                 (self._folder / SOCKET_NAME).unlink(missing_ok=True)
         return self._closed
+
+    def end(self) -> None:
+        """Let the key go and note it, if the ceremony is open still."""
+        self._close("interrupted", "the session was ended", self._now_ms())
 
     def _look(self, now_ms: int) -> None:
         """Close the ceremony when its time or its key is gone."""

@@ -27,6 +27,7 @@ from drengine.cli.quorum.asking import (
 from drengine.errors import GuardError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from drengine.ceremony.keeper import Keeper
@@ -103,32 +104,44 @@ def open_command(
         run=run_id,
         step=step,
     )
+    _catch_ends()
     held = _open(occasion, session, sd_file, exchange_cert, register, accept_swap=accept_swap)
-    if output_format == "json":
-        output.emit("drengine/ceremony-opened/v1", _opened_facts(held, session))
-        sys.stdout.flush()
-    else:
-        _show_opened(held.request, session)
-    if held.may_be_swapped:
-        _warn_of_swap()
-    print_code(held.request.to_bytes(), qr_png, terminal=qr)
-    return _hold(held)
+
+    def announce() -> None:
+        if output_format == "json":
+            output.emit("drengine/ceremony-opened/v1", _opened_facts(held, session))
+            sys.stdout.flush()
+        else:
+            _show_opened(held.request, session)
+        if held.may_be_swapped:
+            _warn_of_swap()
+        print_code(held.request.to_bytes(), qr_png, terminal=qr)
+
+    return _hold(held, announce)
 
 
-def _hold(held: Session) -> int:
-    """Answer until the ceremony is closed; return the exit code."""
+def _catch_ends() -> None:
+    """Have a lost terminal end this process like Ctrl-C: the transcript then says so."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _interrupt)
+
+
+def _hold(held: Session, announce: Callable[[], None]) -> int:
+    """Announce the ceremony and answer until it is closed; return the exit code."""
     try:
+        announce()
         held.serve()
     except KeyboardInterrupt:
+        held.end()
         if held.outcome != "combined":
             with suppress(OSError):
                 output.talk(
-                    "Interrupted: the one-time key is gone; its contributions open nothing."
+                    "Interrupted: the one-time key is gone; contributions to it open nothing."
                 )
             return 130
+    finally:
+        held.end()
     with suppress(OSError):  # the terminal may be gone; the exit code is not
         output.talk(f"The ceremony is {held.outcome}; the one-time key is gone.")
         if held.outcome == "combined":

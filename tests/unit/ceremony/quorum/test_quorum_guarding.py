@@ -18,10 +18,11 @@ from drengine.ceremony import wire
 from drengine.ceremony.folder import require_private, take_folder
 from drengine.ceremony.messages import encode_bytes
 from drengine.ceremony.session import Session
+from drengine.cli.quorum import hold
 from drengine.cli.quorum.asking import memory_sentence
 from drengine.cli.quorum.fetching import combine_in_session
 from drengine.cli.quorum.hold import open_command
-from drengine.errors import CeremonyError, GuardError, InputFileError
+from drengine.errors import CeremonyError, GuardError, InputFileError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +174,19 @@ def test_a_lost_terminal_closes_the_ceremony_in_the_transcript(opened):
     opened.running.send_signal(signal.SIGHUP)
     assert opened.running.wait(20) == 130
     assert opened.entries()[-1]["body"]["why"] == "interrupted"
+
+
+def test_a_ceremony_that_could_not_be_announced_is_closed_in_its_transcript(
+    ceremony, swapping, monkeypatch
+):
+    def fail(*_, **__):
+        raise UsageError("showing a QR code: not installed")
+
+    monkeypatch.setattr(hold, "print_code", fail)
+    told = open_in(ceremony.folder, "--class", "drill")
+    assert isinstance(told.exception, UsageError)
+    assert not swapping.is_alive
+    assert ceremony.entries()[-1]["body"]["why"] == "interrupted"
 
 
 # Finding 12, with the commands.
