@@ -227,6 +227,15 @@ def _said_absent(step: StepState, body: Mapping[str, Any], record: Record) -> Ch
     return {"absent_by": AbsentBy.PERSON}
 
 
+def _said_found(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
+    return {**_outputs(step, body, record), "effect": _vouched(step)}
+
+
+def _vouched(step: StepState) -> Effect:
+    """A person's word does not end a request that may still be at work; what is read back does."""
+    return Effect.AT_WORK if step.effect is Effect.AT_WORK else Effect.HAD
+
+
 def _answer_refused(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     changes = _failed(step, body, record)
     return {**changes, "absent_by": AbsentBy.SERVICE, "refused": step.refused + 1}
@@ -235,6 +244,7 @@ def _answer_refused(step: StepState, body: Mapping[str, Any], record: Record) ->
 def _succeeded(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     return {
         **_outputs(step, body, record),
+        "effect": Effect.HAD if step.effect is Effect.AT_WORK else step.effect,
         "ended_ms": record.at_ms,
         "began_ms": _first_began(step, record),
         "error": None,
@@ -270,8 +280,7 @@ def _gate_approved(step: StepState, body: Mapping[str, Any], record: Record) -> 
 
 def _marked(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
     return {
-        # A word says nothing of a request that may still be at work.
-        "effect": step.effect if step.effect is Effect.AT_WORK else Effect.HAD,
+        "effect": _vouched(step),
         "marked_by": record.actor,
         "marked_evidence": str(body["evidence"]),
         "began_ms": _first_began(step, record),
@@ -357,7 +366,7 @@ _STEP_CHANGES: Final[Mapping[R, StepChange]] = {
     R.ANSWER_DONE: _outputs,
     R.PROBE_PRESENT: _outputs,
     R.OPERATION_SUCCEEDED: _outputs,
-    R.OUTCOME_FOUND: _outputs,
+    R.OUTCOME_FOUND: _said_found,
     R.PART_DONE: _part_done,
     R.ANSWER_LOST: _lost,
     R.OPERATION_LOST: _lost,
@@ -394,7 +403,6 @@ _EFFECTS: Final[Mapping[R, Effect]] = {
     R.ANSWER_DONE: Effect.HAD,
     R.OPERATION_SUCCEEDED: Effect.HAD,
     R.PROBE_PRESENT: Effect.HAD,
-    R.OUTCOME_FOUND: Effect.HAD,
     R.ANSWER_REFUSED: Effect.NONE,
     R.OPERATION_FAILED: Effect.NONE,
     R.OUTCOME_ABSENT: Effect.NONE,

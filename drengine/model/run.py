@@ -53,8 +53,8 @@ class Effect(StrEnum):
     """What is certain of the last request that a step sent."""
 
     NONE = ""  # nothing was sent, or it is known that nothing came of it
-    AT_WORK = "at work"  # it was sent, and nothing says that it is over
-    HAD = "had"  # it took effect: by its answer, by a look, or by a person's word
+    AT_WORK = "at work"  # it was sent, and only people, if anybody, say that it is over
+    HAD = "had"  # it took effect: by its answer, by a look, or, sent by nobody here, by a word
 
 
 class AbsentBy(StrEnum):

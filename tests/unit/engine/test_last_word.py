@@ -22,7 +22,7 @@ from drengine.model.ids import RunId
 from drengine.model.plan import PlanPart
 from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
-from drengine.model.run import RunStatus
+from drengine.model.run import Effect, RunStatus
 from drengine.model.run import StepStatus as S
 
 ASKED, AGAIN = 1, 2  # readings of the gate's facts: when it is asked, and before the send
@@ -167,6 +167,24 @@ def test_what_a_person_found_and_cannot_be_read_back_is_never_sent_again(small):
     assert small.drive().rest is Rest.UNKNOWN, "absent is a doubt, not a licence"
     assert R.DOUBT_RAISED in small.kinds()
     assert len(small.change.sent) == 1
+
+
+def test_what_a_person_found_and_cannot_be_read_back_is_not_left_out_either(small):
+    """The word may be wrong and the request on its way: it would act behind what comes next."""
+    unknown(small)
+    small.change.seen.append(block("G2", "not seen yet"))
+    failed = told(small, "resolve", found=True)
+    assert failed.state.steps["change"].effect is Effect.AT_WORK
+    outcome = told(small, "skip", reason="in a hurry")
+    assert outcome.state.steps["change"].status is not S.SKIPPED
+    assert R.STEP_SKIPPED not in small.kinds()
+
+
+def test_what_a_person_found_and_is_read_back_is_at_work_no_more(small):
+    unknown(small)
+    done = told(small, "resolve", found=True)
+    assert done.rest is Rest.DONE
+    assert done.state.steps["change"].effect is Effect.HAD
 
 
 def test_what_was_marked_as_done_and_cannot_be_read_back_is_never_sent(small):
