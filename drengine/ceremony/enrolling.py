@@ -24,6 +24,7 @@ from drengine.ceremony.messages import (
 from drengine.ceremony.register import Enrolment, Proof
 from drengine.ceremony.registry import verified_enrolment, verified_proof
 from drengine.ceremony.spawn import TOKEN_ENVIRONMENT, ask_child, no_answer, start_line
+from drengine.lockedkeys import require_long
 
 _MODULE: Final = "drengine.ceremony.possession"
 _START: Final = start_line(_MODULE)
@@ -48,7 +49,12 @@ def make_keys(
 
     Raises:
         InputFileError: a file exists, or cannot be written.
+        InputError: a passphrase is too short for a new key.
     """
+    if paths.key is not None and passphrase is not None:
+        require_long(passphrase, "the custodian's key")
+    if signing_passphrase is not None:
+        require_long(signing_passphrase, "the signing key")
     places = [path for path in (paths.key, paths.certificate, paths.signing) if path is not None]
     for path in places:
         require_new(path, "a key")

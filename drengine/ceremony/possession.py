@@ -18,9 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
-    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
 )
@@ -40,6 +38,7 @@ from drengine.ceremony.register import Enrolment, Proof, parse_challenge
 from drengine.ceremony.serving import serve_once
 from drengine.ceremony.signing import public_bytes
 from drengine.errors import ShareError
+from drengine.lockedkeys import lock_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -80,10 +79,9 @@ def make_keys(order: dict[str, Any]) -> dict[str, str]:
 
 
 def _pem(key: rsa.RSAPrivateKey | Ed25519PrivateKey, passphrase: str | None) -> bytes:
-    lock: KeySerializationEncryption = NoEncryption()
     if passphrase is not None:
-        lock = BestAvailableEncryption(decode_bytes(passphrase))
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
+        return lock_key(key, decode_bytes(passphrase))
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _certificate(key: rsa.RSAPrivateKey, name: str) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drengine.cli import output
+from drengine.cli.passphrases import confirm
 from drengine.cli.places import open_clock
 from drengine.cli.quorum.asking import FILE, ask_secret, holder_options, options, read_lines
 from drengine.cli.quorum.custody import sources_of
@@ -114,9 +115,12 @@ def _new_passphrases(holder: dict[str, Any], *, new_key: bool, without: bool) ->
     elif without and new_key:
         found = [None, None]
     else:
-        word = "New passphrase" if new_key else "Passphrase"
-        found = [ask_secret(f"{word} of the key (empty when it has none)")] if has_file else []
-        found.append(None if without else ask_secret("New passphrase of the signing key"))
+        found = []
+        if new_key:
+            found.append(_ask_new("the key"))
+        elif has_file:
+            found.append(ask_secret("Passphrase of the key (empty when it has none)"))
+        found.append(None if without else _ask_new("the signing key"))
     wanted = found if new_key else found[-1:]
     if not without and not all(wanted):
         raise UsageError(
@@ -124,6 +128,14 @@ def _new_passphrases(holder: dict[str, Any], *, new_key: bool, without: bool) ->
             hint="Type one, give --passphrase-fd, or --without-passphrase for a drill.",
         )
     return found
+
+
+def _ask_new(what: str) -> bytes | None:
+    """Ask for the passphrase of a new key, twice; None where there is no terminal."""
+    typed = ask_secret(f"New passphrase of {what}")
+    if typed is not None:
+        confirm(os.fsdecode(typed), what)
+    return typed
 
 
 def _as_descriptor(phrases: list[bytes | None]) -> int:
