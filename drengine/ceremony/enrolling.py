@@ -78,11 +78,16 @@ def make_keys(
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A custodian's holder and signing key."""
+    """A custodian's holder and signing key.
+
+    Attributes:
+        earlier: the signing key enrolled before, which consents to the new one.
+    """
 
     holder: KeySource | TokenSource
     signing: KeySource
     accept_open_permissions: bool = False
+    earlier: KeySource | None = None
 
 
 def enroll(
@@ -126,6 +131,7 @@ def _prove(
         "accept_open_permissions": keys.accept_open_permissions,
         "at_ms": at_ms,
         "challenge": None if challenge is None else encode_bytes(challenge),
+        "earlier": None if keys.earlier is None else encode_source(absolute_source(keys.earlier)),
     }
     return _ask(complete, with_token=isinstance(keys.holder, TokenSource))
 

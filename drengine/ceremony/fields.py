@@ -10,6 +10,7 @@ Not here: what the messages mean (`request`, `contribution`, `register`, `transc
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -19,6 +20,12 @@ from drengine.model.canonical import canonical
 
 MAX_TEXT: Final = 240
 _HEX_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
+_INVISIBLE: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Unicode's Default_Ignorable_Code_Point, and the blank of Braille: they take part, unseen."""
 _LAST_MS: Final = 253_402_300_799_999
 """The end of the year 9999."""
 
@@ -148,8 +155,19 @@ class Fields:
 
 
 def is_plain_text(value: str) -> bool:
-    """Tell whether a text shows what it is: printable, no direction marks, not long."""
-    return len(value) <= MAX_TEXT and (value.isprintable() or not value)
+    """Tell whether a text shows what it is: printable, nothing invisible, not long."""
+    return len(value) <= MAX_TEXT and value.isprintable() and not _INVISIBLE.search(value)
+
+
+def comparable(name: str) -> str:
+    """Return a name in the form in which two spellings of it are equal.
+
+    Unicode's NFKC_Casefold (UAX #31), with white space folded: "José" typed on two
+    keyboards is one name, and what does not show makes no other name of it.
+    """
+    shown = _INVISIBLE.sub("", unicodedata.normalize("NFKC", name))
+    folded = unicodedata.normalize("NFKC", shown.casefold())
+    return " ".join(folded.split())
 
 
 def require_text(value: str, what: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from drengine.ceremony.code import code_of, words_of
 from drengine.ceremony.domain import MAX_CUSTODIANS, MIN_CUSTODIANS, MIN_REQUIRED
-from drengine.ceremony.fields import CLASSES, Fields, read_canonical
+from drengine.ceremony.fields import CLASSES, Fields, comparable, read_canonical
 from drengine.ceremony.strict import encode_base64url
 from drengine.errors import CeremonyError, InputFileError, QuorumError
 from drengine.model.canonical import canonical, sha256_hex
@@ -238,7 +238,7 @@ def _check_witnesses(request: CeremonyRequest, custodians: Sequence[str]) -> Non
 
 def same_person(name: str) -> str:
     """Return a name in the form in which two spellings of it are equal."""
-    return " ".join(name.split()).casefold()
+    return comparable(name)
 
 
 def require_valid(request: CeremonyRequest, now_ms: int) -> None:

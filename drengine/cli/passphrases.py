@@ -8,7 +8,6 @@ from __future__ import annotations
 import click
 
 from drengine.errors import InputError
-from drengine.lockedkeys import require_long
 
 
 def confirm(typed: str, what: str) -> None:
@@ -17,6 +16,8 @@ def confirm(typed: str, what: str) -> None:
     Raises:
         InputError: it is too short, or the two differ; nothing was made.
     """
+    from drengine.lockedkeys import require_long  # noqa: PLC0415 - with a new key only
+
     require_long(typed.encode("utf-8", "surrogateescape"), what)
     again = click.prompt(f"Once more, for {what}", hide_input=True, err=True)
     if again != typed:

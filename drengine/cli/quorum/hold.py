@@ -24,6 +24,7 @@ from drengine.cli.quorum.asking import (
     read_message,
     write_message,
 )
+from drengine.cli.quorum.registers import say_remarks
 from drengine.errors import InputFileError, UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ session_option = click.option(
 @class_option
 @click.option("--register", type=FILE, help="The custodian register, for names and signing keys.")
 @click.option(
+    "--accept-unenrolled",
+    is_flag=True,
+    help="In an incident, invite custodians too whom the register does not know.",
+)
+@click.option(
     "--valid-hours",
     type=click.IntRange(1, _MAX_VALID_HOURS),
     default=8,
@@ -74,6 +80,7 @@ def open_command(
     purpose: str,
     run_class: str | None,
     register: Path | None,
+    accept_unenrolled: bool,
     valid_hours: int,
     run_id: str,
     step: str,
@@ -98,6 +105,7 @@ def open_command(
         valid_ms=valid_hours * _HOUR_MS,
         run=run_id,
         step=step,
+        accept_unenrolled=accept_unenrolled,
     )
     held = _open(occasion, session, sd_file, exchange_cert, register)
     if output_format == "json":
@@ -128,7 +136,7 @@ def _open(
     from drengine.ceremony.domain import MAX_DOMAIN_BYTES  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.files import read_input  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.keeper import Keeper  # noqa: PLC0415 - lazy for --help
-    from drengine.ceremony.opening import make_request  # noqa: PLC0415 - lazy for --help
+    from drengine.ceremony.opening import make_request, unenrolled  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.register import Register  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.registry import read_register  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.session import Session  # noqa: PLC0415 - lazy for --help
@@ -139,6 +147,7 @@ def _open(
         exchange_cert, "the exchange certificate", max_bytes=_MAX_CERTIFICATE_BYTES
     )
     known = Register() if register is None else read_register(register)
+    say_remarks(known)
     _require_empty(folder)
     clock = open_clock()
     keeper = Keeper()
@@ -154,7 +163,7 @@ def _open(
             tool=tool_facts(),
         )
         _make_folder(folder)  # only now: a refused request leaves nothing behind
-        return Session(
+        held = Session(
             folder,
             request,
             keeper,
@@ -163,9 +172,12 @@ def _open(
             now_ms=clock.now_ms,
             listener=_listen,
         )
+        if known.enrolments and (missing := unenrolled(request)):
+            held.remark(f"Not enrolled, so under any name and unsigned: {', '.join(missing)}")
     except BaseException:
         keeper.close()
         raise
+    return held
 
 
 def _require_empty(folder: Path) -> None:
@@ -224,6 +236,8 @@ def _show_opened(request: CeremonyRequest, folder: Path) -> None:
     output.say(f"  x5t#S256     {request.exchange_x5t_256}")
     output.say(f"Domain:        SHA-256 {request.domain_sha256}")
     output.say(f"Quorum:        {request.required} of {len(request.custodians)} custodians")
+    for one in request.custodians:
+        output.say(f"  {one.name or 'NOT ENROLLED'}  x5t#S256 {one.x5t_256}")
     output.say(f"Request code:  {request.code}")
     output.say(f"  in words     {request.words}")
     output.say(f"Request:       {folder / 'request.json'}")
