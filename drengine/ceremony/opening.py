@@ -99,7 +99,7 @@ def _invited(x5t_256: str, register: Register, now_ms: int) -> Invited:
 
 def _require_enrolled(request: CeremonyRequest, *, accept_unenrolled: bool) -> None:
     """A register that knows nobody of this domain is another domain's; an incident wants all."""
-    missing = unenrolled(request)
+    missing = request.unenrolled
     if len(missing) == len(request.custodians):
         raise QuorumError(
             "none of the domain's custodians is in the register: it is another domain's",
@@ -110,10 +110,5 @@ def _require_enrolled(request: CeremonyRequest, *, accept_unenrolled: bool) -> N
             f"opening a ceremony of class incident: {len(missing)} of {len(request.custodians)} "
             f"custodians are not enrolled ({', '.join(missing)}): whoever holds such a key could "
             "contribute under any name, unsigned; nothing was opened",
-            hint="Let them enrol, or add --accept-unenrolled; the transcript then says so.",
+            hint="Let them enrol, or add --accept-unenrolled; the transcript shows them.",
         )
-
-
-def unenrolled(request: CeremonyRequest) -> tuple[str, ...]:
-    """Return the x5t#S256 of those whom no register named."""
-    return tuple(one.x5t_256 for one in request.custodians if not one.key)

@@ -70,6 +70,7 @@ class Proven:
             "contributed": [one.statement.x5t_256 for one in self.attestations],
             "signed": list(self.signed),
             "unsigned": list(self.unsigned),
+            "not_enrolled": list(self.request.unenrolled) if self.request else [],
             "deviations": list(self.remarks),
             "refused": list(self.refused),
             "blob_sha256": self.blob_sha256,

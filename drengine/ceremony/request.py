@@ -104,6 +104,11 @@ class CeremonyRequest:
         """The request code in words."""
         return words_of(self.digest)
 
+    @property
+    def unenrolled(self) -> tuple[str, ...]:
+        """The x5t#S256 of those whom no register named: they contribute under any name."""
+        return tuple(one.x5t_256 for one in self.custodians if not one.key)
+
     def invited(self, x5t_256: str) -> Invited | None:
         """Return the custodian of that certificate, None where not invited."""
         return next((one for one in self.custodians if one.x5t_256 == x5t_256), None)

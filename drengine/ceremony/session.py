@@ -229,10 +229,6 @@ class Session:
         self._close("cancelled", require_text(str(message["by"]), "the name"), reason)
         return {"head": self._transcript.head}
 
-    def remark(self, text: str) -> None:
-        """Write a deviation that drengine itself saw into the transcript."""
-        self._remark(text)
-
     def _remark(self, text: str) -> None:
         self._note("deviation", "drengine", {"text": text})
 

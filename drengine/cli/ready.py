@@ -75,7 +75,7 @@ def _print(found: Readiness, remarks: Sequence[str]) -> None:
     for remark in remarks:
         output.say(f"⚠ {remark}.")
     unknown = [one.x5t_256 for one in found.custodians if one.word == "not enrolled"]
-    late = [one.name for one in found.custodians if one.word in _TO_CHECK]
+    late = [one.name for one in found.custodians if one.word in _TO_CHECK and one.holder]
     if late:
         output.say(f"Next: 'drengine ceremony check' by {', '.join(late)}")
     if unknown:

@@ -92,6 +92,8 @@ def _print(proven: Proven) -> None:
         )
     if proven.request is not None:
         output.say(f"Quorum:     {len(proven.attestations)} of {proven.required} contributed")
+        for x5t_256 in proven.request.unenrolled:
+            output.say(f"  ⚠ invited though not enrolled, under any name and unsigned: {x5t_256}")
     for refusal in proven.refused:
         output.say(f"  ✗ refused {refusal}")
     for remark in proven.remarks:

@@ -136,7 +136,7 @@ def _open(
     from drengine.ceremony.domain import MAX_DOMAIN_BYTES  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.files import read_input  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.keeper import Keeper  # noqa: PLC0415 - lazy for --help
-    from drengine.ceremony.opening import make_request, unenrolled  # noqa: PLC0415 - lazy for --help
+    from drengine.ceremony.opening import make_request  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.register import Register  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.registry import read_register  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.session import Session  # noqa: PLC0415 - lazy for --help
@@ -163,7 +163,7 @@ def _open(
             tool=tool_facts(),
         )
         _make_folder(folder)  # only now: a refused request leaves nothing behind
-        held = Session(
+        return Session(
             folder,
             request,
             keeper,
@@ -172,12 +172,9 @@ def _open(
             now_ms=clock.now_ms,
             listener=_listen,
         )
-        if known.enrolments and (missing := unenrolled(request)):
-            held.remark(f"Not enrolled, so under any name and unsigned: {', '.join(missing)}")
     except BaseException:
         keeper.close()
         raise
-    return held
 
 
 def _require_empty(folder: Path) -> None:

@@ -154,7 +154,9 @@ def test_a_challenge_of_another_register_is_refused(enrolled, plain):
     assert "is not in this register" in plain(refused.stderr)
 
 
-def test_open_refuses_a_folder_that_is_no_register_and_names_who_is_not_enrolled(enrolled):
+def test_open_refuses_a_folder_that_is_no_register_and_names_who_is_not_enrolled(
+    enrolled, domain, plain
+):
     words = ("--class", "incident", "--witness", "Wanda", "--register")
     with pytest.raises(AssertionError, match="nobody is enrolled in"):
         enrolled.open(*words, enrolled.folder)
@@ -168,8 +170,13 @@ def test_open_refuses_a_folder_that_is_no_register_and_names_who_is_not_enrolled
     shown = "".join(enrolled.printed)
     assert "Ada  x5t#S256" in shown
     assert "NOT ENROLLED  x5t#S256" in shown
-    noted = [one for one in enrolled.entries() if one["kind"] == "deviation"]
-    assert [one["body"]["text"].startswith("Not enrolled") for one in noted] == [True]
+    third = domain.people[2].x5t
+    told = enrolled.command("verify", enrolled.transcript)
+    assert f"invited though not enrolled, under any name and unsigned: {third}" in plain(
+        told.stdout
+    )
+    facts = json.loads(enrolled.command("verify", enrolled.transcript, "-o", "json").stdout)
+    assert facts["not_enrolled"] == [third]
 
 
 def test_ready_tells_what_stands_against_an_entry(enrolled, domain):
