@@ -6,6 +6,9 @@ at the end and says how the blob was made. Neither has a share in it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from drengine.actions.contract import Attached
 from drengine.errors import DrError
 from drengine.model.canonical import JsonObject
@@ -30,7 +33,8 @@ def check_attestation(data: bytes, expects: JsonObject, run_class: RunClass) -> 
     except DrError as error:
         return Attached((block(_RULE, error.message, error.hint),))
     statement = attestation.statement
-    wrong = _misfit(statement.run_class, statement.exchange_x5t_256, expects, run_class)
+    made_for = {"exchange": statement.exchange_x5t_256}
+    wrong = _misfit(statement.run_class, made_for, expects, run_class)
     if wrong is not None:
         return Attached((wrong,))
     if not attestation.is_signed:
@@ -57,12 +61,17 @@ def check_transcript(data: bytes, expects: JsonObject, run_class: RunClass) -> A
         proven = prove(data)
     except DrError as error:
         return Attached((block(_RULE, error.message, error.hint),))
-    wrong = _misfit(proven.run_class, proven.exchange_x5t_256, expects, run_class)
+    made_for = {"exchange": proven.exchange_x5t_256, "domain": proven.domain_sha256}
+    if proven.request is not None:
+        made_for["target"] = proven.request.target
+    wrong = _misfit(proven.run_class, made_for, expects, run_class)
     if wrong is not None:
         return Attached((wrong,))
     findings: list[Finding] = [
         ok(_RULE, f"the transcript holds: {proven.outcome}, {len(proven.attestations)} contributed")
     ]
+    if not proven.blob_sha256:
+        findings.append(warn(_RULE, f"no blob was made in this ceremony: it is {proven.outcome}"))
     if proven.form == "combine":
         findings.append(warn(_RULE, "the keys of a quorum met in one process on one machine"))
     if proven.unsigned:
@@ -82,8 +91,23 @@ def check_transcript(data: bytes, expects: JsonObject, run_class: RunClass) -> A
     return Attached(tuple(findings), facts)
 
 
+_WRONG: Final[Mapping[str, tuple[str, str]]] = {
+    "exchange": (
+        "exchange key",
+        "The exchange key changed, or this is another run's: hold a new ceremony.",
+    ),
+    "domain": (
+        "security domain",
+        "A restore with another HSM's domain cannot be undone: hold a new ceremony with the file"
+        " that the plan names.",
+    ),
+    "target": ("target", "It was held for another HSM: hold a new ceremony."),
+}
+"""What a ceremony is for: its name, and what to do where the run waits for another."""
+
+
 def _misfit(
-    of_class: str, exchange: str, expects: JsonObject, run_class: RunClass
+    of_class: str, made_for: Mapping[str, str], expects: JsonObject, run_class: RunClass
 ) -> Finding | None:
     if of_class != str(run_class):
         return block(
@@ -91,11 +115,10 @@ def _misfit(
             f"it is of a ceremony of class {of_class}, this run is of class {run_class}",
             "A drill's ceremony never serves an incident: hold a new one.",
         )
-    if exchange != expects.get("exchange"):
-        return block(
-            _RULE,
-            f"it is of a ceremony for exchange key {exchange}, the run waits for "
-            f"{expects.get('exchange')}",
-            "The exchange key changed, or this is another run's: hold a new ceremony.",
-        )
+    for name, value in made_for.items():
+        # A runbook of one's own need not name the domain or the target.
+        if value != expects.get(name, "" if name == "exchange" else value):
+            what, advice = _WRONG[name]
+            told = f"it is of a ceremony for {what} {value}, the run waits for {expects.get(name)}"
+            return block(_RULE, told, advice)
     return None

@@ -8,6 +8,7 @@ Not here: whether a share opens, and whether it is right: only a quorum can tell
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Final
 
 from drengine.ceremony.request import require_valid, same_person
@@ -16,7 +17,7 @@ from drengine.ceremony.signing import check_signature
 from drengine.errors import CeremonyError, QuorumError, ShareError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from drengine.ceremony.contribution import Attestation, Contribution
     from drengine.ceremony.request import CeremonyRequest
@@ -73,7 +74,8 @@ def check_person(request: CeremonyRequest, name: str, x5t_256: str) -> None:
     """Check that somebody may contribute: invited, by this name, and in no other role.
 
     Raises:
-        ShareError: not invited, or enrolled under another name.
+        ShareError: not invited, enrolled under another name, or under the name of somebody
+            who is enrolled with another certificate.
         CeremonyError: the combiner or a witness.
     """
     invited = request.invited(x5t_256)
@@ -88,6 +90,14 @@ def check_person(request: CeremonyRequest, name: str, x5t_256: str) -> None:
             f"the certificate {x5t_256} is enrolled for {invited.name!r}, not for {name!r}",
             hint="Give the enrolled name with --name, or correct the register and open anew.",
         )
+    owner = enrolled_as(request, name)
+    if owner not in ("", x5t_256):
+        raise ShareError(
+            f"{name!r} is enrolled with the certificate {owner}, not with {x5t_256}: this is "
+            "somebody else under that name",
+            hint="Give your own name with --name. If the register is wrong, correct it and open "
+            "anew.",
+        )
     if same_person(name) == same_person(request.combiner):
         raise CeremonyError(
             f"{name!r} is the combiner of this ceremony; nobody is both", hint=_ANOTHER
@@ -98,22 +108,58 @@ def check_person(request: CeremonyRequest, name: str, x5t_256: str) -> None:
         )
 
 
+def enrolled_as(request: CeremonyRequest, name: str) -> str:
+    """Return the x5t#S256 that a name is enrolled with in the request, empty where it is not."""
+    wanted = same_person(name)
+    listed = (one for one in request.custodians if one.name and same_person(one.name) == wanted)
+    return next((one.x5t_256 for one in listed), "")
+
+
+def find_same(
+    contribution: Contribution, others: Iterable[Contribution]
+) -> tuple[Contribution, str] | None:
+    """Return another contribution of the same custodian, with what the two have in common."""
+    statement = contribution.statement
+    for other in others:
+        if other.statement.x5t_256 == statement.x5t_256:
+            return other, f"the certificate {statement.x5t_256}"
+        if same_person(other.statement.custodian) == same_person(statement.custodian):
+            return other, f"the name {statement.custodian!r}"
+        if statement.key and other.statement.key == statement.key:
+            return other, "the signing key"
+    return None
+
+
 def check_distinct(contributions: Sequence[Contribution]) -> None:
     """Check that no custodian counts twice.
 
     Raises:
         QuorumError: names who does.
     """
-    columns = (
-        [one.statement.x5t_256 for one in contributions],
-        [same_person(one.statement.custodian) for one in contributions],
-        [one.statement.key.hex() for one in contributions if one.statement.key],
+    for at, contribution in enumerate(contributions):
+        if found := find_same(contribution, contributions[:at]):
+            raise counted_twice(*found, contribution)
+
+
+def counted_twice(
+    earlier: Contribution, common: str, later: Contribution, *, hint: str = ""
+) -> QuorumError:
+    """Return the error for two contributions that have a custodian in common."""
+    return QuorumError(
+        "two contributions are of the same custodian, or signed by the same key: they have "
+        f"{common} in common; {_described(earlier)} came first, {_described(later)} came later",
+        hint=hint or "Each custodian counts once: give contributions of different ones.",
     )
-    for column in columns:
-        for member in column:
-            if column.count(member) > 1:
-                raise QuorumError(
-                    "two contributions are of the same custodian, or signed by the same key: "
-                    f"{member}",
-                    hint="Each custodian counts once: give contributions of different ones.",
-                )
+
+
+def _described(contribution: Contribution) -> str:
+    statement = contribution.statement
+    signed = "signed" if contribution.attestation.is_signed else "not signed"
+    return f"{statement.custodian!r} ({statement.x5t_256}, {signed})"
+
+
+def drop_command(folder: str, x5t_256: str) -> str:
+    """Return the command that takes one contribution out of an open ceremony."""
+    place = shlex.quote(folder) if folder else "FOLDER"
+    # With '=': a thumbprint may begin with a dash.
+    return f"drengine ceremony drop --session {place} --custodian={x5t_256} --by NAME --reason TEXT"

@@ -57,6 +57,7 @@ class Contributed:
     contribution: Contribution
     plain_milliseconds: int
     memory_locked: bool
+    swap_active: bool
 
 
 def look_at(request_bytes: bytes, domain_bytes: bytes, *, now_ms: int) -> CeremonyRequest:
@@ -121,11 +122,11 @@ def contribute(order: ContributeOrder) -> Contributed:
         found = read_result(answer)
         contribution = parse_contribution(decode_bytes(found["contribution"]))
         plain_ms = max(1, (gone_ns - int(found["since_ns"])) // 1_000_000)
-        locked = bool(found["memory_locked"])
+        locked, swap = bool(found["memory_locked"]), bool(found["swap_active"])
     except (ValueError, KeyError, TypeError):
         raise no_answer("contributing", "broke off in the middle of its answer") from None
     check_contribution(contribution, request, now_ms=order.at_ms)
-    return Contributed(contribution, plain_ms, locked)
+    return Contributed(contribution, plain_ms, locked, swap)
 
 
 def _check_certificate(

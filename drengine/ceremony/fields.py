@@ -25,7 +25,7 @@ _INVISIBLE: Final = re.compile(
     "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-"""Unicode's Default_Ignorable_Code_Point, and the blank of Braille: they take part, unseen."""
+"""Unicode's Default_Ignorable_Code_Point (fillers too), and Braille without a dot."""
 _LAST_MS: Final = 253_402_300_799_999
 """The end of the year 9999."""
 
@@ -68,9 +68,9 @@ class Fields:
         return f"'{self._where}{name}'"
 
     def text(self, name: str, *, empty: bool = False) -> str:
-        """Return a printable text of at most `MAX_TEXT` characters."""
+        """Return a printable text of at most `MAX_TEXT` characters, one of them visible."""
         value = strict.text(self._found[name], self._name(name))
-        if not is_plain_text(value) or not (value or empty):
+        if not is_plain_text(value) or not (has_visible(value) or (empty and not value)):
             raise CeremonyError(f"{self._name(name)} is empty, too long, or hides characters")
         return value
 
@@ -170,12 +170,17 @@ def comparable(name: str) -> str:
     return " ".join(folded.split())
 
 
+def has_visible(value: str) -> bool:
+    """Tell whether a text shows anything: one letter, digit, sign or mark of punctuation."""
+    return any(unicodedata.category(one)[0] in "LNPS" for one in value)
+
+
 def require_text(value: str, what: str) -> str:
     """Return a name or remark that a person gave, or refuse it.
 
     Raises:
         CeremonyError: empty, too long, or with characters that hide something.
     """
-    if not value.strip() or not is_plain_text(value):
+    if not has_visible(value) or not is_plain_text(value):
         raise CeremonyError(f"{what} is empty, longer than {MAX_TEXT} characters, or hides some")
     return value

@@ -7,14 +7,19 @@ Rules:
   as the same user, is what clearing the dumpable flag prevents.
 - No file can be written: the answer leaves by a pipe.
 - Memory is locked where that cannot fail half way, and the report says whether.
-- Root, snapshots of a hypervisor and hibernation stay outside of what this covers.
+- Until it has shut itself off a process can be opened by others of its user, and what they
+  opened then they keep. So secrets are read by a fork that was never open (`go_on_unseen`).
+- Root, snapshots of a hypervisor and hibernation stay outside of what this covers; so does
+  whoever already traces the terminal's own processes as the same user.
 """
 
 from __future__ import annotations
 
 import ctypes
 import faulthandler
+import os
 import resource
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +27,7 @@ from typing import Final
 
 from drengine.errors import CeremonyError
 
+_PR_SET_PDEATHSIG: Final = 1
 _PR_GET_DUMPABLE: Final = 3
 _PR_SET_DUMPABLE: Final = 4
 _MCL_CURRENT_AND_FUTURE: Final = 1 | 2
@@ -56,7 +62,7 @@ def harden(*, may_write_files: bool = False) -> Hardening:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     achieved = Hardening(
         core_dumps_off=resource.getrlimit(resource.RLIMIT_CORE) == (0, 0),
-        not_dumpable=_clear_dumpable(),
+        not_dumpable=clear_dumpable(),
         memory_locked=_lock_memory(),
         swap_active=_is_swap_active(),
     )
@@ -69,12 +75,42 @@ def harden(*, may_write_files: bool = False) -> Hardening:
     return achieved
 
 
-def _clear_dumpable() -> bool:
+def clear_dumpable() -> bool:
+    """Keep other processes of this user from this one's memory and pipes; tell whether it worked.
+
+    For a process that asks for a secret, too: whoever may open its end of a pipe reads along.
+    """
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     return bool(libc.prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) == 0)
+
+
+def go_on_unseen() -> None:
+    """Go on in a fork of this process, which must have shut itself off; end as the fork ends.
+
+    What others opened of this process before (its memory, its tracing) shows nothing of the
+    fork. The fork dies with this process.
+    """
+    parent = os.getpid()
+    worker = os.fork()
+    if worker:
+        _, status = os.waitpid(worker, 0)
+        _end_as(os.waitstatus_to_exitcode(status))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _end_as(exitcode: int) -> None:
+    if exitcode < 0:
+        # Python ignores or handles a few signals; here each must end the process.
+        if -exitcode not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(-exitcode, signal.SIG_DFL)
+        os.kill(os.getpid(), -exitcode)
+    os._exit(exitcode)
 
 
 def _lock_memory() -> bool:

@@ -5,6 +5,9 @@ each attempt to combine it starts a fresh child (`joining`) that gets the key by
 and ends. The key is on no disk, and gone when this process ends, with its parent.
 
 Not here: contributions, files, sockets (`session`).
+
+Rule: nothing that goes wrong in one attempt ends the keeper, since the key would be gone
+with it. An attempt that cannot even be started is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from drengine.ceremony.messages import decode_bytes, encode_bytes, read_result, write_refusal
@@ -24,12 +28,13 @@ from drengine.ceremony.spawn import (
     no_answer,
     start_line,
 )
-from drengine.errors import DrError
+from drengine.errors import CeremonyError, DrError
 
 if TYPE_CHECKING:
     from drengine.ceremony.joining import JoinOrder
 
 ONE_TIME_KEY_BITS: Final = 3072
+_LAST_SECONDS: Final = 2.0
 _START: Final = start_line("drengine.ceremony.keeper")
 _JOINING: Final = start_line("drengine.ceremony.joining")
 
@@ -44,9 +49,14 @@ def main() -> NoReturn:
         PublicFormat,
     )
 
-    from drengine.ceremony.hardening import harden  # noqa: PLC0415 - the child's only
+    from drengine.ceremony.hardening import (  # noqa: PLC0415 - the child's only
+        go_on_unseen,
+        harden,
+    )
 
     try:
+        harden()
+        go_on_unseen()
         hardening = harden()
     except DrError as error:
         _say(write_refusal(error))
@@ -77,11 +87,23 @@ def _attempt(order: bytes, private: bytes) -> bytes:
         found = json.loads(answer)
     except DrError as error:
         return write_refusal(error)
+    except (OSError, MemoryError) as error:
+        return write_refusal(_not_started(error))
     except ValueError:
         return write_refusal(no_answer("combining", "broke off in the middle of its answer"))
     if "error" not in found:
         found["gone_ns"] = gone_ns
     return json.dumps(found).encode("ascii")
+
+
+def _not_started(error: OSError | MemoryError) -> CeremonyError:
+    why = error.strerror if isinstance(error, OSError) else ""
+    return CeremonyError(
+        "combining: the process that opens shares could not be started "
+        f"({why or type(error).__name__}); nothing was opened, and the one-time key is still there",
+        hint="The ceremony stays open. Make room: end other programs, look at 'ulimit -u' and at "
+        "the free memory. Then combine again.",
+    )
 
 
 class Keeper:
@@ -134,6 +156,16 @@ class Keeper:
         self._running.communicate()
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the keeper runs; when it does not, the one-time key is gone."""
+        return self._running.poll() is None
+
+    def how_it_ended(self) -> str:
+        """Say how a keeper ended that is not alive any more."""
+        ended = self._running.poll()
+        return "ended" if ended is None else how_it_ended(ended)
+
+    @property
     def pid(self) -> int:
         """The keeper's process id."""
         return self._running.pid
@@ -145,8 +177,12 @@ class Keeper:
         return read_result(line)
 
     def _gone(self) -> DrError:
-        ended = self._running.poll()
-        how = "ended" if ended is None else how_it_ended(ended)
+        # Its pipe ended: so has it, or it is no use any more.
+        with suppress(subprocess.TimeoutExpired):
+            self._running.wait(_LAST_SECONDS)
+        how = self.how_it_ended()
+        self._running.kill()
+        self._running.wait()
         return no_answer("combining", f"that keeps the one-time key {how}")
 
 

@@ -38,6 +38,7 @@ class Proven:
         signed, unsigned: names of those whose attestation carries a good signature, or none.
         remarks: deviations, in the words of those who noted them.
         refused: what was refused, with its code and words.
+        dropped: whose contribution was taken out again, by whom and why.
     """
 
     form: str
@@ -50,7 +51,9 @@ class Proven:
     unsigned: tuple[str, ...]
     remarks: tuple[str, ...]
     refused: tuple[str, ...]
+    dropped: tuple[str, ...]
     blob_sha256: str
+    domain_sha256: str
     exchange_x5t_256: str
     required: int
     plain_ms: int
@@ -65,6 +68,7 @@ class Proven:
             "ceremony": self.request.ceremony if self.request else "",
             "request_code": self.request.code if self.request else "",
             "target": self.request.target if self.request else "",
+            "domain_sha256": self.domain_sha256,
             "exchange_x5t_256": self.exchange_x5t_256,
             "required": self.required,
             "contributed": [one.statement.x5t_256 for one in self.attestations],
@@ -73,6 +77,7 @@ class Proven:
             "not_enrolled": list(self.request.unenrolled) if self.request else [],
             "deviations": list(self.remarks),
             "refused": list(self.refused),
+            "dropped": list(self.dropped),
             "blob_sha256": self.blob_sha256,
             "plain_ms": self.plain_ms,
         }
@@ -133,7 +138,9 @@ def _prove(transcript: Transcript) -> Proven:
         unsigned=tuple(a.statement.custodian for a in attestations if not a.is_signed),
         remarks=_remarks(entries),
         refused=_refused(entries),
+        dropped=_dropped(entries),
         blob_sha256=str(body.get("blob_sha256", "")),
+        domain_sha256=request.domain_sha256,
         exchange_x5t_256=request.exchange_x5t_256,
         required=request.required,
         plain_ms=int(body.get("plain_ms", 0)),
@@ -156,7 +163,9 @@ def _one_machine(transcript: Transcript) -> Proven:
         unsigned=(),
         remarks=_remarks(transcript.entries),
         refused=(),
+        dropped=(),
         blob_sha256=str(body["blob_sha256"]),
+        domain_sha256=str(body["domain_sha256"]),
         exchange_x5t_256=str(body["exchange_x5t_256"]),
         required=int(body["required"]),
         plain_ms=int(body["plain_ms"]),
@@ -166,6 +175,8 @@ def _one_machine(transcript: Transcript) -> Proven:
 def _attestations(entries: Sequence[Entry], request: CeremonyRequest) -> list[Attestation]:
     found: list[Attestation] = []
     for entry in entries:
+        if entry.kind == "dropped":
+            found.remove(_taken_out(entry, found))
         if entry.kind != "contributed":
             continue
         attestation = parse_attestation(canonical(entry.body["attestation"]))
@@ -180,6 +191,15 @@ def _attestations(entries: Sequence[Entry], request: CeremonyRequest) -> list[At
             raise _wrong(f"entry {entry.seq} is a contribution after the request expired")
         found.append(attestation)
     return found
+
+
+def _taken_out(entry: Entry, found: Sequence[Attestation]) -> Attestation:
+    """Return the attestation whose contribution an entry says was dropped."""
+    named = (entry.body["x5t_256"], entry.body["share_sha256"])
+    for attestation in found:
+        if (attestation.statement.x5t_256, attestation.share_sha256) == named:
+            return attestation
+    raise _wrong(f"entry {entry.seq} drops a contribution that is not there")
 
 
 def _outcome(entries: Sequence[Entry], combined: Sequence[Entry]) -> tuple[str, Mapping[str, Any]]:
@@ -246,6 +266,15 @@ def _within(request: CeremonyRequest | None, at_ms: int) -> int:
 def _remarks(entries: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(
         f"{entry.actor}: {entry.body['text']}" for entry in entries if entry.kind == "deviation"
+    )
+
+
+def _dropped(entries: Sequence[Entry]) -> tuple[str, ...]:
+    return tuple(
+        f"{entry.body['custodian']} ({entry.body['x5t_256']}) by {entry.actor}: "
+        f"{entry.body['reason']}"
+        for entry in entries
+        if entry.kind == "dropped"
     )
 
 

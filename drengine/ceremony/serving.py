@@ -1,7 +1,8 @@
 """Serve one request in a short-lived child: shut off, work, answer, end.
 
 Rules:
-- The process shuts itself off before it reads the request.
+- The process shuts itself off, goes on in a fork that nobody could open, and only then makes
+  the channel by which it is sent anything (`channel`).
 - Only an answer leaves: a result, or an error by code and safe text. An unforeseen
   exception crosses as its type and place; its text could quote a secret.
 """
@@ -14,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from drengine.ceremony.hardening import Hardening, harden
+from drengine.ceremony.channel import offer, read_to_end
+from drengine.ceremony.hardening import Hardening, go_on_unseen, harden
 from drengine.ceremony.messages import write_refusal
 from drengine.errors import DrError, InternalError
 
@@ -28,24 +30,34 @@ def serve_once(
         may_write_files: leave the file-size limit alone, for token modules that keep
             lock or state files of their own.
     """
-    answer = answer_of(perform, may_write_files=may_write_files)
-    sys.stdout.buffer.write(answer)
-    sys.stdout.buffer.flush()
+    try:
+        harden(may_write_files=may_write_files)
+        go_on_unseen()
+        hardening = harden(may_write_files=may_write_files)
+        channel = offer()
+    except Exception as error:  # noqa: BLE001 - as in `answer_to`
+        sys.stdout.buffer.write(refusal(error))
+        sys.stdout.buffer.flush()
+        os._exit(0)
+    channel.sendall(answer_to(read_to_end(channel), perform, hardening))
+    channel.close()
     # No finalizers: nothing may run, log or write after the answer.
     os._exit(0)
 
 
-def answer_of(
-    perform: Callable[[bytes, Hardening], bytes], *, may_write_files: bool = False
+def answer_to(
+    request: bytes, perform: Callable[[bytes, Hardening], bytes], hardening: Hardening
 ) -> bytes:
-    """Return the answer to the request on standard input."""
+    """Return the answer to a request."""
     try:
-        hardening = harden(may_write_files=may_write_files)
-        return perform(sys.stdin.buffer.read(), hardening)
-    except DrError as error:
-        return write_refusal(error)
+        return perform(request, hardening)
     except Exception as error:  # noqa: BLE001 - its text may quote a secret and stays here
-        return write_refusal(unforeseen(error))
+        return refusal(error)
+
+
+def refusal(error: Exception) -> bytes:
+    """Return an error as it may leave this process."""
+    return write_refusal(error if isinstance(error, DrError) else unforeseen(error))
 
 
 def unforeseen(error: Exception) -> InternalError:

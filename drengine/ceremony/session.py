@@ -1,62 +1,79 @@
-"""An open ceremony: keeps the one-time key alive, takes contributions, writes the transcript.
+"""An open ceremony: keeps the one-time key alive, takes contributions, makes the blob.
 
 Runs in the foreground of the combiner's terminal until the blob is made, somebody
-cancels, or the request expires. Other commands reach it through a socket in the
-ceremony's folder that only its owner may use.
+cancels, the request expires, or the keeper of the key dies. Other commands reach it
+through a socket in the ceremony's folder that only its owner may use.
 
-Not here: the key (`keeper`), opening shares (`joining`), printing.
+Not here: the key (`keeper`), opening shares (`joining`), the transcript (`minutes`), printing.
 
 Rules:
-- This process is the transcript's only writer, and writes before it answers.
+- What happens is written before it is answered.
 - What is refused is written down too. A refused attempt to combine leaves the ceremony
   open, so that one more custodian can contribute.
+- No message ends the ceremony but those that mean to: whatever goes wrong while one is
+  answered is refused and noted, and the next is answered.
+- A blob is on the disk, and in the transcript, before the one-time key is let go.
+- An entry bears the moment at which its message was held against the request, so that
+  what was in time then is in time for every later reader.
 - When it ends, however it ends, the one-time key is gone: a new ceremony has a new
   request, and contributions to the old one open nothing any more.
 """
 
 from __future__ import annotations
 
-import os
+import shlex
+import signal
 import socket
-import struct
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from drengine.ceremony.checking import check_contribution, check_distinct
+from drengine.ceremony.checking import (
+    check_contribution,
+    counted_twice,
+    drop_command,
+    find_same,
+)
 from drengine.ceremony.contribution import Contribution, parse_contribution
 from drengine.ceremony.fields import require_text
 from drengine.ceremony.files import replace_private, write_new
+from drengine.ceremony.folder import ATTESTATIONS_NAME, BLOB_NAME, REQUEST_NAME
 from drengine.ceremony.joining import JoinOrder
 from drengine.ceremony.keeper import Keeper
 from drengine.ceremony.messages import decode_bytes, encode_bytes
-from drengine.ceremony.request import CeremonyRequest
-from drengine.ceremony.transcript import MAX_ENTRIES, Transcript
-from drengine.ceremony.wire import SOCKET_NAME, bind_in, receive, reply
-from drengine.errors import CeremonyError, DrError, QuorumError
+from drengine.ceremony.minutes import Draft, Minutes
+from drengine.ceremony.request import CeremonyRequest, same_person
+from drengine.ceremony.wire import SOCKET_NAME, bind_in, is_own_user, receive, reply
+from drengine.errors import CeremonyError, DrError, InternalError, QuorumError
 from drengine.model.canonical import sha256_hex
 
-REQUEST_NAME: Final = "request.json"
-TRANSCRIPT_NAME: Final = "transcript.json"
-ATTESTATIONS_NAME: Final = "attestations"
 _NAP_SECONDS: Final = 0.5
 _CLIENT_SECONDS: Final = 10.0
-_KEPT_FOR_CLOSE: Final = 8
+_TOOL: Final = "drengine"
+_MAX_REFUSAL: Final = 2000
+_NEW_ONE: Final = "Open a new one: drengine ceremony open --session NEW_FOLDER …"
 SENTENCE: Final = (
     "The security domain's plain contents existed in the memory of process {pid} on host {host} "
     "for {ms} ms, and nowhere else that drengine knows of."
 )
+SWAP_TEXT: Final = (
+    "the one-time key's memory could not be locked while swap is active on this machine: parts "
+    "of it may be written to the swap device"
+)
+_Act = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
 class Session:
     """A ceremony that is open.
 
     Parameters:
-        folder: an existing folder of the combiner's own; request and transcript go there.
+        folder: an existing folder of the combiner's own; request, transcript and blob go there.
         keeper: keeps the one-time key whose public half the request names.
         now_ms: the clock.
         listener: told every entry of the transcript, for the combiner's screen.
+        swap_accepted: whether somebody said that memory which may be swapped out will do.
     """
 
     def __init__(
@@ -69,6 +86,7 @@ class Session:
         exchange_certificate: bytes,
         now_ms: Callable[[], int],
         listener: Callable[[str, str], None],
+        swap_accepted: bool = False,
     ) -> None:
         self.request = request
         self._folder = folder
@@ -76,19 +94,56 @@ class Session:
         self._domain = domain
         self._exchange = exchange_certificate
         self._now_ms = now_ms
-        self._listener = listener
+        self._minutes = Minutes(folder, listener)
         self._contributions: dict[str, Contribution] = {}
-        self._transcript = Transcript()
         self._closed = ""
+        self._because = ""
+        self._acts: dict[str, _Act] = {
+            "status": self._status,
+            "add": self._add,
+            "combine": self._combine,
+            "deviation": self._deviation,
+            "drop": self._drop,
+            "cancel": self._cancel,
+        }
         (folder / ATTESTATIONS_NAME).mkdir(mode=0o700, exist_ok=True)
         write_new(folder / REQUEST_NAME, request.to_bytes(), "the ceremony request")
-        opened = {
-            "request": request.to_json(),
-            "digest": request.digest,
-            "memory_locked": keeper.memory_locked,
-            "swap_active": keeper.swap_active,
+        self._open(swap_accepted=swap_accepted)
+
+    @property
+    def outcome(self) -> str:
+        """Why the ceremony is closed; empty while it is open."""
+        return self._closed
+
+    @property
+    def blob_path(self) -> Path:
+        """Where the blob lies once it is made."""
+        return self._folder / BLOB_NAME
+
+    @property
+    def may_be_swapped(self) -> bool:
+        """Whether the one-time key may be written to a swap device."""
+        return self._keeper.swap_active and not self._keeper.memory_locked
+
+    @property
+    def memory(self) -> dict[str, bool]:
+        """What the keeper of the one-time key says of its memory."""
+        return {
+            "memory_locked": self._keeper.memory_locked,
+            "swap_active": self._keeper.swap_active,
         }
-        self._note("opened", request.combiner, opened)
+
+    def _open(self, *, swap_accepted: bool) -> None:
+        opened = {
+            "request": self.request.to_json(),
+            "digest": self.request.digest,
+            **self.memory,
+        }
+        drafts = [Draft("opened", self.request.combiner, opened)]
+        if self.may_be_swapped:
+            accepted = "; accepted with --accept-swap" if swap_accepted else ""
+            drafts.append(_remark(f"{SWAP_TEXT}{accepted}"))
+        self._minutes.note(*drafts, at_ms=self._now_ms())
 
     def serve(self) -> str:
         """Answer until the ceremony is closed; return why it was."""
@@ -96,107 +151,246 @@ class Session:
             listening.settimeout(_NAP_SECONDS)
             try:
                 while not self._closed:
-                    self._expire()
-                    with suppress(TimeoutError):
-                        self._answer_one(listening)
+                    self._look(self._now_ms())
+                    self._answer_one(listening)
             finally:
-                self._close("interrupted", self.request.combiner, "the session was ended")
+                self._close("interrupted", "the session was ended", self._now_ms())
                 (self._folder / SOCKET_NAME).unlink(missing_ok=True)
         return self._closed
 
-    def _expire(self) -> None:
-        if self._now_ms() >= self.request.expires_ms:
-            self._close("expired", self.request.combiner, "the request's time is over")
+    def _look(self, now_ms: int) -> None:
+        """Close the ceremony when its time or its key is gone."""
+        if now_ms >= self.request.expires_ms:
+            self._close("expired", "the request's time is over", now_ms)
+        elif not self._keeper.is_alive:
+            how = self._keeper.how_it_ended()
+            reason = (
+                f"the process that keeps the one-time key {how}: the key is gone, and a new "
+                "ceremony is needed"
+            )
+            self._close("interrupted", reason, now_ms)
 
     def _answer_one(self, listening: socket.socket) -> None:
-        connection, _ = listening.accept()
+        try:
+            connection, _ = listening.accept()
+        except TimeoutError:
+            return
+        except OSError:  # out of descriptors, say: the key is worth waiting for
+            time.sleep(_NAP_SECONDS)
+            return
         with connection:
-            connection.settimeout(_CLIENT_SECONDS)
-            if not _is_own_user(connection):
-                return
             try:
-                answer = self._answer(receive(connection))
-            except DrError as error:
-                answer = {"error": {"kind": type(error).__name__, **_texts(error)}}
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                return  # not a message of ours; the ceremony goes on
-            with suppress(OSError):
+                connection.settimeout(_CLIENT_SECONDS)
+                if not is_own_user(connection):
+                    return
+                message = receive(connection)
+            except Exception:  # noqa: BLE001 - whatever it is, it is no message of ours
+                return
+            answer = self._answer_or_refuse(message)
+            try:
                 reply(connection, answer)
+            except OSError:
+                if "blob" in answer:
+                    self._minutes.tell("warning", "who asked for the blob went away before it came")
+
+    def _answer_or_refuse(self, message: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._answer(message)
+        except DrError as error:
+            refusal = error
+        except Exception as error:  # noqa: BLE001 - no message may end the ceremony
+            refusal = self._unforeseen(message, error)
+        return {
+            "error": {
+                "kind": type(refusal).__name__,
+                "message": refusal.message,
+                "hint": refusal.hint,
+            }
+        }
+
+    def _unforeseen(self, message: dict[str, Any], error: Exception) -> DrError:
+        """Note an exception that nobody expected: its type and place, not its text."""
+        asked = message.get("do")
+        what = asked if isinstance(asked, str) and asked in self._acts else "a message"
+        refusal = InternalError(
+            f"answering {what!r}: the session failed with {type(error).__name__} at "
+            f"{_place_of(error)}; what was asked for was refused, and the ceremony is open still",
+            hint="Go on without this one, and report this place.",
+        )
+        self._refused(what, refusal, "", self._now_ms())
+        return refusal
 
     def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        acts: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "status": self._status,
-            "add": self._add,
-            "combine": self._combine,
-            "deviation": self._deviation,
-            "cancel": self._cancel,
-        }
-        self._expire()
-        act = str(message["do"])
+        now_ms = self._now_ms()
+        self._look(now_ms)
+        asked = str(message["do"])
         if self._closed:
-            raise CeremonyError(
-                f"the ceremony is closed: {self._closed}",
-                hint="Open a new one: drengine ceremony open",
-            )
-        if act != "cancel" and len(self._transcript.entries) >= MAX_ENTRIES - _KEPT_FOR_CLOSE:
+            raise self._is_closed()
+        if asked not in self._acts:
+            raise CeremonyError("the session was asked for something that it does not know")
+        if asked != "cancel" and self._minutes.is_full:
             raise CeremonyError("the transcript is full; cancel, and open a new ceremony")
-        return acts[act](message)
+        return self._acts[asked](message, now_ms)
 
-    def _status(self, message: dict[str, Any]) -> dict[str, Any]:
-        del message
+    def _is_closed(self) -> CeremonyError:
+        made = self._closed == "combined"
+        return CeremonyError(
+            f"the ceremony is closed: {self._closed} ({self._because})",
+            hint=f"The blob lies in {self.blob_path}." if made else _NEW_ONE,
+        )
+
+    def _status(self, message: dict[str, Any], now_ms: int) -> dict[str, Any]:
+        del message, now_ms
+        return self._progress()
+
+    def _progress(self) -> dict[str, Any]:
         return {
             "ceremony": self.request.ceremony,
             "contributed": list(self._contributions),
             "required": self.request.required,
-            "head": self._transcript.head,
+            "head": self._minutes.head,
         }
 
-    def _add(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _add(self, message: dict[str, Any], now_ms: int) -> dict[str, Any]:
         data = decode_bytes(message["contribution"])
         try:
             contribution = parse_contribution(data)
-            check_contribution(contribution, self.request, now_ms=self._now_ms())
-            x5t_256 = contribution.statement.x5t_256
-            earlier = self._contributions.get(x5t_256)
+            check_contribution(contribution, self.request, now_ms=now_ms)
+            earlier = self._contributions.get(contribution.statement.x5t_256)
             if earlier is not None and earlier.to_bytes() == contribution.to_bytes():
-                return {**self._status({}), "again": contribution.statement.custodian}
-            check_distinct([*self._contributions.values(), contribution])
+                return {**self._progress(), "again": contribution.statement.custodian}
+            self._require_distinct(contribution)
         except DrError as error:
-            self._refused("contribution", error, sha256_hex(data))
+            self._refused("contribution", error, sha256_hex(data), now_ms)
             raise
-        self._take(contribution)
-        return self._status({})
+        self._take(contribution, now_ms)
+        return self._progress()
 
-    def _take(self, contribution: Contribution) -> None:
+    def _require_distinct(self, contribution: Contribution) -> None:
+        if found := find_same(contribution, self._contributions.values()):
+            earlier, common = found
+            command = drop_command(str(self._folder), earlier.statement.x5t_256)
+            raise counted_twice(
+                earlier,
+                common,
+                contribution,
+                hint="Ask by voice which of the two is true. If it is the later one, take the "
+                f"earlier out, and add the later one again: {command}",
+            )
+
+    def _take(self, contribution: Contribution, now_ms: int) -> None:
         attestation, statement = contribution.attestation, contribution.statement
-        self._contributions[statement.x5t_256] = contribution
-        self._note("contributed", statement.custodian, {"attestation": attestation.to_json()})
-        name = f"{sha256_hex(statement.x5t_256.encode())[:8]}.json"
-        replace_private(self._folder / ATTESTATIONS_NAME / name, attestation.to_bytes())
+        body = {"attestation": attestation.to_json()}
+        drafts = [Draft("contributed", statement.custodian, body)]
         if not attestation.is_signed:
-            self._remark(f"the contribution of {statement.custodian} is not signed")
-        if statement.host.split()[-1] == self.request.combiner_host.split()[-1]:
-            self._remark(f"{statement.custodian} contributed on the combiner's own machine")
+            drafts.append(_remark(f"the contribution of {statement.custodian} is not signed"))
+        if statement.host.split()[-1:] == self.request.combiner_host.split()[-1:]:
+            drafts.append(
+                _remark(f"{statement.custodian} contributed on the combiner's own machine")
+            )
+        self._minutes.note(*drafts, at_ms=now_ms)
+        self._contributions[statement.x5t_256] = contribution
+        try:
+            replace_private(self._attestation_path(statement.x5t_256), attestation.to_bytes())
+        except DrError as error:  # a copy of what stands in the transcript: it counts all the same
+            self._minutes.tell("warning", error.message)
 
-    def _combine(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _attestation_path(self, x5t_256: str) -> Path:
+        return self._folder / ATTESTATIONS_NAME / f"{sha256_hex(x5t_256.encode())[:8]}.json"
+
+    def _drop(self, message: dict[str, Any], now_ms: int) -> dict[str, Any]:
+        """Take a contribution out, so that its custodian can contribute anew."""
+        contribution = self._contribution_of(str(message["custodian"]))
+        statement = contribution.statement
+        body = {
+            "custodian": statement.custodian,
+            "x5t_256": statement.x5t_256,
+            "share_sha256": contribution.attestation.share_sha256,
+            "reason": require_text(str(message["reason"]), "the reason"),
+        }
+        by = require_text(str(message["by"]), "the name")
+        self._minutes.note(Draft("dropped", by, body), at_ms=now_ms)
+        del self._contributions[statement.x5t_256]
+        with suppress(OSError):
+            self._attestation_path(statement.x5t_256).unlink(missing_ok=True)
+        dropped = {"custodian": statement.custodian, "x5t_256": statement.x5t_256}
+        return {**self._progress(), "dropped": dropped}
+
+    def _contribution_of(self, wanted: str) -> Contribution:
+        if (found := self._contributions.get(wanted)) is not None:
+            return found
+        for contribution in self._contributions.values():
+            if same_person(contribution.statement.custodian) == same_person(wanted):
+                return contribution
+        there = [
+            f"{one.statement.custodian} ({one.statement.x5t_256})"
+            for one in self._contributions.values()
+        ]
+        raise CeremonyError(
+            "dropping a contribution: none is of the custodian that was named; nothing changed",
+            hint=f"Contributed: {', '.join(there) or 'nobody'}.",
+        )
+
+    def _combine(self, message: dict[str, Any], now_ms: int) -> dict[str, Any]:
         del message
-        order = JoinOrder(
+        try:
+            self._require_quorum()
+            blob, report = self._keeper.combine(self._order(now_ms))
+            # What begins here is brought to its end, whoever presses Ctrl-C.
+            with _uninterrupted():
+                return self._finish(blob, report, now_ms)
+        except DrError as error:
+            self._refused("combine", error, "", now_ms)
+            self._look(now_ms)
+            if self._closed:  # the keeper died of it: to try again would be no use
+                raise self._is_closed() from None
+            raise
+
+    def _order(self, now_ms: int) -> JoinOrder:
+        return JoinOrder(
             request=self.request.to_bytes(),
             domain=self._domain,
             exchange_certificate=self._exchange,
             contributions=[one.to_bytes() for one in self._contributions.values()],
-            now_ms=self._now_ms(),
+            now_ms=now_ms,
+            folder=str(self._folder),
         )
+
+    def _finish(self, blob: bytes, report: dict[str, Any], now_ms: int) -> dict[str, Any]:
+        """Keep the blob, note it, let the key go: in this order."""
+        body = self._combined(blob, report)
+        remarks = [_remark(f"{one['why']}; the blob is made without it") for one in body["misfits"]]
+        remarks += [
+            _remark(f"{' and '.join(twins)} gave the same share: it is not the own of them all")
+            for twins in report["twins"]
+        ]
         try:
-            self._require_quorum()
-            blob, report = self._keeper.combine(order)
+            replace_private(self.blob_path, blob)
+            combined = Draft("combined", self.request.combiner, body)
+            self._minutes.note(*remarks, combined, at_ms=now_ms)
         except DrError as error:
-            self._refused("combine", error, "")
-            raise
-        body = {
+            with suppress(OSError):
+                self.blob_path.unlink(missing_ok=True)
+            raise CeremonyError(
+                f"keeping the blob: {error.message}; no blob was handed out, the ceremony is open "
+                "still, and so is its one-time key",
+                hint=f"Make room in {self._folder}, then combine again: drengine ceremony combine "
+                f"--session {shlex.quote(str(self._folder))} --out BLOB",
+            ) from None
+        self._close("combined", "the blob is made", now_ms)
+        self._minutes.tell("combined", f"the blob lies in {self.blob_path}")
+        answer = {**body, "blob": encode_bytes(blob), "kept": str(self.blob_path)}
+        return {**answer, "head": self._minutes.head}
+
+    def _combined(self, blob: bytes, report: dict[str, Any]) -> dict[str, Any]:
+        return {
             "blob_sha256": sha256_hex(blob),
             "blob_size": len(blob),
             "custodians": report["custodians"],
+            "misfits": [
+                {"x5t_256": x5t_256, "why": why} for x5t_256, why in report["misfits"].items()
+            ],
+            "done_ms": self._now_ms(),
             "exchange_subject": report["exchange_subject"][:200],
             "plain_ms": report["plain_ms"],
             "memory_locked": report["memory_locked"],
@@ -205,9 +399,6 @@ class Session:
                 pid=report["pid"], host=self.request.combiner_host, ms=report["plain_ms"]
             ),
         }
-        self._note("combined", self.request.combiner, body)
-        self._close("combined", self.request.combiner, "the blob is made")
-        return {**body, "blob": encode_bytes(blob), "head": self._transcript.head}
 
     def _require_quorum(self) -> None:
         missing = self.request.required - len(self._contributions)
@@ -219,50 +410,64 @@ class Session:
                 hint=f"Wait for {missing} more. The ceremony stays open.",
             )
 
-    def _deviation(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _deviation(self, message: dict[str, Any], now_ms: int) -> dict[str, Any]:
         text = require_text(str(message["text"]), "the deviation")
-        self._note("deviation", require_text(str(message["by"]), "the name"), {"text": text})
-        return self._status({})
+        by = require_text(str(message["by"]), "the name")
+        self._minutes.note(Draft("deviation", by, {"text": text}), at_ms=now_ms)
+        return self._progress()
 
-    def _cancel(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _cancel(self, message: dict[str, Any], now_ms: int) -> dict[str, Any]:
         reason = require_text(str(message["reason"]), "the reason")
-        self._close("cancelled", require_text(str(message["by"]), "the name"), reason)
-        return {"head": self._transcript.head}
+        by = require_text(str(message["by"]), "the name")
+        noted = self._close("cancelled", reason, now_ms, actor=by)
+        return {"head": self._minutes.head, "noted": noted}
 
-    def _remark(self, text: str) -> None:
-        self._note("deviation", "drengine", {"text": text})
+    def _refused(self, what: str, error: DrError, sha256: str, now_ms: int) -> None:
+        """Note a refusal; where that fails, the refusal is still the answer."""
+        message = error.message.encode("utf-8", "replace").decode()[:_MAX_REFUSAL]
+        body = {"what": what, "code": error.code, "message": message, "sha256": sha256}
+        try:
+            self._minutes.note(Draft("refused", _TOOL, body), at_ms=now_ms)
+        except CeremonyError as unwritten:
+            self._minutes.tell("refused", f"{what}: {message}")
+            self._minutes.tell("warning", unwritten.message)
 
-    def _refused(self, what: str, error: DrError, sha256: str) -> None:
-        body = {"what": what, "code": error.code, "message": error.message, "sha256": sha256}
-        self._note("refused", "drengine", body)
-
-    def _close(self, why: str, actor: str, reason: str) -> None:
+    def _close(self, why: str, reason: str, now_ms: int, *, actor: str = "") -> bool:
+        """Let the key go and note it; tell whether it could be noted."""
         if self._closed:
-            return
-        self._keeper.close()
+            return True
+        self._closed, self._because = why, reason
+        with suppress(OSError, ValueError):  # of its pipes; killed it is before
+            self._keeper.close()
         body = {"why": why, "reason": reason, "one_time_key": "gone with its process"}
-        self._closed = why
-        self._note("closed", actor, body)
-
-    def _note(self, kind: str, actor: str, body: dict[str, Any]) -> None:
-        entry = self._transcript.append(kind, actor, body, self._now_ms())
-        replace_private(self._folder / TRANSCRIPT_NAME, self._transcript.to_bytes())
-        self._listener(entry.kind, _told(entry.kind, actor, body))
-
-
-def _told(kind: str, actor: str, body: dict[str, Any]) -> str:
-    words = body.get("text") or body.get("message") or body.get("reason") or ""
-    return f"{actor}: {words}" if words else f"{actor} {kind}" if kind != "opened" else actor
+        try:
+            self._minutes.note(Draft("closed", actor or self.request.combiner, body), at_ms=now_ms)
+        except CeremonyError as unwritten:
+            self._minutes.tell("closed", reason)
+            self._minutes.tell("warning", unwritten.message)
+            return False
+        return True
 
 
-def _texts(error: DrError) -> dict[str, str]:
-    return {"message": error.message, "hint": error.hint}
+def _remark(text: str) -> Draft:
+    return Draft("deviation", _TOOL, {"text": text})
 
 
-def _is_own_user(connection: socket.socket) -> bool:
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return True  # the socket's mode is what guards it there
-    size = struct.calcsize("3i")
-    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, size))
-    return bool(uid == os.getuid())
+def _place_of(error: BaseException) -> str:
+    """Return file and line of what failed; an exception's text stays out of the transcript."""
+    place, step = "an unknown place", error.__traceback__
+    while step is not None:
+        place = f"{Path(step.tb_frame.f_code.co_filename).name}:{step.tb_lineno}"
+        step = step.tb_next
+    return place
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back what would end this process, until the work inside is done."""
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -9,9 +9,10 @@ which callers pass in.
 
 Rules:
 - x is 1..127 and the same in every word, v is at most 256.
-- Two shares with one x are refused: they would divide by zero.
+- Two shares with one x never stand in one quorum: they would divide by zero.
 - A surplus share must lie on the curve. With a `check`, all quorums are tried, so
-  that a wrong share gets a name whenever enough right ones are there.
+  that a wrong share gets a name whenever enough right ones are there, also one that
+  took an honest custodian's number.
 """
 
 from __future__ import annotations
@@ -102,10 +103,12 @@ def recover(
     that the check accepts: then nothing can be said about whose share is wrong.
 
     Raises:
-        QuorumError: too few shares, or two with one number.
+        QuorumError: too few shares, or too few different numbers among them.
     """
-    _require_quorum(shares, required)
+    _require_numbers(shares, required)
     for quorum in combinations(shares, required):
+        if len({share.x for share in quorum}) < required:
+            continue
         secret = _secret_of(quorum)
         if secret is not None and check(secret):
             wrong = (s.holder for s in shares if _values_at(quorum, s.x) != s.values)
@@ -113,19 +116,40 @@ def recover(
     return None
 
 
+def same_numbers(shares: Sequence[Share]) -> list[tuple[Share, ...]]:
+    """Return the shares that have a number in common, by number."""
+    numbers = sorted({share.x for share in shares})
+    found = (tuple(share for share in shares if share.x == number) for number in numbers)
+    return [group for group in found if len(group) > 1]
+
+
 def _require_quorum(shares: Sequence[Share], required: int) -> None:
+    _require_count(shares, required)
+    if same := same_numbers(shares):
+        raise _same_share(same[0])
+
+
+def _require_numbers(shares: Sequence[Share], required: int) -> None:
+    _require_count(shares, required)
+    if len({share.x for share in shares}) < required:
+        raise _same_share(same_numbers(shares)[0])
+
+
+def _require_count(shares: Sequence[Share], required: int) -> None:
     if len(shares) < required:
         raise QuorumError(f"{len(shares)} shares were given, {required} are needed")
-    holder_of: dict[int, str] = {}
     for share in shares:
         if not 0 < share.x <= _MAX_X:
             raise ShareError(f"{share.holder}: the share number {share.x} is not 1..{_MAX_X}")
-        if share.x in holder_of:
-            raise QuorumError(
-                f"{holder_of[share.x]} and {share.holder} hold the same share "
-                f"(number {share.x}); a quorum needs different ones"
-            )
-        holder_of[share.x] = share.holder
+
+
+def _same_share(group: Sequence[Share]) -> QuorumError:
+    return QuorumError(
+        f"{' and '.join(share.holder for share in group)} hold the same share "
+        f"(number {group[0].x}); a quorum needs different ones",
+        hint="One of them has a share that is not theirs, and with so few nobody can tell who: "
+        "with one more custodian it can be told.",
+    )
 
 
 def _secret_of(quorum: Sequence[Share]) -> bytes | None:

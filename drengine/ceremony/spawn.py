@@ -4,13 +4,15 @@ Not here: what the children do (`child`, `contributing`, `joining`, `possession`
 
 Rules:
 - A fresh interpreter, not a fork: nothing of this process is in it but the request.
-- Passphrases, PINs and keys travel by the pipe, never by arguments or environment.
+- Passphrases, PINs and keys travel by a channel that the child makes when it is shut off, never
+  by arguments, environment or a pipe, which others of this user could open before.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +20,8 @@ from pathlib import Path
 from typing import Final
 
 import drengine
+from drengine.ceremony.channel import read_to_end, take
+from drengine.ceremony.hardening import clear_dumpable
 from drengine.errors import CeremonyError
 
 CHILD_SECONDS: Final = 300
@@ -65,23 +69,47 @@ def ask_child(
     Raises:
         CeremonyError: it ended without an answer.
     """
-    try:
-        finished = subprocess.run(  # noqa: S603 - own interpreter, fixed words, no shell
+    clear_dumpable()  # the request is in this process, too
+    control, standard_input = socket.socketpair()
+    control.settimeout(seconds)
+    with (
+        control,
+        subprocess.Popen(  # noqa: S603 - own interpreter, fixed words, no shell
             command_of(start),
-            input=request,
+            stdin=standard_input.fileno(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=child_environment(environment),
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        ended = f"did not answer within {seconds} seconds and was ended"
-        raise no_answer(doing, ended) from None
+        ) as child,
+    ):
+        standard_input.close()
+        try:
+            answer = _talk(child, control, request)
+            child.wait(seconds)
+        except (TimeoutError, subprocess.TimeoutExpired):
+            ended = f"did not answer within {seconds} seconds and was ended"
+            raise no_answer(doing, ended) from None
+        except PermissionError as error:
+            raise no_answer(doing, f"was not asked: {error}") from None
+        except OSError:
+            raise no_answer(doing, how_it_ended(child.wait(seconds))) from None
+        finally:
+            child.kill()
     gone_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    if finished.returncode != 0:
-        raise no_answer(doing, how_it_ended(finished.returncode))
-    return finished.stdout, gone_ns
+    if child.returncode != 0:
+        raise no_answer(doing, how_it_ended(child.returncode))
+    return answer, gone_ns
+
+
+def _talk(child: subprocess.Popen[bytes], control: socket.socket, request: bytes) -> bytes:
+    """Send the request when the child is ready for it, and return the answer."""
+    channel = take(control, child.pid)
+    if channel is None:  # it could not shut itself off, and says so where anybody may hear it
+        return child.stdout.read() if child.stdout else b""
+    with channel:
+        channel.sendall(request)
+        channel.shutdown(socket.SHUT_WR)
+        return read_to_end(channel)
 
 
 def how_it_ended(returncode: int) -> str:

@@ -28,6 +28,15 @@ from drengine.errors import CeremonyError, ShareError
 if TYPE_CHECKING:
     from drengine.ceremony.messages import TokenSource
 
+# GeneralError and FunctionFailed are what some tokens say of a ciphertext that is not theirs.
+_DOES_NOT_OPEN: Final = (
+    "EncryptedDataInvalid",
+    "EncryptedDataLenRange",
+    "DataInvalid",
+    "DataLenRange",
+    "GeneralError",
+    "FunctionFailed",
+)
 _USUAL_EXPONENT: Final = b"\x01\x00\x01"
 
 
@@ -76,12 +85,6 @@ class TokenKey:
             CeremonyError: this key does not open it.
         """
         pkcs11 = self._pkcs11
-        refused = (
-            pkcs11.ArgumentsBad,
-            pkcs11.MechanismParamInvalid,
-            pkcs11.MechanismInvalid,
-            pkcs11.FunctionNotSupported,
-        )
         parameters = (pkcs11.Mechanism.SHA256, pkcs11.MGF.SHA256, None)
         try:
             opened = self._key.decrypt(
@@ -89,10 +92,10 @@ class TokenKey:
                 mechanism=pkcs11.Mechanism.RSA_PKCS_OAEP,
                 mechanism_param=parameters,
             )
-        except refused:
+        except _unsupported(pkcs11):
             return self._unwrap_raw(wrapped_key)
-        except pkcs11.PKCS11Error:
-            raise CeremonyError("this key does not open it") from None
+        except pkcs11.PKCS11Error as error:
+            raise _unopened(error) from None
         self._note("oaep-in-token")
         return bytes(opened)
 
@@ -100,10 +103,12 @@ class TokenKey:
         pkcs11 = self._pkcs11
         try:
             block = self._key.decrypt(wrapped_key, mechanism=pkcs11.Mechanism.RSA_X_509)
-        except pkcs11.PKCS11Error as error:
+        except _unsupported(pkcs11) as error:
             raise CeremonyError(
                 f"the token does neither OAEP with SHA-256 nor raw RSA ({type(error).__name__})"
             ) from None
+        except pkcs11.PKCS11Error as error:
+            raise _unopened(error) from None
         self._note("raw-rsa-in-token")
         return unpad_oaep(bytes(block), len(wrapped_key), CONTENT_KEY_BYTES)
 
@@ -120,15 +125,33 @@ class TokenKey:
         )
 
 
+def _unsupported(pkcs11: Any) -> tuple[type[Exception], ...]:
+    """What a token says of a mechanism that it does not have."""
+    return (
+        pkcs11.ArgumentsBad,
+        pkcs11.MechanismParamInvalid,
+        pkcs11.MechanismInvalid,
+        pkcs11.FunctionNotSupported,
+    )
+
+
+def _unopened(error: Exception) -> Exception:
+    """Return what a failed decryption says of the share; of the token itself, the error."""
+    name = type(error).__name__
+    if name not in _DOES_NOT_OPEN:
+        return error  # the token went away or wants something: no word about the share
+    return CeremonyError(f"this key does not open it (the token says {name})")
+
+
 def _find_token(pkcs11: Any, source: TokenSource) -> Any:
     module = trusted_module(source.module)
     try:
         slots = pkcs11.lib(str(module)).get_slots(token_present=True)
-        tokens = [slot.get_token() for slot in slots]
     except (pkcs11.PKCS11Error, RuntimeError) as error:
         raise ShareError(
             f"the PKCS#11 module {source.module} does not start: {type(error).__name__}"
         ) from None
+    tokens = [token for slot in slots if (token := _token_in(pkcs11, slot)) is not None]
     fitting = [
         token
         for token in tokens
@@ -142,6 +165,14 @@ def _find_token(pkcs11: Any, source: TokenSource) -> Any:
             hint="Is the token plugged in? Two of one label are told apart by --token-serial.",
         )
     return fitting[0]
+
+
+def _token_in(pkcs11: Any, slot: Any) -> Any:
+    """Return the token in a slot, None where it is none that this module reads."""
+    try:
+        return slot.get_token()
+    except pkcs11.PKCS11Error:
+        return None
 
 
 def _find_key(

@@ -30,6 +30,7 @@ FIRST_PREV: Final = "0" * 64
 KINDS: Final = (
     "opened",
     "contributed",
+    "dropped",
     "refused",
     "deviation",
     "combined",

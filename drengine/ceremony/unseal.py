@@ -7,8 +7,8 @@ Rules:
   hand, or a renewed one) the key is tried on every share: it is the key that opens.
 - The master key counts as right when it authenticates at least one part. So a part
   that fails is told apart from a share that is wrong.
-- A wrong share is refused even when the others suffice: it is named, and the quorum
-  decides without that custodian.
+- A wrong share is named, whenever a quorum of the others opens the domain. With all keys
+  in one place it is refused (a key is left out by hand); a ceremony goes on without it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from drengine.ceremony.certificates import thumbprint_of
 from drengine.ceremony.jose import SoftwareKey, open_direct, open_with
 from drengine.ceremony.kdf import derive_content_key
-from drengine.ceremony.shamir import Share, recover
+from drengine.ceremony.shamir import Share, recover, same_numbers
 from drengine.errors import CeremonyError, DomainError, QuorumError, ShareError
 
 if TYPE_CHECKING:
@@ -103,26 +103,61 @@ def _open_any_share(domain: SecurityDomain, x5t_256: str, holder: Unwrapper) -> 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedDomain:
+    """The parts of a domain, and how the shares stand to them.
+
+    Attributes:
+        wrong_holders: whose share is not of this domain; a quorum of the others opened it.
+        twins: holders of right shares with one number, so that one is not its holder's own.
+    """
+
+    parts: tuple[PlainPart, ...]
+    wrong_holders: tuple[str, ...]
+    twins: tuple[tuple[str, ...], ...]
+
+
 def open_domain(domain: SecurityDomain, shares: Sequence[Share]) -> tuple[PlainPart, ...]:
-    """Recover the master key from a quorum and open every part of the domain.
+    """Open every part of the domain; refuse where one of the shares is wrong.
 
     Raises:
         QuorumError: too few shares, one custodian twice, or shares that give no key.
         ShareError: names the custodian whose share is not of this domain.
         DomainError: names the part that does not authenticate.
     """
+    opened = open_with_quorum(domain, shares)
+    if opened.wrong_holders:
+        raise ShareError(
+            f"the share of custodian {', '.join(opened.wrong_holders)} is not of this "
+            f"security domain; the other {len(shares) - len(opened.wrong_holders)} agree",
+            hint="Run the command again without this custodian, and find out how the share "
+            "came to be wrong.",
+        )
+    if opened.twins:
+        raise QuorumError(
+            f"{' and '.join(opened.twins[0])} hold the same share; a quorum needs different ones",
+            hint="Run the command again without one of the two, and find out whose it is.",
+        )
+    return opened.parts
+
+
+def open_with_quorum(domain: SecurityDomain, shares: Sequence[Share]) -> OpenedDomain:
+    """Recover the master key from any quorum among the shares; name those that do not fit.
+
+    Raises:
+        QuorumError: too few shares, too few different ones, or no quorum gives the key.
+        DomainError: names the part that does not authenticate.
+    """
     require_quorum(domain, len(shares))
     recovered = recover(shares, domain.required, lambda key: _opens_any(domain, key))
     if recovered is None:
         raise _no_key_error(domain, shares)
-    if recovered.wrong_holders:
-        raise ShareError(
-            f"the share of custodian {', '.join(recovered.wrong_holders)} is not of this "
-            f"security domain; the other {len(shares) - len(recovered.wrong_holders)} agree",
-            hint="Run the command again without this custodian, and find out how the share "
-            "came to be wrong.",
-        )
-    return tuple(_open_part(part, recovered.secret) for part in domain.parts)
+    right = [share for share in shares if share.holder not in recovered.wrong_holders]
+    return OpenedDomain(
+        parts=tuple(_open_part(part, recovered.secret) for part in domain.parts),
+        wrong_holders=recovered.wrong_holders,
+        twins=tuple(tuple(one.holder for one in group) for group in same_numbers(right)),
+    )
 
 
 def require_quorum(domain: SecurityDomain, offered: int) -> None:

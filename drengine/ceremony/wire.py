@@ -2,6 +2,9 @@
 
 One message a connection: a line of JSON there, a line of JSON back. Nothing secret
 crosses it: contributions are sealed, the blob is for the new HSM only.
+
+Rule: both ends are processes of one user, and both ends look: the session does not obey
+others, and a command does not believe them.
 """
 
 from __future__ import annotations
@@ -9,11 +12,13 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from drengine.ceremony.folder import require_private
 from drengine.ceremony.messages import read_result
 from drengine.errors import CeremonyError
 
@@ -33,7 +38,9 @@ def bind_in(folder: Path) -> Iterator[socket.socket]:
 
     Raises:
         CeremonyError: a session is open there already, or the folder takes no socket.
+        InputFileError: the folder is not this user's alone.
     """
+    require_private(folder)
     if _answers(folder):
         raise CeremonyError(f"a ceremony is open in {folder} already", hint="Use a new folder.")
     (folder / SOCKET_NAME).unlink(missing_ok=True)
@@ -79,13 +86,15 @@ def ask_session(folder: Path, message: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         DrError: its refusal, as the same kind of error.
-        CeremonyError: no session is open there.
+        CeremonyError: no session is open there, or another user answers in its place.
+        InputFileError: who answers cannot be told, and the folder is not this user's alone.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_SECONDS)
             with _short_path(folder) as path:
                 connection.connect(path)
+            _require_own(connection, folder)
             reply(connection, message)
             connection.shutdown(socket.SHUT_WR)
             answer = _read_all(connection)
@@ -98,6 +107,35 @@ def ask_session(folder: Path, message: dict[str, Any]) -> dict[str, Any]:
         return read_result(answer)
     except (ValueError, KeyError, TypeError):
         raise CeremonyError(f"the session in {folder} broke off", hint=_NEXT) from None
+
+
+def peer_user(connection: socket.socket) -> int | None:
+    """Return the user at the other end, None where this system does not tell."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return None
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, size))
+    return int(uid)
+
+
+def is_own_user(connection: socket.socket) -> bool:
+    """Tell whether the other end is this user; the socket's mode guards it where unknown."""
+    return peer_user(connection) in (None, os.getuid())
+
+
+def _require_own(connection: socket.socket, folder: Path) -> None:
+    """Refuse an answer by somebody else, before anything is asked."""
+    uid = peer_user(connection)
+    if uid is None:
+        require_private(folder)
+    elif uid != os.getuid():
+        raise CeremonyError(
+            f"the session in {folder} is held by another user (uid {uid}), not by you (uid "
+            f"{os.getuid()}); nothing was asked, and nothing that it says counts",
+            hint="Run this as the user who opened the ceremony. If that is you, somebody else "
+            "answers in its place: stop, cancel, and open a new one in a folder of your own.",
+        )
 
 
 def receive(connection: socket.socket) -> dict[str, Any]:

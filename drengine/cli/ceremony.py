@@ -22,3 +22,6 @@ def ceremony() -> None:
 
     How to hold one: docs/ceremony.md. All keys in one place? 'combine --key ...'.
     """
+    from drengine.ceremony.hardening import clear_dumpable  # noqa: PLC0415 - lazy for --help
+
+    clear_dumpable()  # passphrases and PINs are asked for in this process

@@ -114,15 +114,16 @@ class JournalCopy:
     def follow(self, run: RunId, kind: R) -> None:
         """Bring the copy up to date where a record of that type was just made.
 
-        The first record of a process has the copy checked, whatever its type.
+        The first record of a process has the copy checked and all chains brought up to date,
+        whatever its type: in a new place a child that is over would never come by itself.
 
         Raises:
             JournalError, HandedOver: as for `check`; nothing in the copy was changed.
             StoreFailed: it cannot be written.
         """
         if root_of(run) not in self._checked:
-            self.check(run)
-        if kind in WHEN:
+            self.bring_up(run)
+        elif kind in WHEN:
             self._bring(run)
 
     def bring_up(self, run: RunId) -> None:

@@ -84,6 +84,7 @@ def _print(proven: Proven) -> None:
     else:
         output.say(f"ALL KEYS MET ON ONE MACHINE ({proven.run_class}): {proven.outcome}")
     output.say(f"Exchange:   x5t#S256 {proven.exchange_x5t_256}")
+    output.say(f"Domain:     SHA-256 {proven.domain_sha256}")
     for attestation in proven.attestations:
         statement = attestation.statement
         signed = "signed" if attestation.is_signed else "NOT SIGNED"
@@ -94,6 +95,8 @@ def _print(proven: Proven) -> None:
         output.say(f"Quorum:     {len(proven.attestations)} of {proven.required} contributed")
         for x5t_256 in proven.request.unenrolled:
             output.say(f"  ⚠ invited though not enrolled, under any name and unsigned: {x5t_256}")
+    for dropped in proven.dropped:
+        output.say(f"  ⚠ dropped {dropped}")
     for refusal in proven.refused:
         output.say(f"  ✗ refused {refusal}")
     for remark in proven.remarks:

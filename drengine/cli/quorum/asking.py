@@ -70,6 +70,18 @@ def chosen_class(given: str | None) -> str:
     return given or ("drill" if os.environ.get("DRENGINE_LAB") else "incident")
 
 
+def memory_sentence(*, locked: bool, swap: bool) -> str:
+    """Say whether memory that held a secret may have been written to a swap device."""
+    if locked:
+        return "Its memory was locked and could not be swapped out; core dumps were off."
+    if swap:
+        return (
+            "⚠ Its memory could NOT be locked and this machine has swap: parts of it may be "
+            "on the swap device. Core dumps were off."
+        )
+    return "Its memory could not be locked, but no swap is active; core dumps were off."
+
+
 def read_lines(descriptor: int, expected: int, what: str) -> list[bytes | None]:
     """Read secrets from a descriptor, a line each; an empty line is none.
 

@@ -19,6 +19,7 @@ from drengine.cli.quorum.asking import (
     ask_code,
     ask_secret,
     holder_options,
+    memory_sentence,
     print_code,
     read_lines,
     read_message,
@@ -169,6 +170,7 @@ def _facts(made: Contributed, out: Path) -> dict[str, Any]:
         "attestation": made.contribution.attestation.to_json(),
         "plain_ms": made.plain_milliseconds,
         "memory_locked": made.memory_locked,
+        "swap_active": made.swap_active,
     }
 
 
@@ -200,3 +202,4 @@ def _report(made: Contributed, out: Path) -> None:
         f"  Your share was plain in one process for {made.plain_milliseconds} ms at most; it is"
         " gone. Carry the file to the combiner in any way: only the combiner can open it."
     )
+    output.talk(f"  {memory_sentence(locked=made.memory_locked, swap=made.swap_active)}")

@@ -1,12 +1,13 @@
-"""The combiner's commands: open a ceremony, hold it, note, cancel, look, verify.
+"""The combiner's terminal: open a ceremony and hold it; show a message as a QR code.
 
-Not here: any of the work. The session answers; this prints.
+Not here: any of the work, and what is said to an open ceremony (`telling`).
 """
 
 from __future__ import annotations
 
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,6 @@ from drengine.cli.places import lab_folder, open_clock
 from drengine.cli.quorum.asking import (
     FILE,
     STANDARD,
-    add_contributions,
     chosen_class,
     class_option,
     print_code,
@@ -25,11 +25,12 @@ from drengine.cli.quorum.asking import (
     write_message,
 )
 from drengine.cli.quorum.registers import say_remarks
-from drengine.errors import InputFileError, UsageError
+from drengine.errors import GuardError, UsageError
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from drengine.ceremony.keeper import Keeper
     from drengine.ceremony.opening import Occasion
     from drengine.ceremony.request import CeremonyRequest
     from drengine.ceremony.session import Session
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 _MAX_CERTIFICATE_BYTES: Final = 64 * 1024
 _MAX_VALID_HOURS: Final = 168
 _HOUR_MS: Final = 3_600_000
-session_option = click.option(
-    "--session", type=FILE, required=True, help="The folder of the open ceremony."
-)
 
 
 @click.command("open")
@@ -66,6 +64,11 @@ session_option = click.option(
 )
 @click.option("--run", "run_id", default="", help="The run that waits for the blob.")
 @click.option("--step", default="", help="The step that waits for the blob.")
+@click.option(
+    "--accept-swap",
+    is_flag=True,
+    help="In an incident: hold it though the key's memory may be swapped out; it is noted.",
+)
 @click.option("--qr", is_flag=True, help="Show the request as a QR code.")
 @click.option("--qr-png", type=FILE, help="Write the request's QR code as a picture.")
 @output.output_option
@@ -84,6 +87,7 @@ def open_command(
     valid_hours: int,
     run_id: str,
     step: str,
+    accept_swap: bool,
     qr: bool,
     qr_png: Path | None,
     output_format: str,
@@ -107,21 +111,39 @@ def open_command(
         step=step,
         accept_unenrolled=accept_unenrolled,
     )
-    held = _open(occasion, session, sd_file, exchange_cert, register)
+    held = _open(occasion, session, sd_file, exchange_cert, register, accept_swap=accept_swap)
     if output_format == "json":
-        output.emit("drengine/ceremony-opened/v1", _opened_facts(held.request, session))
+        output.emit("drengine/ceremony-opened/v1", _opened_facts(held, session))
         sys.stdout.flush()
     else:
         _show_opened(held.request, session)
+    if held.may_be_swapped:
+        _warn_of_swap()
     print_code(held.request.to_bytes(), qr_png, terminal=qr)
-    signal.signal(signal.SIGTERM, _interrupt)
+    return _hold(held)
+
+
+def _hold(held: Session) -> int:
+    """Answer until the ceremony is closed; return the exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
-        why = held.serve()
+        held.serve()
     except KeyboardInterrupt:
-        output.talk("Interrupted: the one-time key is gone; contributions to it open nothing.")
-        return 130
-    output.talk(f"The ceremony is {why}; the one-time key is gone.")
-    return 0 if why == "combined" else 15
+        if held.outcome != "combined":
+            output.talk("Interrupted: the one-time key is gone; contributions to it open nothing.")
+            return 130
+    with suppress(OSError):  # the terminal may be gone; the exit code is not
+        output.talk(f"The ceremony is {held.outcome}; the one-time key is gone.")
+        if held.outcome == "combined":
+            output.talk(f"The restore blob lies in {held.blob_path}; it is no secret.")
+    return 0 if held.outcome == "combined" else 15
+
+
+def _warn_of_swap() -> None:
+    from drengine.ceremony.session import SWAP_TEXT  # noqa: PLC0415 - lazy for --help
+
+    output.talk(f"⚠ {SWAP_TEXT}. Better: cancel, 'swapoff -a' or 'ulimit -l unlimited', open anew.")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -130,11 +152,18 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _open(
-    occasion: Occasion, folder: Path, sd_file: Path, exchange_cert: Path, register: Path | None
+    occasion: Occasion,
+    folder: Path,
+    sd_file: Path,
+    exchange_cert: Path,
+    register: Path | None,
+    *,
+    accept_swap: bool,
 ) -> Session:
     from drengine.ceremony.contribute import host_name  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.domain import MAX_DOMAIN_BYTES  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.files import read_input  # noqa: PLC0415 - lazy for --help
+    from drengine.ceremony.folder import require_free, take_folder  # noqa: PLC0415 - lazy
     from drengine.ceremony.keeper import Keeper  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.opening import make_request  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.register import Register  # noqa: PLC0415 - lazy for --help
@@ -148,10 +177,11 @@ def _open(
     )
     known = Register() if register is None else read_register(register)
     say_remarks(known)
-    _require_empty(folder)
+    require_free(folder)
     clock = open_clock()
     keeper = Keeper()
     try:
+        _require_guarded(keeper, occasion.run_class, accepted=accept_swap)
         request = make_request(
             occasion,
             domain=domain,
@@ -162,7 +192,7 @@ def _open(
             now_ms=clock.now_ms(),
             tool=tool_facts(),
         )
-        _make_folder(folder)  # only now: a refused request leaves nothing behind
+        take_folder(folder)  # only now: a refused request leaves nothing behind
         return Session(
             folder,
             request,
@@ -171,37 +201,24 @@ def _open(
             exchange_certificate=certificate,
             now_ms=clock.now_ms,
             listener=_listen,
+            swap_accepted=accept_swap,
         )
     except BaseException:
         keeper.close()
         raise
 
 
-def _require_empty(folder: Path) -> None:
-    try:
-        is_free = not any(folder.iterdir())
-    except FileNotFoundError:
+def _require_guarded(keeper: Keeper, run_class: str, *, accepted: bool) -> None:
+    """Refuse, in an incident, a one-time key that may come to lie on a disk."""
+    if keeper.memory_locked or not keeper.swap_active or run_class != "incident" or accepted:
         return
-    except OSError as error:
-        raise InputFileError(
-            f"opening a ceremony: {folder} cannot be its folder: {error.strerror}",
-            hint="Each ceremony has a folder of its own: give a new --session.",
-        ) from None
-    if not is_free:
-        raise InputFileError(
-            f"opening a ceremony: {folder} is not empty",
-            hint="Each ceremony has a folder of its own: give a new --session.",
-        )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputFileError(
-            f"making the ceremony's folder {folder}: {error.strerror}",
-            hint="Give a --session in a folder that you may write to.",
-        ) from None
+    raise GuardError(
+        "opening a ceremony of class incident: the memory of the one-time key could not be locked, "
+        "and swap is active on this machine, so that parts of it may be written to a disk; nothing "
+        "was opened",
+        hint="Switch swap off ('swapoff -a'), or allow memory to be locked ('ulimit -l unlimited' "
+        "or CAP_IPC_LOCK), and open again. To accept it: --accept-swap; the transcript says so.",
+    )
 
 
 def _listen(kind: str, told: str) -> None:
@@ -209,7 +226,8 @@ def _listen(kind: str, told: str) -> None:
         output.talk(f"· {kind}: {told}")
 
 
-def _opened_facts(request: CeremonyRequest, folder: Path) -> dict[str, Any]:
+def _opened_facts(held: Session, folder: Path) -> dict[str, Any]:
+    request = held.request
     return {
         "ceremony": request.ceremony,
         "class": request.run_class,
@@ -223,6 +241,7 @@ def _opened_facts(request: CeremonyRequest, folder: Path) -> dict[str, Any]:
         "code": request.code,
         "words": request.words,
         "expires_ms": request.expires_ms,
+        **held.memory,
     }
 
 
@@ -243,47 +262,6 @@ def _show_opened(request: CeremonyRequest, folder: Path) -> None:
         f"Then: drengine ceremony combine --session {folder} --contribution FILE … --out BLOB"
     )
     sys.stdout.flush()
-
-
-@click.command("add")
-@session_option
-@click.argument("files", nargs=-1, required=True, type=FILE)
-@output.output_option
-def add_command(*, session: Path, files: tuple[Path, ...], output_format: str) -> int:
-    """Hand contributions to the open ceremony as they come in; FILE may be '-'."""
-    found = add_contributions(session, files)
-    if output_format == "json":
-        output.emit("drengine/ceremony-progress/v1", found)
-    else:
-        output.say(f"{len(found['contributed'])} of {found['required']} contributed")
-    return 0
-
-
-@click.command("cancel")
-@session_option
-@click.option("--reason", required=True, help="Why; it stands in the transcript.")
-@click.option("--by", required=True, help="Who cancels.")
-def cancel_command(*, session: Path, reason: str, by: str) -> int:
-    """End the open ceremony: its one-time key is gone, its contributions open nothing."""
-    from drengine.ceremony.wire import ask_session  # noqa: PLC0415 - lazy for --help
-
-    found = ask_session(session, {"do": "cancel", "reason": reason, "by": by})
-    output.say(f"✓ cancelled; transcript head {found['head']}")
-    output.say("A new ceremony has a new request: drengine ceremony open --session NEW_FOLDER …")
-    return 0
-
-
-@click.command("deviation")
-@session_option
-@click.option("--text", required=True, help="What went otherwise than the script says.")
-@click.option("--by", required=True, help="Who notes it.")
-def deviation_command(*, session: Path, text: str, by: str) -> int:
-    """Write a deviation from the script into the transcript."""
-    from drengine.ceremony.wire import ask_session  # noqa: PLC0415 - lazy for --help
-
-    found = ask_session(session, {"do": "deviation", "text": text, "by": by})
-    output.say(f"✓ noted; transcript head {found['head']}")
-    return 0
 
 
 @click.command("show")

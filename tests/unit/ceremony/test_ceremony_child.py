@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
-import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from drengine.ceremony import child, hardening, serving
+from drengine.ceremony import channel, hardening, serving
 from drengine.ceremony.messages import CombineRequest, KeySource
 from drengine.errors import CeremonyError
 
@@ -21,20 +22,20 @@ START = "import sys; sys.path.append(sys.argv[1]); from drengine.ceremony.child 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def start_child(**options):
-    return subprocess.Popen(
-        [sys.executable, "-I", "-c", START, str(ROOT)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        **options,
-    )
-
-
-def wait_until(true, seconds=20):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "the child did not get there"
-        time.sleep(0.01)
+@contextmanager
+def start_child(start=START, **options):
+    """A child, and the other end of its standard input."""
+    control, standard_input = socket.socketpair()
+    control.settimeout(30)
+    command = [sys.executable, "-I", "-c", start, str(ROOT)]
+    with (
+        control,
+        subprocess.Popen(command, stdin=standard_input, stdout=subprocess.PIPE, **options) as child,
+    ):
+        standard_input.close()
+        yield child, control
+        control.close()
+        child.kill()
 
 
 def limit_of(pid, name):
@@ -50,11 +51,14 @@ def core_limit_is_raised():
 
 @linux_only
 def test_the_kernel_shows_the_limits_of_a_child_that_waits_for_its_request():
-    with start_child(preexec_fn=core_limit_is_raised) as waiting:
-        wait_until(lambda: limit_of(waiting.pid, "Max file size") == ["0", "0"])
-        assert limit_of(waiting.pid, "Max core file size") == ["0", "0"]
-        waiting.stdin.close()
-        assert json.loads(waiting.stdout.read())["error"]["kind"] == "InternalError"
+    with start_child(preexec_fn=core_limit_is_raised) as (waiting, control):
+        with channel.take(control, waiting.pid) as sending:
+            for pid in (waiting.pid, channel._maker_of(sending)):
+                assert limit_of(pid, "Max file size") == ["0", "0"]
+                assert limit_of(pid, "Max core file size") == ["0", "0"]
+            sending.shutdown(socket.SHUT_WR)
+            answer = json.loads(channel.read_to_end(sending))
+        assert answer["error"]["kind"] == "InternalError"
 
 
 # Another user cannot start an interpreter that lies in root's home, so the child begins as
@@ -77,25 +81,81 @@ def read_as_nobody(path):
     )
 
 
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can start a child as another user"
+)
+
+
 @linux_only
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a child as another user")
+@as_root
 def test_the_child_cannot_be_read_by_another_process_of_its_own_user():
-    with subprocess.Popen(
-        [sys.executable, "-I", "-c", STEPPED_DOWN, str(ROOT)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as waiting:
+    with start_child(STEPPED_DOWN) as (waiting, control):
         assert waiting.stdout.readline() == b"dumpable\n"
         environment = f"/proc/{waiting.pid}/environ"
         assert read_as_nobody(environment).returncode == 0
-        waiting.stdin.write(b"go on\n")
-        waiting.stdin.flush()
-        wait_until(lambda: limit_of(waiting.pid, "Max file size") == ["0", "0"])
-        # The kernel gives /proc/PID of a process that is not dumpable to root.
-        wait_until(lambda: Path(environment).stat().st_uid == 0)
-        assert b"Permission denied" in read_as_nobody(environment).stderr
-        assert b"Permission denied" in read_as_nobody(f"/proc/{waiting.pid}/mem").stderr
-        waiting.stdin.close()
+        assert b"No such device" in read_as_nobody(f"/proc/{waiting.pid}/fd/0").stderr
+        control.sendall(b"go on\n")
+        with channel.take(control, waiting.pid) as sending:
+            for pid in (waiting.pid, channel._maker_of(sending)):
+                for name in ("environ", "mem"):
+                    said = read_as_nobody(f"/proc/{pid}/{name}").stderr
+                    assert b"Permission denied" in said
+
+
+WATCHER = """
+import os, sys
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+pid = sys.argv[1]
+maps, memory = open(f"/proc/{pid}/maps").read(), open(f"/proc/{pid}/mem", "rb", 0)
+print("watches", flush=True)
+sys.stdin.readline()
+found = {b"ready and waiting": 0, b"the passphrase": 0}
+for line in maps.splitlines():
+    first, last = (int(end, 16) for end in line.split()[0].split("-"))
+    try:
+        memory.seek(first)
+        data = memory.read(last - first)
+    except (OSError, ValueError, OverflowError):
+        continue
+    found = {needle: count + data.count(needle) for needle, count in found.items()}
+print([count > 0 for count in found.values()], flush=True)
+"""
+WORKS_ON = (
+    STEPPED_DOWN.replace("from drengine.ceremony import child", "")
+    .replace("child.main()", "serve_once(work)")
+    .replace(
+        "import ctypes, os, sys",
+        "import ctypes, os, sys, time\nkept = bytearray(b'ready and waiting')",
+    )
+    .replace(
+        "os.setgroups([])",
+        "from drengine.ceremony.serving import serve_once\n"
+        "def work(request, _):\n"
+        "    print(flush=True)\n"
+        "    time.sleep(60)\n"
+        "os.setgroups([])",
+    )
+)
+
+
+@linux_only
+@as_root
+def test_whoever_opened_the_memory_of_a_child_that_still_started_sees_no_secret_in_it():
+    with start_child(WORKS_ON) as (waiting, control):
+        assert waiting.stdout.readline() == b"dumpable\n"
+        with subprocess.Popen(
+            [sys.executable, "-c", WATCHER, str(waiting.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as watcher:
+            assert watcher.stdout.readline() == b"watches\n"
+            control.sendall(b"go on\n")
+            with channel.take(control, waiting.pid) as sending:
+                sending.sendall(b"the passphrase")
+                sending.shutdown(socket.SHUT_WR)
+                assert waiting.stdout.readline() == b"\n"
+                said, _ = watcher.communicate(b"look\n")
+    assert said == b"[True, False]\n", "it sees what was there before, and not the request"
 
 
 HARDENED = """
@@ -187,18 +247,17 @@ def test_a_crash_leaves_no_core_file(tmp_path):
 def test_a_process_that_cannot_shut_itself_off_reads_nothing(monkeypatch):
     monkeypatch.setattr(hardening.resource, "setrlimit", lambda _which, _limits: None)
     monkeypatch.setattr(hardening.resource, "getrlimit", lambda _which: (1, 1))
-    monkeypatch.setattr(hardening, "_clear_dumpable", lambda: False)
+    monkeypatch.setattr(hardening, "clear_dumpable", lambda: False)
     monkeypatch.setattr(hardening, "_lock_memory", lambda: False)
     with pytest.raises(CeremonyError, match="no key was read"):
         hardening.harden()
 
 
-def test_an_unforeseen_error_crosses_as_type_and_place_only(monkeypatch):
-    def explode(**_options):
+def test_an_unforeseen_error_crosses_as_type_and_place_only():
+    def explode(_request, _hardening):
         raise RuntimeError("the passphrase is 'secret words'")
 
-    monkeypatch.setattr(serving, "harden", explode)
-    answer = serving.answer_of(child._perform)
+    answer = serving.answer_to(b"", explode, None)
     error = json.loads(answer)["error"]
     assert error["kind"] == "InternalError"
     assert "RuntimeError at test_ceremony_child.py:" in error["message"]

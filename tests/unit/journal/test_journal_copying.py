@@ -66,13 +66,24 @@ def go_on(store, writer, *notes: int, kind: R = R.INTENT, copy: JournalCopy, run
 
 
 @pytest.mark.parametrize("kind", sorted(WHEN))
-@pytest.mark.usefixtures("run")
-def test_the_copy_is_current_after_what_only_the_journal_knows(store, share, journals, kind):
+def test_the_copy_is_current_after_what_only_the_journal_knows(store, run, share, journals, kind):
     copy = JournalCopy(store, share)
     copy.follow(RUN, R.NOTE)
-    assert not journals.exists(), "not at every record"
+    before = lines(store)
+    assert (journals / FILE).read_bytes() == before, "whatever a process does first"
+    run.note(n=2)
+    copy.follow(RUN, R.NOTE)
+    assert (journals / FILE).read_bytes() == before, "not at every record"
     copy.follow(RUN, kind)
     assert (journals / FILE).read_bytes() == lines(store)
+
+
+@pytest.mark.usefixtures("run")
+def test_a_new_place_gets_the_children_that_are_over_too(store, writer, share, journals):
+    """They grow no more, so no record of theirs would bring them there; their parent names them."""
+    writer(store, CHILD).note(n=1)
+    JournalCopy(store, share).follow(RUN, R.RUN_OPENED)
+    assert (journals / CHILD_FILE).read_bytes() == lines(store, CHILD)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from drengine.model.runbook import RunClass
 X5T = [f"{letter}" * 42 + "A" for letter in "abc"]
 EXCHANGE = "e" * 42 + "A"
 KEYS = [Ed25519PrivateKey.generate() for _ in X5T]
-EXPECTS = {"exchange": EXCHANGE}
+EXPECTS = {"exchange": EXCHANGE, "domain": "0" * 64, "target": "t"}
 
 
 def request_of(**changed):
@@ -159,6 +159,37 @@ def test_a_transcript_says_how_its_blob_was_made():
     assert state.steps["blob"].transcripts == {"b" * 64: "contribute"}
     wrong = check_transcript(transcript_of().to_bytes(), EXPECTS, RunClass.INCIDENT)
     assert not all_hold(wrong.findings)
+
+
+@pytest.mark.parametrize(
+    ("expects", "words"),
+    [
+        ({"exchange": "f" * 42 + "A"}, "for exchange key"),
+        ({"domain": "1" * 64}, "for security domain 0000"),
+        ({"target": "other"}, "for target t, the run waits for other"),
+    ],
+)
+def test_a_ceremony_for_something_else_serves_no_run(expects, words):
+    """Two HSMs with the same custodians, and one mix-up: the wrong domain for ever."""
+    wrong = check_transcript(transcript_of().to_bytes(), {**EXPECTS, **expects}, RunClass.DRILL)
+    assert words in wrong.findings[0].message
+    assert not all_hold(wrong.findings)
+
+
+def test_a_runbook_need_not_name_domain_and_target():
+    found = check_transcript(transcript_of().to_bytes(), {"exchange": EXCHANGE}, RunClass.DRILL)
+    assert all_hold(found.findings)
+
+
+def test_a_ceremony_that_made_no_blob_is_told_so():
+    ended = Transcript()
+    for entry in transcript_of().entries[:2]:
+        ended.append(entry.kind, entry.actor, entry.body, entry.at_ms)
+    ended.append("closed", "Olga", {"why": "cancelled", "reason": "wrong room"}, 3001)
+    found = check_transcript(ended.to_bytes(), EXPECTS, RunClass.DRILL)
+    assert "no blob was made in this ceremony: it is cancelled" in [
+        finding.message for finding in found.findings
+    ]
 
 
 @pytest.mark.parametrize(

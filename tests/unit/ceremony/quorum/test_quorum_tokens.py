@@ -15,6 +15,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from drengine.ceremony import token
+from drengine.ceremony.contribution import HolderFacts
+from drengine.ceremony.domain import parse_security_domain
+from drengine.ceremony.messages import TokenSource
+from drengine.ceremony.token import TokenKey, _refused
+from drengine.ceremony.unseal import open_share_with
+from drengine.errors import ShareError
+
 SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
 P11_KIT = Path("/usr/lib/x86_64-linux-gnu/p11-kit-proxy.so")
 SOFTOKEN = Path("/usr/lib/x86_64-linux-gnu/libsoftokn3.so")
@@ -182,3 +190,64 @@ def test_a_module_that_others_could_have_put_there_is_not_loaded(opened, tmp_pat
 def test_a_relative_module_path_is_not_loaded(opened, plain):
     result, _ = contribute_with(opened, Token(Path("libsofthsm2.so"), "ada", {}))
     assert "is not an absolute path" in plain(result.stderr)
+
+
+class Pulled:
+    """A private key whose token answers every decryption with one error."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def decrypt(self, *_words, **_options):
+        raise self.error
+
+
+@pytest.mark.parametrize("name", ["DeviceRemoved", "SessionHandleInvalid", "UserNotLoggedIn"])
+def test_a_token_that_goes_away_is_no_damaged_share(name, domain, people):
+    """The custodian would look for another copy of a file that is whole."""
+    import pkcs11
+
+    gone = getattr(pkcs11, name)
+    key = TokenKey(pkcs11, Pulled(gone()), people[0].key.public_key(), HolderFacts("pkcs11", True))
+    with pytest.raises(gone):
+        open_share_with(parse_security_domain(domain.data), people[0].certificate, key)
+    source = TokenSource(Path("/m.so"), "ada", Path("ada.cer"))
+    told = _refused(gone(), source).message
+    assert "the token 'ada'" in told
+    assert "damaged" not in told
+
+
+@pytest.mark.parametrize("name", ["EncryptedDataInvalid", "GeneralError"])
+def test_what_a_token_says_of_a_share_that_it_does_not_open_is_told(name, domain, people):
+    import pkcs11
+
+    error = getattr(pkcs11, name)()
+    key = TokenKey(pkcs11, Pulled(error), people[0].key.public_key(), HolderFacts("pkcs11", True))
+    with pytest.raises(ShareError, match=f"the token says {name}"):
+        open_share_with(parse_security_domain(domain.data), people[0].certificate, key)
+
+
+def test_a_slot_with_a_foreign_card_does_not_hide_the_token_in_another(monkeypatch):
+    import pkcs11
+
+    class Slot:
+        def __init__(self, answer):
+            self.answer = answer
+
+        def get_token(self):
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return self.answer
+
+    class Ada:
+        label, serial = "ada", b"1"
+
+    class Module:
+        @staticmethod
+        def get_slots(**_options):
+            return [Slot(pkcs11.TokenNotRecognised()), Slot(Ada)]
+
+    monkeypatch.setattr(token, "trusted_module", lambda path: path)
+    monkeypatch.setattr(pkcs11, "lib", lambda _path: Module)
+    source = TokenSource(Path("/m.so"), "ada", Path("ada.cer"))
+    assert token._find_token(pkcs11, source) is Ada

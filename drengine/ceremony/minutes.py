@@ -1,0 +1,100 @@
+"""The minutes of an open ceremony: writes its transcript, and tells the combiner's screen.
+
+Not here: what happens (`session`), and the chain itself (`transcript`).
+
+Rules:
+- Entries that belong together are written together: all of them, or none. What could not
+  be written has not happened: it is in the memory no more than on the disk.
+- A screen that is gone stops nothing.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from drengine.ceremony.files import replace_private
+from drengine.ceremony.folder import TRANSCRIPT_NAME
+from drengine.ceremony.transcript import MAX_ENTRIES, MAX_TRANSCRIPT_BYTES, Transcript
+from drengine.errors import CeremonyError, DrError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+_KEPT_ENTRIES: Final = 32
+_KEPT_BYTES: Final = 128 * 1024
+"""Kept free for what one more message may need, and for the end."""
+
+
+class Draft(NamedTuple):
+    """An entry that is to be written; `actor` is who did it, by name."""
+
+    kind: str
+    actor: str
+    body: Mapping[str, Any]
+
+
+class Minutes:
+    """The transcript of one ceremony in its folder, of which this is the only writer."""
+
+    def __init__(self, folder: Path, listener: Callable[[str, str], None]) -> None:
+        self._path = folder / TRANSCRIPT_NAME
+        self._listener = listener
+        self._transcript = Transcript()
+        self._size = 0
+
+    @property
+    def head(self) -> str:
+        """The hash of the last entry."""
+        return self._transcript.head
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is room for the end only."""
+        entries = len(self._transcript.entries)
+        return (
+            entries >= MAX_ENTRIES - _KEPT_ENTRIES
+            or self._size >= MAX_TRANSCRIPT_BYTES - _KEPT_BYTES
+        )
+
+    def note(self, *drafts: Draft, at_ms: int) -> None:
+        """Write entries, durably: all or none.
+
+        Raises:
+            CeremonyError: they could not be written; none of them counts.
+        """
+        entries = self._transcript.entries
+        before = len(entries)
+        try:
+            for draft in drafts:
+                self._transcript.append(draft.kind, draft.actor, draft.body, at_ms)
+            content = self._transcript.to_bytes()
+            replace_private(self._path, content)
+        except BaseException as error:
+            del entries[before:]
+            if isinstance(error, DrError):
+                raise CeremonyError(
+                    f"writing the transcript: {error.message}; nothing was noted, and what was "
+                    "asked for has not happened",
+                    hint=f"Make room in {self._path.parent}, and ask again.",
+                ) from None
+            raise
+        self._size = len(content)
+        for draft in drafts:
+            self.tell(draft.kind, _told(draft))
+
+    def tell(self, kind: str, words: str) -> None:
+        """Say something on the combiner's screen, as far as there is one."""
+        with suppress(OSError, ValueError):
+            self._listener(kind, words)
+
+
+def _told(draft: Draft) -> str:
+    body = draft.body
+    words = body.get("text") or body.get("message") or body.get("reason") or ""
+    if draft.kind == "dropped":
+        return f"{draft.actor} took out the contribution of {body['custodian']}: {words}"
+    if words:
+        return f"{draft.actor}: {words}"
+    return draft.actor if draft.kind == "opened" else f"{draft.actor} {draft.kind}"
