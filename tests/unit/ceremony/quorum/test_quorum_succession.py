@@ -107,6 +107,20 @@ def test_the_key_before_consents_to_the_next(write, ada, keys):
     assert "custodian-" in refused.value.hint
 
 
+def test_a_key_counts_until_it_was_replaced_and_no_longer(ada, keys):
+    """A transcript is held against the key of its time: neither today's, nor any ever enrolled."""
+    first, second = entry(ada, keys[0], NOW - DAY_MS), entry(ada, keys[1], NOW, earlier=keys[0])
+    register = Register((second, first))
+
+    def counted(at_ms):
+        return register.line(ada.x5t, at_ms).keys_at(at_ms)
+
+    assert counted(NOW - 2 * DAY_MS) == frozenset()
+    assert counted(NOW - 6 * MINUTE) == {first.key}
+    assert counted(NOW) == {first.key, second.key}  # clocks differ by minutes
+    assert counted(NOW + 5 * MINUTE) == {second.key}
+
+
 def test_a_replaced_key_consents_to_nothing_more(write, ada, keys):
     """Whoever finds the key that was replaced makes noise with it, and no entry that counts."""
     second = entry(ada, keys[1], NOW - 2 * MINUTE, earlier=keys[0])
@@ -311,6 +325,7 @@ def test_names_are_compared_as_people_read_them():
 
     assert same_person(NFC) == same_person(f"  {NFD.upper()} ") == same_person(f"{NFD}\u3164")
     assert same_person("\uff2f\uff4c\uff47\uff41\u3000\uff2d") == same_person("olga  m")
+    assert same_person("\u2121 Ada") == same_person("tel ada")  # a compatibility capital
     assert same_person("Straße") == same_person("STRASSE")
     assert same_person("José") != same_person("Jose")
 
