@@ -98,8 +98,7 @@ _WRONG: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "domain": (
         "security domain",
-        "A restore with another HSM's domain cannot be undone: hold a new ceremony with the file"
-        " that the plan names.",
+        "Another HSM's domain stays for ever: hold a new ceremony with the plan's file.",
     ),
     "target": ("target", "It was held for another HSM: hold a new ceremony."),
 }

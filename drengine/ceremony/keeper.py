@@ -29,8 +29,11 @@ from drengine.ceremony.spawn import (
     start_line,
 )
 from drengine.errors import CeremonyError, DrError
+from drengine.model.canonical import sha256_hex
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drengine.ceremony.joining import JoinOrder
 
 ONE_TIME_KEY_BITS: Final = 3072
@@ -42,6 +45,9 @@ _JOINING: Final = start_line("drengine.ceremony.joining")
 def main() -> NoReturn:
     """Keep one key until the parent lets go."""
     from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - the child's only
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - as above
+        Ed25519PrivateKey,
+    )
     from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - the child's only
         Encoding,
         NoEncryption,
@@ -53,6 +59,7 @@ def main() -> NoReturn:
         go_on_unseen,
         harden,
     )
+    from drengine.ceremony.signing import public_bytes  # noqa: PLC0415 - the child's only
 
     try:
         harden()
@@ -64,15 +71,21 @@ def main() -> NoReturn:
     key = rsa.generate_private_key(65537, ONE_TIME_KEY_BITS)
     private = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    signs = Ed25519PrivateKey.generate()
     opened = {
         "key": encode_bytes(public),
+        "signs": encode_bytes(public_bytes(signs)),
         "memory_locked": hardening.memory_locked,
         "swap_active": hardening.swap_active,
     }
     _say(json.dumps(opened).encode("ascii"))
     while order := sys.stdin.buffer.readline():
-        _say(_attempt(order, private))
+        _say(_attempt(order, private, signs.sign))
     os._exit(0)
+
+
+def _line(order: dict[str, Any]) -> bytes:
+    return json.dumps(order).encode("ascii") + b"\n"
 
 
 def _say(answer: bytes) -> None:
@@ -80,9 +93,12 @@ def _say(answer: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _attempt(order: bytes, private: bytes) -> bytes:
+def _attempt(order: bytes, private: bytes, sign: Callable[[bytes], bytes]) -> bytes:
+    from drengine.ceremony.signing import blob_bytes  # noqa: PLC0415 - the child's only
+
     try:
-        complete = {**json.loads(order), "key": encode_bytes(private)}
+        asked = json.loads(order)
+        complete = {**asked, "key": encode_bytes(private)}
         answer, gone_ns = ask_child(_JOINING, json.dumps(complete).encode("ascii"))
         found = json.loads(answer)
     except DrError as error:
@@ -93,6 +109,9 @@ def _attempt(order: bytes, private: bytes) -> bytes:
         return write_refusal(no_answer("combining", "broke off in the middle of its answer"))
     if "error" not in found:
         found["gone_ns"] = gone_ns
+        request, blob = (decode_bytes(one) for one in (asked["request"], found["blob"]))
+        made = blob_bytes(sha256_hex(request), str(asked["head"]), sha256_hex(blob))
+        found["signature"] = encode_bytes(sign(made))
     return json.dumps(found).encode("ascii")
 
 
@@ -111,6 +130,7 @@ class Keeper:
 
     Attributes:
         public_key: the one-time key's public half, as SubjectPublicKeyInfo.
+        signs: the public half of the key that signs which blob was made.
     """
 
     def __init__(self) -> None:
@@ -126,14 +146,18 @@ class Keeper:
         try:
             found = self._read()
             self.public_key = decode_bytes(found["key"])
+            self.signs = decode_bytes(found["signs"])
             self.memory_locked = bool(found["memory_locked"])
             self.swap_active = bool(found["swap_active"])
         except BaseException:
             self.close()
             raise
 
-    def combine(self, order: JoinOrder) -> tuple[bytes, dict[str, Any]]:
+    def combine(self, order: JoinOrder, head: str) -> tuple[bytes, dict[str, Any]]:
         """Let a fresh child make the blob; return it with what the child says of itself.
+
+        Parameters:
+            head: of the transcript now; it is signed with the blob's digest.
 
         Raises:
             DrError: whatever is wrong with a share, the domain or the quorum.
@@ -141,7 +165,7 @@ class Keeper:
         if self._running.stdin is None:
             raise no_answer("combining", "is not there")
         try:
-            self._running.stdin.write(json.dumps(order.to_json()).encode("ascii") + b"\n")
+            self._running.stdin.write(_line({**order.to_json(), "head": head}))
             self._running.stdin.flush()
         except OSError:
             raise self._gone() from None

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from drengine.ceremony.blob import inspect_restore_blob
 from drengine.ceremony.checking import check_attestation
 from drengine.ceremony.contribution import Attestation, parse_attestation
+from drengine.ceremony.messages import decode_bytes
 from drengine.ceremony.register import contested
 from drengine.ceremony.request import CeremonyRequest, parse_request, same_person
+from drengine.ceremony.signing import blob_bytes, is_signed_by
 from drengine.ceremony.transcript import Entry, Transcript, read_transcript
 from drengine.errors import DrError, VerificationError
 from drengine.model.canonical import canonical, sha256_hex
@@ -127,6 +129,7 @@ def _prove(transcript: Transcript) -> Proven:
     outcome, body = _outcome(entries, combined)
     if combined:
         _check_combined(combined[0], request, attestations)
+        _check_signed(entries, combined[0], request)
     return Proven(
         form="contribute",
         run_class=request.run_class,
@@ -226,6 +229,21 @@ def _check_combined(
         raise _wrong(f"{len(used)} custodians gave a share; {request.required} are needed")
     if entry.at_ms >= request.expires_ms:
         raise _wrong("the blob was combined after the request had expired")
+
+
+def _check_signed(entries: Sequence[Entry], combined: Entry, request: CeremonyRequest) -> None:
+    """The key that the request names, gone since, signed which blob was made, and after what."""
+    signed = combined.body["signed"]
+    head, blob_sha256 = str(signed["head"]), str(combined.body["blob_sha256"])
+    covered = blob_bytes(request.digest, head, blob_sha256)
+    if not is_signed_by(request.combiner_signs, decode_bytes(signed["signature"]), covered):
+        raise _wrong(
+            "the ceremony's one-time key did not sign this blob: blob or transcript were exchanged"
+        )
+    began = next((entry.seq for entry in entries if entry.sha256 == head), -1)
+    between = entries[began + 1 : combined.seq]
+    if began < 0 or any(entry.kind != "deviation" for entry in between):
+        raise _wrong("the blob was signed after other entries than stand before it")
 
 
 def _check_blob(proven: Proven, blob: bytes) -> None:

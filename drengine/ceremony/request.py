@@ -67,7 +67,12 @@ class Invited:
 
 @dataclass(frozen=True, slots=True)
 class CeremonyRequest:
-    """A request, as it is written, carried and shown."""
+    """A request, as it is written, carried and shown.
+
+    Attributes:
+        combiner_key: the one-time key's public half, which shares are sealed to.
+        combiner_signs: the public Ed25519 key that signs which blob was made, and then is gone.
+    """
 
     ceremony: str
     run_class: str
@@ -83,6 +88,7 @@ class CeremonyRequest:
     combiner: str
     combiner_host: str
     combiner_key: bytes = field(repr=False)
+    combiner_signs: bytes
     witnesses: tuple[str, ...]
     opened_ms: int
     expires_ms: int
@@ -135,6 +141,7 @@ class CeremonyRequest:
                 "host": self.combiner_host,
                 "key": encode_base64url(self.combiner_key),
                 "name": self.combiner,
+                "signs": encode_base64url(self.combiner_signs),
             },
             "witnesses": list(self.witnesses),
             "opened_ms": self.opened_ms,
@@ -167,7 +174,7 @@ def parse_request(data: bytes) -> CeremonyRequest:
 
 
 def _parse(found: Fields) -> CeremonyRequest:
-    combiner = found.inner("combiner", ("host", "key", "name"))
+    combiner = found.inner("combiner", ("host", "key", "name", "signs"))
     listed = found.each(
         "custodians", ("key", "name", "x5t_256"), least=MIN_CUSTODIANS, most=MAX_CUSTODIANS
     )
@@ -186,6 +193,7 @@ def _parse(found: Fields) -> CeremonyRequest:
         combiner=combiner.text("name"),
         combiner_host=combiner.text("host"),
         combiner_key=combiner.binary("key", sizes=_KEY_SIZES),
+        combiner_signs=combiner.binary("signs", sizes=(32,)),
         witnesses=found.texts("witnesses", most=_MAX_WITNESSES),
         opened_ms=found.time("opened_ms"),
         expires_ms=found.time("expires_ms"),

@@ -335,10 +335,11 @@ class Session:
         del message
         try:
             self._require_quorum()
-            blob, report = self._keeper.combine(self._order(now_ms))
+            head = self._minutes.head
+            blob, report = self._keeper.combine(self._order(now_ms), head)
             # What begins here is brought to its end, whoever presses Ctrl-C.
             with _uninterrupted():
-                return self._finish(blob, report, now_ms)
+                return self._finish(blob, {**report, "head": head}, now_ms)
         except DrError as error:
             self._refused("combine", error, "", now_ms)
             self._look(now_ms)
@@ -391,6 +392,7 @@ class Session:
                 {"x5t_256": x5t_256, "why": why} for x5t_256, why in report["misfits"].items()
             ],
             "done_ms": self._now_ms(),
+            "signed": {"head": report["head"], "signature": report["signature"]},
             "exchange_subject": report["exchange_subject"][:200],
             "plain_ms": report["plain_ms"],
             "memory_locked": report["memory_locked"],

@@ -18,7 +18,7 @@ from drengine.ceremony.request import Invited
 from drengine.ceremony.sealing import seal_share
 from drengine.ceremony.session import Session
 from drengine.ceremony.shamir import Share
-from drengine.ceremony.signing import public_bytes, sign_statement
+from drengine.ceremony.signing import blob_bytes, public_bytes, sign_statement
 from drengine.ceremony.unseal import open_share
 from drengine.model.canonical import sha256_hex
 
@@ -32,15 +32,19 @@ class Key:
 
     def __init__(self, key, public):
         self.key, self.public_key = key, public
+        self.signing = ed25519.Ed25519PrivateKey.generate()
+        self.signs = public_bytes(self.signing)
         self.memory_locked, self.swap_active, self.is_alive = True, False, True
         self.before = self.at_close = lambda: None
 
-    def combine(self, order):
+    def combine(self, order, head):
         self.before()
         found = join(order, self.key)
         blob = decode_bytes(found.pop("blob"))
         facts = {"memory_locked": self.memory_locked, "swap_active": self.swap_active}
-        return blob, {**found, **facts, "plain_ms": 9}
+        made = blob_bytes(sha256_hex(order.request), head, sha256_hex(blob))
+        signature = encode_bytes(self.signing.sign(made))
+        return blob, {**found, **facts, "plain_ms": 9, "signature": signature}
 
     def how_it_ended(self):
         return "was ended by SIGKILL"
@@ -64,6 +68,7 @@ class Hall:
             exchange_certificate=exchange.certificate_pem,
             register=Register(),
             combiner_key=key.public_key,
+            combiner_signs=key.signs,
             host="host 1",
             now_ms=NOW,
             tool={"version": "0", "files_sha256": "0" * 64},

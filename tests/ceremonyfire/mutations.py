@@ -74,6 +74,7 @@ class Scene:
             combiner_key=self.one_time_key.public_key().public_bytes(
                 Encoding.DER, PublicFormat.SubjectPublicKeyInfo
             ),
+            combiner_signs=bytes(32),
             host="host 1",
             now_ms=NOW,
             tool=_TOOL,

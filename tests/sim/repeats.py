@@ -42,9 +42,17 @@ def _repeat(trace: Trace, first: Request, second: Request) -> Iterator[str]:
         yield f"{said}, and nothing says that the first did not happen"
     elif kinds == [R.DOUBT_CLEARED] and after_s * 1000 < QUIET_MS[first.name]:
         yield f"{said}, within the quiet period"
-    seen_ms = first.seen_ms if first.took_effect else None
+    seen_ms = first.seen_ms if first.took_effect and not _deleted(trace, first, second) else None
     if seen_ms is not None and seen_ms + SHOWN_MS < second.sent_ms:
         yield f"{said}; the effect of the first could be seen by then (behind {kinds or 'nothing'})"
+
+
+def _deleted(trace: Trace, first: Request, second: Request) -> bool:
+    """Whether the target went in between, by a rollback of this host or of another."""
+    return any(
+        each.took_effect and first.sent_ms <= each.sent_ms < second.sent_ms
+        for each in trace.requests("delete")
+    )
 
 
 def _excuses(trace: Trace, first: Request, second: Request) -> Iterator[R]:

@@ -188,6 +188,7 @@ def _open(
             exchange_certificate=certificate,
             register=known,
             combiner_key=keeper.public_key,
+            combiner_signs=keeper.signs,
             host=host_name(),
             now_ms=clock.now_ms(),
             tool=tool_facts(),

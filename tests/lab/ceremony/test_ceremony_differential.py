@@ -110,6 +110,7 @@ def ours_by_contributions(domain, exchange, paths, one_time_key):
         exchange_certificate=exchange.certificate_pem,
         register=Register(),
         combiner_key=public,
+        combiner_signs=bytes(32),
         host="host 1",
         now_ms=NOW,
         tool=TOOL,

@@ -9,9 +9,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from drengine.actions.attachments import check_attestation, check_transcript
 from drengine.ceremony.contribution import Attestation, HolderFacts, Statement
+from drengine.ceremony.messages import encode_bytes
 from drengine.ceremony.proving import prove
 from drengine.ceremony.request import CeremonyRequest, Invited
-from drengine.ceremony.signing import public_bytes, sign_statement
+from drengine.ceremony.signing import blob_bytes, public_bytes, sign_statement
 from drengine.ceremony.transcript import Transcript
 from drengine.engine.fold import apply
 from drengine.errors import VerificationError
@@ -23,6 +24,7 @@ from drengine.model.runbook import RunClass
 
 X5T = [f"{letter}" * 42 + "A" for letter in "abc"]
 EXCHANGE = "e" * 42 + "A"
+SIGNS = Ed25519PrivateKey.generate()
 KEYS = [Ed25519PrivateKey.generate() for _ in X5T]
 EXPECTS = {"exchange": EXCHANGE, "domain": "0" * 64, "target": "t"}
 
@@ -45,6 +47,7 @@ def request_of(**changed):
         combiner="Olga",
         combiner_host="host 1",
         combiner_key=b"k" * 422,
+        combiner_signs=public_bytes(SIGNS),
         witnesses=(),
         opened_ms=1000,
         expires_ms=9000,
@@ -85,8 +88,10 @@ def transcript_of(request=None, members=(0, 1), **combined):
     for at in members:
         body = {"attestation": attestation_of(at, request).to_json()}
         made.append("contributed", f"Custodian {at}", body, 2000 + at)
+    signature = SIGNS.sign(blob_bytes(request.digest, made.head, "b" * 64))
+    signed = {"head": made.head, "signature": encode_bytes(signature)}
     body = {"blob_sha256": "b" * 64, "custodians": [X5T[at] for at in members], "plain_ms": 9}
-    made.append("combined", "Olga", {**body, **combined}, 3000)
+    made.append("combined", "Olga", {**body, "signed": signed, **combined}, 3000)
     made.append("closed", "Olga", {"why": "combined", "reason": "made"}, 3001)
     return made
 
@@ -201,6 +206,11 @@ def test_a_ceremony_that_made_no_blob_is_told_so():
         (transcript_of(members=(0, 0)), "counts Custodian 0 twice"),
         (transcript_of(plain_ms="many"), "lacks what its kind must have"),
         (transcript_of(request_of(expires_ms=2500)), "after the request had expired"),
+        (transcript_of(blob_sha256="c" * 64), "the ceremony's one-time key did not sign this blob"),
+        (
+            transcript_of(request_of(combiner_signs=b"s" * 32)),
+            "the ceremony's one-time key did not sign this blob",
+        ),
     ],
 )
 def test_a_transcript_of_a_ceremony_that_broke_a_rule_does_not_hold(made, words):

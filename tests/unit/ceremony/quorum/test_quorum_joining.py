@@ -48,6 +48,7 @@ class Room:
             exchange_certificate=exchange.certificate_pem,
             register=Register(),
             combiner_key=one_time_key[1],
+            combiner_signs=bytes(32),
             host="host 1",
             now_ms=NOW,
             tool={"version": "0", "files_sha256": "0" * 64},

@@ -33,6 +33,7 @@ def request_of(**changed):
         combiner="Olga",
         combiner_host="host 1",
         combiner_key=b"k" * 422,
+        combiner_signs=b"s" * 32,
         witnesses=(),
         opened_ms=1000,
         expires_ms=2000,

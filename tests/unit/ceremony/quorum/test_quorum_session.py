@@ -299,7 +299,7 @@ def test_an_attempt_that_cannot_be_started_is_refused_and_the_keeper_lives(monke
         raise error
 
     monkeypatch.setattr(keeper_module, "ask_child", fail)
-    refused = json.loads(keeper_module._attempt(b"{}", b"key"))["error"]
+    refused = json.loads(keeper_module._attempt(b"{}", b"key", bytes))["error"]
     assert refused["kind"] == "CeremonyError"
     assert "could not be started" in refused["message"]
     assert "the one-time key is still there" in refused["message"]
