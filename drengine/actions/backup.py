@@ -7,7 +7,6 @@ again without a person, and a restore that is not ours is never adopted.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from drengine.actions.base import BaseAction, known_operation, our_target
@@ -21,32 +20,20 @@ from drengine.actions.contract import (
     Verified,
 )
 from drengine.actions.documents import inventory_of
+from drengine.actions.sas import BACKUP_RIGHTS, RESTORE_RIGHTS, RIGHTS
 from drengine.actions.storage import az_options, storage_of
 from drengine.errors import AzureError, GuardError, NotAuthorized
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import Operation, OperationStatus
 from drengine.model.findings import block, ok
+from drengine.model.folders import folder_form, folder_prefix, folder_time_ms, is_folder_of
 from drengine.model.times import utc_seconds
 
 _BAD_REQUEST: Final = 400
 _BACKUP_AGE_MS: Final = 30 * 60_000
 _CLOCK_SKEW_MS = 120_000
 """A folder's name carries the service's clock, the intent the engine's."""
-
-
-def folder_prefix(hsm_name: str) -> str:
-    """Return how the folders of an HSM's backups begin (`mhsm-NAME-`, lower case)."""
-    return f"mhsm-{hsm_name.lower()}-"
-
-
-def folder_time_ms(folder: str) -> int | None:
-    """Return when a backup folder was begun, by the 14 digits of its name."""
-    digits = folder.rsplit("-", 1)[-1][:14]
-    try:
-        return int(datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp() * 1000)
-    except ValueError:
-        return None
 
 
 class BackupTarget(BaseAction):
@@ -69,7 +56,7 @@ class BackupTarget(BaseAction):
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
         """POST the backup."""
         hsm = await our_target(ctx)
-        return await ctx.cloud.hsm(hsm.uri).start_backup(await storage_of(ctx))
+        return await ctx.cloud.hsm(hsm.uri).start_backup(await storage_of(ctx, BACKUP_RIGHTS))
 
     def outputs_of(self, status: OperationStatus) -> JsonObject:
         """Return the folder's name from the job's answer."""
@@ -90,13 +77,31 @@ class BackupTarget(BaseAction):
 
     def manual(self, ctx: StepContext) -> str:
         """Return the az command."""
-        return f"az keyvault backup start --hsm-name {ctx.inputs['target_hsm']} {az_options(ctx)}"
+        options = az_options(ctx, BACKUP_RIGHTS)
+        return f"az keyvault backup start --hsm-name {ctx.inputs['target_hsm']} {options}"
 
 
 async def _folders_since(ctx: StepContext, since_ms: int) -> list[str]:
-    prefix = folder_prefix(str(ctx.inputs["target_hsm"]))
-    folders = await ctx.cloud.storage.list_folders(await storage_of(ctx), prefix)
-    return [f for f in folders if (folder_time_ms(f) or 0) >= since_ms]
+    name = str(ctx.inputs["target_hsm"])
+    folders = await ctx.cloud.storage.list_folders(await storage_of(ctx), folder_prefix(name))
+    ours = [folder for folder in folders if is_folder_of(name, folder)]
+    return [folder for folder in ours if (folder_time_ms(folder) or 0) >= since_ms]
+
+
+def _source_folder(ctx: StepContext) -> str:
+    """Return the folder to restore from.
+
+    Raises:
+        GuardError: it is not a backup of the source.
+    """
+    folder, source = str(ctx.values["folder"]), str(ctx.inputs["source_hsm"])
+    if is_folder_of(source, folder):
+        return folder
+    raise GuardError(
+        f"restoring {folder!r}: it is not a backup of {source}, whose folders are named"
+        f" {folder_form(source)}; nothing was sent",
+        hint="Plan again with a folder of that HSM.",
+    )
 
 
 async def _young_backup(ctx: StepContext) -> str:
@@ -162,15 +167,10 @@ class Restore(BaseAction):
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
         """PUT the restore."""
         hsm = await our_target(ctx)
-        folder = str(ctx.values["folder"])
-        source = str(ctx.inputs["source_hsm"])
-        if not folder.lower().startswith(folder_prefix(source)):
-            raise GuardError(
-                f"folder {folder!r} is not a backup of {source}",
-                hint="Plan again with a folder of that HSM.",
-            )
+        folder = _source_folder(ctx)
         try:
-            return await ctx.cloud.hsm(hsm.uri).start_restore(await storage_of(ctx), folder)
+            place = await storage_of(ctx, RESTORE_RIGHTS)
+            return await ctx.cloud.hsm(hsm.uri).start_restore(place, folder)
         except AzureError as error:
             if error.status == _BAD_REQUEST:
                 error.hint = await _young_backup(ctx) or error.hint
@@ -199,7 +199,7 @@ class Restore(BaseAction):
         """Return the az command."""
         return (
             f"az keyvault restore start --hsm-name {ctx.inputs['target_hsm']}"
-            f" {az_options(ctx)} --backup-folder {ctx.values['folder']}"
+            f" {az_options(ctx, RESTORE_RIGHTS)} --backup-folder {ctx.values['folder']}"
         )
 
 
@@ -218,8 +218,10 @@ class CheckRestore(BaseAction):
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
         """PUT the check."""
         hsm = await our_target(ctx)
-        folder = str(ctx.values["folder"])
-        return await ctx.cloud.hsm(hsm.uri).start_restore_check(await storage_of(ctx), folder)
+        folder = _source_folder(ctx)
+        # What the check needs is not documented: it gets what covers every use.
+        place = await storage_of(ctx, RIGHTS)
+        return await ctx.cloud.hsm(hsm.uri).start_restore_check(place, folder)
 
     async def verify(self, ctx: StepContext) -> Verified:
         """The job's success is the answer."""

@@ -123,18 +123,48 @@ async def our_target(ctx: StepContext) -> HsmResource:
         GuardError: it does not exist or carries another run's tag or none.
         HandedOver: another host took the run over.
     """
+    hsm = await _existing_target(
+        ctx, f"drengine status {ctx.root} says how the step that creates it ended."
+    )
+    refuse_unless_ours(ctx, hsm)
+    return hsm
+
+
+async def named_target(ctx: StepContext) -> HsmResource:
+    """Return the target HSM: this run's own where it made one, else the one that was named.
+
+    A runbook that works on any HSM is told by its input `own_target` that the run above it
+    made the target.
+
+    Raises:
+        GuardError: it does not exist, or is to be this run's and is not.
+        HandedOver: another host took the run over.
+    """
+    if ctx.inputs.get("own_target"):
+        return await our_target(ctx)
+    return await _existing_target(ctx, "Check its name and its resource group, then plan again.")
+
+
+async def _existing_target(ctx: StepContext, hint: str) -> HsmResource:
     hsm = await target_hsm(ctx)
-    name = ctx.inputs["target_hsm"]
     if hsm is None:
         raise GuardError(
-            f"target HSM {name} does not exist",
-            hint=f"drengine status {ctx.root} says how the step that creates it ended.",
+            f"target HSM {ctx.inputs['target_hsm']} does not exist; nothing was sent", hint=hint
         )
+    return hsm
+
+
+def refuse_unless_ours(ctx: StepContext, hsm: HsmResource) -> None:
+    """Make sure that a target is this run's, and that it is this host's turn.
+
+    Raises:
+        GuardError: it carries another run's tag or none.
+        HandedOver: another host took the run over.
+    """
     if hsm.tags.get(RUN_TAG) != ctx.root:
         raise GuardError(
-            f"target HSM {name} carries the run tag {hsm.tags.get(RUN_TAG)!r}, expected"
+            f"target HSM {hsm.name} carries the run tag {hsm.tags.get(RUN_TAG)!r}, expected"
             f" {ctx.root!r}: it is not this run's",
             hint="Nothing was sent. Choose another target name, or find out who created it.",
         )
     refuse_if_superseded(hsm, ctx.holder)
-    return hsm

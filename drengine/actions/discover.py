@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from drengine.actions.backup import folder_prefix, folder_time_ms
 from drengine.actions.contract import Discoverer, StepContext
 from drengine.actions.documents import parse_inventory
 from drengine.actions.names import host_of, hsm_uri
 from drengine.actions.observe import folder_facts
-from drengine.actions.sas import RIGHTS, sas_facts, sas_problems
-from drengine.actions.storage import storage_of
+from drengine.actions.sas import LIST_RIGHT, RIGHTS, sas_facts, sas_problems
+from drengine.actions.storage import is_minted, storage_of
 from drengine.ceremony.domain import parse_security_domain
 from drengine.errors import AzureError, InputError, InputFileError
 from drengine.model.catalogue import Parameter
 from drengine.model.cloud import FailoverGroup, Instance
+from drengine.model.folders import folder_form, folder_prefix, folder_time_ms, is_folder_of
 
 LATEST = "latest"
 _NOT_FOUND: Final = 404
@@ -34,16 +34,16 @@ async def discover_backup(ctx: StepContext) -> dict[str, Any]:
     reference = ctx.values.get("storage_sas")
     ctx = replace(ctx, inputs={**ctx.inputs, "container_url": url, "storage_sas": reference})
     target = await storage_of(ctx)
+    rights = LIST_RIGHT if is_minted(ctx) else RIGHTS
     if target.sas is not None and (
-        wrong := sas_problems(sas_facts(target.sas), RIGHTS, ctx.now_ms, 0)
+        wrong := sas_problems(sas_facts(target.sas), rights, ctx.now_ms, 0)
     ):
         raise InputError(
             f"the SAS in {reference}: {'; '.join(wrong)}; nothing was sent",
             hint="Make one for the container with the rights crdwl that lasts some hours.",
         )
-    prefix = folder_prefix(source)
     try:
-        listed = await ctx.cloud.storage.list_folders(target, prefix)
+        listed = await ctx.cloud.storage.list_folders(target, folder_prefix(source))
     except AzureError as error:
         if error.status == _NOT_FOUND:
             raise InputError(
@@ -51,17 +51,18 @@ async def discover_backup(ctx: StepContext) -> dict[str, Any]:
                 hint="Mend container_url, then plan again; nothing was sent.",
             ) from None
         raise
-    folders = [folder for folder in listed if folder_time_ms(folder)]
+    folders = [f for f in listed if is_folder_of(source, f) and folder_time_ms(f)]
     if folder == LATEST:
         if not folders:
             raise InputError(
-                f"{url} holds no backup of {source} (no folder {prefix}…)",
+                f"{url} holds no backup of {source} (no folder named {folder_form(source)})",
                 hint="Check the container, and whether this principal may list it.",
             )
         folder = max(folders, key=lambda name: folder_time_ms(name) or 0)
-    elif not folder.lower().startswith(prefix):
+    elif not is_folder_of(source, folder):
         raise InputError(
-            f"folder {folder!r} is not a backup of {source}: its name does not begin with {prefix}",
+            f"folder {folder!r} is not a backup of {source}: its name is not"
+            f" {folder_form(source)} (H04)",
             hint=f"Folders of {source}: {', '.join(folders[-5:]) or 'none'}",
         )
     facts = await folder_facts(ctx, folder)

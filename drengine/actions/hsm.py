@@ -1,4 +1,4 @@
-"""Actions on the HSM as a resource: create, network, role grants."""
+"""Actions on the HSM as a resource: create, role grants."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from drengine.actions.base import (
     RUN_TAG,
     BaseAction,
     known_operation,
+    named_target,
     our_target,
     refuse_if_superseded,
     target_hsm,
@@ -25,13 +26,13 @@ from drengine.actions.contract import (
     Undecidable,
     Verified,
 )
-from drengine.actions.documents import inventory_of
 from drengine.actions.names import host_of, hsm_uri
 from drengine.errors import GuardError, NotAuthorized
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import HsmResource, NewHsm, Operation, RoleAssignment
 from drengine.model.findings import Findings, block, ok
+from drengine.model.ids import is_same_id
 
 CRYPTO_SERVICE_USER: Final = "33413926-3206-4cdd-b39a-83574fe37a17"
 """Managed HSM Crypto Service Encryption User: what an instance's identity needs."""
@@ -43,13 +44,14 @@ _READERS: Final = (
     CRYPTO_AUDITOR,
     "21dbd100-6940-42c2-9190-5d6cb909625b",  # Managed HSM Crypto User
 )
-_FAILED_STATES = ("Failed", "Deleting")
+_FAILED_STATES: Final = ("failed", "deleting", "canceled", "cancelled")
+"""Of these nothing comes any more, however the service spells them."""
 
 
 def _new_hsm(ctx: StepContext) -> NewHsm:
     values = ctx.values
     admins = [str(admin) for admin in values.get("admins") or ()]
-    if ctx.where.principal not in admins:
+    if not any(is_same_id(admin, ctx.where.principal) for admin in admins):
         admins.append(ctx.where.principal)
     identity = values.get("identity")
     return NewHsm(
@@ -88,12 +90,13 @@ class CreateHsm(BaseAction):
                 "It is not this run's. Plan again with another target name.",
             )
         refuse_if_superseded(hsm, ctx.holder)
-        if hsm.provisioning_state in _FAILED_STATES:
+        state = hsm.provisioning_state.lower()
+        if state in _FAILED_STATES:
             return Undecidable(
                 f"HSM {hsm.name} is ours but {hsm.provisioning_state}: {hsm.status_message}",
                 "Delete it by hand (it holds nothing yet), then resume.",
             )
-        if hsm.provisioning_state != "Succeeded":
+        if state != "succeeded":
             return await known_operation(ctx, self) or Busy(f"it is {hsm.provisioning_state}")
         return Present(_hsm_outputs(hsm), "it exists with this run's tag")
 
@@ -116,9 +119,9 @@ class CreateHsm(BaseAction):
             )
             if found != asked
         ]
-        if ctx.where.principal not in hsm.admins:
+        if not any(is_same_id(admin, ctx.where.principal) for admin in hsm.admins):
             wrong.append("this principal is not among its initial administrators")
-        if hsm.provisioning_state != "Succeeded":
+        if hsm.provisioning_state.lower() != "succeeded":
             wrong.append(f"provisioning state is {hsm.provisioning_state}")
         finding = (
             block("hsm-created", "; ".join(wrong))
@@ -180,67 +183,6 @@ def _hsm_outputs(hsm: HsmResource) -> dict[str, Any]:
     return {"id": hsm.id, "uri": hsm.uri, "name": hsm.name, "location": hsm.location}
 
 
-class ConfigureNetwork(BaseAction):
-    """Give the target the network rules that the inventory shows for the source.
-
-    Source: PATCH Microsoft.KeyVault/managedHSMs; sqlmi-protocol §3 step 1.
-    """
-
-    async def probe(self, ctx: StepContext) -> ProbeResult:
-        """Compare the rules in force with those wanted."""
-        hsm = await our_target(ctx)
-        if hsm.provisioning_state == "Updating":
-            return Busy("the HSM is being updated")
-        wrong = _network_differences(hsm, _wanted_network(ctx))
-        return Absent("; ".join(wrong)) if wrong else Present({}, "the rules are in force")
-
-    async def start(self, ctx: StepContext) -> Operation | JsonObject:
-        """PATCH the resource."""
-        hsm = await our_target(ctx)
-        return await ctx.cloud.hsms.start_update(
-            hsm.resource_group, hsm.name, {"properties": _wanted_network(ctx)}
-        )
-
-    async def verify(self, ctx: StepContext) -> Verified:
-        """Read the rules back."""
-        wrong = _network_differences(await our_target(ctx), _wanted_network(ctx))
-        if wrong:
-            return Verified((block("network-as-inventory", "; ".join(wrong)),))
-        return Verified((ok("network-as-inventory", "network rules are as before the disaster"),))
-
-    def manual(self, ctx: StepContext) -> str:
-        """Return the az command."""
-        wanted = _wanted_network(ctx)
-        acls = wanted["networkAcls"]
-        return (
-            f"az keyvault update-hsm --hsm-name {ctx.inputs['target_hsm']}"
-            f" --default-action {acls['defaultAction']} --bypass {acls['bypass']}"
-            f" --public-network-access {wanted['publicNetworkAccess']}"
-        )
-
-
-def _wanted_network(ctx: StepContext) -> dict[str, Any]:
-    hsm = inventory_of(ctx)["hsm"]
-    before = hsm.get("network") or {}
-    return {
-        "networkAcls": {
-            "bypass": before.get("bypass", "AzureServices"),
-            "defaultAction": before.get("defaultAction", "Allow"),
-        },
-        "publicNetworkAccess": hsm.get("public_access", "Enabled"),
-    }
-
-
-def _network_differences(hsm: HsmResource, wanted: dict[str, Any]) -> list[str]:
-    asked = {**wanted["networkAcls"], "publicNetworkAccess": wanted["publicNetworkAccess"]}
-    found = {**hsm.network, "publicNetworkAccess": hsm.public_access}
-    return [
-        f"{name} is {found.get(name)!r}, before the disaster it was {value!r}"
-        for name, value in asked.items()
-        if found.get(name) != value
-    ]
-
-
 class GrantIdentities(BaseAction):
     """Give every instance's identity the right to wrap and unwrap on the target HSM.
 
@@ -256,6 +198,7 @@ class GrantIdentities(BaseAction):
 
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
         """PUT the first missing assignment."""
+        await named_target(ctx)
         missing = await self._missing(ctx)
         if not missing:
             return {}
@@ -304,7 +247,9 @@ def _principals(ctx: StepContext) -> list[str]:
 
 def _may_use_keys(principal: str, assignments: Sequence[RoleAssignment]) -> bool:
     return any(
-        a.principal == principal and a.role == CRYPTO_SERVICE_USER and a.scope in ("/", "/keys")
+        is_same_id(a.principal, principal)
+        and is_same_id(a.role, CRYPTO_SERVICE_USER)
+        and a.scope in ("/", "/keys")
         for a in assignments
     )
 
@@ -319,7 +264,8 @@ class GrantSelf(BaseAction):
         """Look for an assignment that allows reading."""
         hsm = await our_target(ctx)
         assignments = await ctx.cloud.hsm(hsm.uri).role_assignments()
-        if any(a.principal == ctx.where.principal and a.role in _READERS for a in assignments):
+        me = ctx.where.principal
+        if any(is_same_id(a.principal, me) and a.role.lower() in _READERS for a in assignments):
             return Present({}, "this principal has a role that reads keys")
         return Absent("this principal has no role that reads keys")
 
@@ -375,22 +321,6 @@ CREATE = CreateHsm(
         timeout_ms=5_400_000,
         expected_ms=900_000,
         expected_source="eight recorded creates took 9 to 21 minutes",
-    )
-)
-
-NETWORK = ConfigureNetwork(
-    ActionSpec(
-        name="hsm.configure_network",
-        title="Set the target's network rules as before",
-        parameters=(),
-        outputs=(),
-        repeat=Repeat.BY_NAME,
-        rest="PATCH Microsoft.KeyVault/managedHSMs/{name}",
-        quiet_ms=120_000,
-        poll_ms=15_000,
-        settle_ms=120_000,
-        expected_ms=240_000,
-        expected_source="recorded updates took 4 to 6 minutes",
     )
 )
 

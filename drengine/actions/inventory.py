@@ -14,13 +14,13 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from drengine.actions.backup import folder_prefix
 from drengine.actions.documents import INVENTORY_SCHEMA
 from drengine.actions.names import host_of, hsm_uri
 from drengine.actions.observe import listing_facts
 from drengine.azure.ports import Cloud, HsmData
 from drengine.errors import AzureError, InputError
 from drengine.model.cloud import Instance, KeyVersion, StorageTarget
+from drengine.model.folders import folder_prefix, is_folder_of
 from drengine.model.plan import CloudIdentity
 
 _AT_ONCE: Final = 16
@@ -87,8 +87,8 @@ async def _backups(cloud: Cloud, hsm_name: str, container_url: str) -> list[dict
     if not container_url:
         return []
     target = StorageTarget(container_url.rstrip("/"))
-    folders = await cloud.storage.list_folders(target, folder_prefix(hsm_name))
-    newest = sorted(folders)[-_BACKUPS_LISTED:]
+    listed = await cloud.storage.list_folders(target, folder_prefix(hsm_name))
+    newest = sorted(f for f in listed if is_folder_of(hsm_name, f))[-_BACKUPS_LISTED:]
     listings = await asyncio.gather(
         *(cloud.storage.list_blobs(target, f"{folder}/") for folder in newest)
     )

@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from drengine.actions.backup import folder_time_ms
-from drengine.actions.base import RUN_TAG, target_hsm
+from drengine.actions.base import RUN_TAG, refuse_unless_ours, target_hsm
 from drengine.actions.contract import Observer, StepContext
 from drengine.actions.documents import inventory_of
 from drengine.actions.names import hsm_uri, subscription_of_identity
@@ -23,11 +22,15 @@ from drengine.ceremony.blob import inspect_restore_blob
 from drengine.errors import AzureError, GuardError
 from drengine.model.canonical import digest
 from drengine.model.cloud import BlobItem, HsmResource
+from drengine.model.folders import folder_time_ms
 from drengine.model.plan import CloudIdentity
 from drengine.model.times import utc_text
 
 _RECOVERY_MS: Final = 3_600_000
 """How long a SAS must still be valid when it is checked."""
+
+
+_PROVISIONED: Final = ("succeeded", "updating")
 
 
 def _hsm_facts(hsm: HsmResource | None) -> dict[str, Any]:
@@ -62,8 +65,15 @@ async def observe_source(ctx: StepContext) -> dict[str, Any]:
 
 
 async def observe_target(ctx: StepContext) -> dict[str, Any]:
-    """The target as the resource manager shows it."""
-    return {"name": str(ctx.inputs["target_hsm"]), **_hsm_facts(await target_hsm(ctx))}
+    """The target as the resource manager shows it.
+
+    People approve these facts. That the service works on a change of tags or network rules is
+    none of them: this engine's own tag of the holder would void the approval, twice.
+    """
+    facts = {"name": str(ctx.inputs["target_hsm"]), **_hsm_facts(await target_hsm(ctx))}
+    if (state := facts.pop("provisioning", None)) is not None:
+        facts["provisioned"] = str(state).lower() in _PROVISIONED
+    return facts
 
 
 async def observe_target_name(ctx: StepContext) -> dict[str, Any]:
@@ -100,10 +110,18 @@ async def observe_target_keys(ctx: StepContext) -> dict[str, Any]:
 
 
 async def observe_exchange_key(ctx: StepContext) -> dict[str, Any]:
-    """The exchange key that the target shows now."""
+    """The exchange key that the target shows now.
+
+    To ask for it puts an HSM into recovery mode: only this run's own target is asked.
+
+    Raises:
+        GuardError: the target carries another run's tag or none.
+        HandedOver: another host took the run over.
+    """
     hsm = await target_hsm(ctx)
     if hsm is None or hsm.activation_status == "Active":
         return {"x5t_256": ""}
+    refuse_unless_ours(ctx, hsm)
     if (kept := unstable_key(ctx)) is not None:
         return {"x5t_256": kept}
     key = await ctx.cloud.hsm(hsm.uri).transfer_key()
@@ -164,7 +182,7 @@ async def observe_storage_access(ctx: StepContext) -> dict[str, Any]:
 
     The SAS itself stays where it is; what it says of its rights and times does not. One that is
     made when it is needed is made now, to see that it can be; its times are no facts, because
-    the next process makes another.
+    the next process makes another. Its rights are the most that any use is given.
     """
     target = await storage_of(ctx)
     if is_minted(ctx):

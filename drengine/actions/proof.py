@@ -2,7 +2,7 @@
 
 Each proof only reads. Its checkpoint carries the evidence that the report shows:
 which key versions are there with which public key, which canary opened, which role
-assignment is missing, which database is Online and returns its known row.
+assignment is missing. The databases have their own (`proof_databases`).
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from drengine.actions.base import BaseAction
 from drengine.actions.contract import StepContext, Verified
 from drengine.actions.documents import inventory_of
-from drengine.actions.names import host_of, hsm_uri
 from drengine.azure.ports import HsmData
 from drengine.errors import AzureError
 from drengine.model.canonical import JsonObject
@@ -211,15 +210,16 @@ class ProveRoles(BaseAction):
 
     async def verify(self, ctx: StepContext) -> Verified:
         """List the assignments and compare scope, role and principal."""
-        expected = {_role_key(role) for role in inventory_of(ctx)["roles"]}
+        expected = _by_key(inventory_of(ctx)["roles"])
         assignments = await ctx.cloud.hsm(str(ctx.values["uri"])).role_assignments()
-        found = {_role_key(assignment.to_json()) for assignment in assignments}
-        missing, extra = sorted(expected - found), sorted(found - expected)
+        found = _by_key([assignment.to_json() for assignment in assignments])
+        missing = sorted(expected[key] for key in expected.keys() - found.keys())
+        extra = sorted(found[key] for key in found.keys() - expected.keys())
         evidence = {
             "expected": len(expected),
             "found": len(found),
-            "missing": [list(role) for role in missing],
-            "extra": [list(role) for role in extra],
+            "missing": missing,
+            "extra": extra,
         }
         if missing:
             text = f"{len(missing)} of {len(expected)} role assignments are missing"
@@ -235,121 +235,16 @@ class ProveRoles(BaseAction):
         return f"az keyvault role assignment list --hsm-name {ctx.inputs['target_hsm']}"
 
 
-def _role_key(role: Mapping[str, Any]) -> tuple[str, str, str]:
-    return str(role["scope"]), str(role["role"]), str(role["principal"])
+def _by_key(roles: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], list[str]]:
+    """Return each assignment (scope, role, principal) by the same in lower case.
 
-
-class ProveDatabases(BaseAction):
-    """Wait until every database is Online, points to the target, and returns its known row.
-
-    With `watch_ms` it keeps looking for that long and every look must hold (rule T01: the
-    service checks its keys about every ten minutes).
+    Role and principal are GUIDs and names of keys know no case: nothing else is in them.
     """
-
-    async def start(self, ctx: StepContext) -> Operation | JsonObject:
-        """Note when the watch began."""
-        return {"since": ctx.now_ms}
-
-    async def verify(self, ctx: StepContext) -> Verified:
-        """Read protectors, database states and canary rows of every member."""
-        inventory = inventory_of(ctx)
-        before = {
-            (str(i["id"]).lower(), str(d["name"])): d
-            for i in inventory["instances"]
-            for d in i["databases"]
-        }
-        instances = {str(i["id"]).lower(): i for i in inventory["instances"]}
-        members = [str(m["id"]) for group in ctx.values["groups"] for m in group["members"]]
-        at_plan = {
-            (str(m["id"]).lower(), str(d["name"])): str(d["status"])
-            for group in ctx.values["groups"]
-            for m in group["members"]
-            for d in m["databases"]
-        }
-        answers = await asyncio.gather(
-            *(self._instance(ctx, m, instances.get(m.lower(), {}), before) for m in members)
-        )
-        rows = [row for answer in answers for row in answer]
-        for row in rows:
-            row["before"] = at_plan.get((row.pop("id"), row["name"]), "not in the plan")
-        bad = [row for row in rows if row["problem"]]
-        evidence = {"databases": [{k: v for k, v in row.items() if k != "problem"} for row in rows]}
-        if bad:
-            first = bad[0]
-            text = f"{len(bad)} of {len(rows)} databases are not recovered: "
-            text += f"{first['instance']}/{first['name']}: {first['problem']}"
-            return Verified((block("databases", text),), evidence=evidence, again_ms=30_000)
-        watch_ms = int(ctx.values.get("watch_ms") or 0)
-        left = int(ctx.outputs[ctx.step].get("since", ctx.now_ms)) + watch_ms - ctx.now_ms
-        if left > 0:
-            text = f"all {len(rows)} databases are Online; watching for {left // 1000} s more"
-            again = max(min(left, 300_000), 1_000)
-            found = (block("soak", text),)
-            return Verified(found, evidence=evidence, again_ms=again, watches=True)
-        text = f"{len(rows)} databases are Online on the target's key and return their known rows"
-        return Verified((ok("databases", text),), evidence=evidence)
-
-    async def _instance(
-        self,
-        ctx: StepContext,
-        instance: str,
-        known: Mapping[str, Any],
-        before: Mapping[tuple[str, str], Mapping[str, Any]],
-    ) -> list[dict[str, Any]]:
-        protector, databases = await asyncio.gather(
-            ctx.cloud.sql.protector(instance), ctx.cloud.sql.databases(instance)
-        )
-        target = host_of(hsm_uri(str(ctx.inputs["target_hsm"]), ctx.where.hsm_suffix))
-        old = (known.get("protector") or {}).get("thumbprint", "")
-        rows = []
-        for database in databases:
-            place = (instance.lower(), database.name)
-            row: dict[str, Any] = {
-                "id": instance.lower(),
-                "instance": instance.rsplit("/", 1)[-1],
-                "name": database.name,
-                "status": database.status,
-                "canary": "not read",
-                "protector": protector.uri,
-                "thumbprint_equal": bool(old) and protector.thumbprint.upper() == old.upper(),
-                "problem": "",
-            }
-            if database.status != "Online":
-                row["problem"] = f"it is {database.status} {database.reason_code}".strip()
-            elif host_of(protector.uri) != target:
-                row["problem"] = f"its protector is {protector.uri}"
-            elif old and not row["thumbprint_equal"]:
-                row["problem"] = f"the protector's thumbprint is not {old}"
-            else:
-                await self._canary(ctx, row, known, before.get(place, {}))
-            rows.append(row)
-        return rows
-
-    async def _canary(
-        self,
-        ctx: StepContext,
-        row: dict[str, Any],
-        known: Mapping[str, Any],
-        before: Mapping[str, Any],
-    ) -> None:
-        expected = before.get("canary")
-        fqdn = str(known.get("fqdn", ""))
-        if not expected or not fqdn:
-            row["canary"] = "no row in the inventory"
-            return
-        found = await ctx.cloud.rows.canary(fqdn, row["name"])
-        if found is None:
-            row["canary"] = "not read: no way to query the database from here"
-        elif found == expected:
-            row["canary"] = "equal"
-        else:
-            row["canary"] = "different"
-            row["problem"] = "its known row reads differently"
-
-    def manual(self, ctx: StepContext) -> str:
-        """Return the az commands."""
-        del ctx
-        return "az sql midb list -g RG --mi INSTANCE --query '[].{name:name,status:status}'"
+    found = {}
+    for role in roles:
+        scope, name, principal = (str(role[part]) for part in ("scope", "role", "principal"))
+        found[scope.lower(), name.lower(), principal.lower()] = [scope, name, principal]
+    return found
 
 
 KEYS = ProveKeys(
@@ -373,20 +268,5 @@ ROLES = ProveRoles(
         repeat=Repeat.READ,
         settle_ms=120_000,
         expected_ms=5_000,
-    )
-)
-
-DATABASES = ProveDatabases(
-    ActionSpec(
-        name="proof.databases",
-        title="Prove that the databases are Online on the target's keys",
-        parameters=(
-            Parameter("groups", "groups with their members"),
-            Parameter("watch_ms", "how long every look must hold", required=False),
-        ),
-        outputs=("since",),
-        repeat=Repeat.READ,
-        settle_ms=7_200_000,
-        expected_ms=300_000,
     )
 )

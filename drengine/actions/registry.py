@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from drengine.actions import backup, custodians, hsm, proof, security_domain, sql
+from drengine.actions import (
+    backup,
+    custodians,
+    hsm,
+    network,
+    proof,
+    proof_databases,
+    security_domain,
+    sql,
+)
 from drengine.actions.attachments import check_attestation, check_transcript
 from drengine.actions.contract import Action, Kit
 from drengine.actions.discover import DISCOVERERS, PARAMETERS
@@ -16,7 +25,7 @@ from drengine.rules.catalogue import RULES
 
 _ALL: Final[tuple[Action, ...]] = (
     hsm.CREATE,
-    hsm.NETWORK,
+    network.NETWORK,
     hsm.GRANT,
     hsm.GRANT_SELF,
     security_domain.EXCHANGE_KEY,
@@ -27,7 +36,7 @@ _ALL: Final[tuple[Action, ...]] = (
     backup.RESTORE,
     proof.KEYS,
     proof.ROLES,
-    proof.DATABASES,
+    proof_databases.DATABASES,
     sql.ROLES,
     sql.LINK_KEYS,
     sql.VALIDATE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from string import ascii_letters
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from drengine.model.secret import Secret
@@ -16,7 +16,21 @@ BACKUP_RIGHTS = "crdw"
 LIST_RIGHT = "l"
 """What we need beside it, to see what was written."""
 
+RESTORE_RIGHTS = "rl"
+"""What the HSM needs to restore one (seed 004)."""
+
 RIGHTS = BACKUP_RIGHTS + LIST_RIGHT
+"""What covers every use: asked of a SAS that is given, and made where less is not documented."""
+
+_RESOURCES: Final = {
+    "b": "one blob",
+    "bv": "one version of a blob",
+    "bs": "one snapshot of a blob",
+    "d": "one directory",
+    "f": "one file of a file share",
+    "s": "a file share",
+}
+"""By `sr`, beside `c`: what a SAS is for that does not cover a container."""
 
 _LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 _LETTERS = frozenset(ascii_letters)
@@ -26,18 +40,23 @@ _LETTERS = frozenset(ascii_letters)
 def sas_facts(sas: Secret) -> dict[str, Any]:
     """Return rights, validity (epoch milliseconds), resource and protocol of a SAS.
 
-    Fields that are absent or cannot be read are empty or None: a rule judges them.
+    Fields that are absent or cannot be read are empty or None: a rule judges them. A SAS of an
+    account names services and kinds of resources, one of a service the one resource that it is for.
     """
     fields = dict(parse_qsl(sas.reveal().removeprefix("?")))
     return {
         "rights": "".join(sorted(set(fields.get("sp", "")) & _LETTERS)),
         "starts_ms": _time_ms(fields.get("st", "")),
         "expires_ms": _time_ms(fields.get("se", "")),
-        "resource": "".join(
-            letter for letter in fields.get("sr", "") or fields.get("srt", "") if letter in _LETTERS
-        ),
+        "resource": _letters(fields.get("sr", "") or fields.get("srt", "")),
+        "account": not {"ss", "srt"}.isdisjoint(fields) and not fields.get("sr"),
+        "services": _letters(fields.get("ss", "")),
         "signed": bool(fields.get("sig")),
     }
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text if letter in _LETTERS)
 
 
 def _time_ms(text: str) -> int | None:
@@ -63,6 +82,8 @@ def sas_problems(facts: dict[str, Any], rights: str, now_ms: int, lasts_ms: int)
     problems = []
     if not facts["signed"]:
         problems.append("it has no signature: is it a SAS token?")
+    if wrong := _resource_problem(facts):
+        problems.append(wrong)
     if missing := [letter for letter in rights if letter not in facts["rights"]]:
         problems.append(f"it grants {facts['rights'] or 'nothing'}, and lacks {''.join(missing)}")
     starts, expires = facts["starts_ms"], facts["expires_ms"]
@@ -75,3 +96,26 @@ def sas_problems(facts: dict[str, Any], rights: str, now_ms: int, lasts_ms: int)
     elif expires < now_ms + lasts_ms:
         problems.append(f"it expires at {utc_seconds(expires)}, before the recovery can have ended")
     return problems
+
+
+def _resource_problem(facts: dict[str, Any]) -> str:
+    """Return why a SAS does not cover a container and what is in it, empty where it does.
+
+    Source: REST "Create a service SAS" (sr) and "Create an account SAS" (ss, srt): listing is of
+    the container, reading and writing of its blobs.
+    """
+    resource = facts["resource"]
+    if facts["account"]:
+        if "b" not in facts["services"]:
+            shown = facts["services"] or "nothing"
+            return f"it is of an account, for the services {shown}, and not for blobs (ss=b)"
+        if missing := [letter for letter in "co" if letter not in resource]:
+            lacks = " and ".join({"c": "containers", "o": "objects"}[one] for one in missing)
+            return f"it is of an account, for srt={resource or 'nothing'}, and lacks {lacks}"
+        return ""
+    if resource == "c":
+        return ""
+    if not resource:
+        return "it does not say what it is for (no sr): a SAS of the container has sr=c"
+    shown = _RESOURCES.get(resource, "something else")
+    return f"it is for {shown} (sr={resource[:8]}), and not for the container (sr=c)"

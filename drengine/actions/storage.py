@@ -6,7 +6,7 @@ from shlex import quote
 from typing import Final
 
 from drengine.actions.contract import StepContext
-from drengine.actions.sas import RIGHTS, sas_facts
+from drengine.actions.sas import LIST_RIGHT, sas_facts
 from drengine.errors import Waiting
 from drengine.model.cloud import StorageTarget
 from drengine.model.secret import USER_DELEGATION
@@ -20,27 +20,35 @@ def is_minted(ctx: StepContext) -> bool:
     return ctx.inputs.get("storage_sas") == USER_DELEGATION
 
 
-def az_options(ctx: StepContext) -> str:
-    """Return how az is told the same, for whoever looks or goes on by hand."""
+def az_options(ctx: StepContext, rights: str) -> str:
+    """Return how az is told the same, for whoever looks or goes on by hand.
+
+    Parameters:
+        rights: of a SAS that is made for it.
+    """
     url = str(ctx.inputs["container_url"]).rstrip("/")
     place = f"--storage-resource-uri {quote(url)}"
     if not ctx.inputs.get("storage_sas"):
         return f"{place} --use-managed-identity true"
-    return f"{place} -t {_az_sas(ctx, url) if is_minted(ctx) else '$SAS'}"
+    return f"{place} -t {_az_sas(ctx, url, rights) if is_minted(ctx) else '$SAS'}"
 
 
-def _az_sas(ctx: StepContext, url: str) -> str:
+def _az_sas(ctx: StepContext, url: str, rights: str) -> str:
     account, _, container = url.removeprefix("https://").partition("/")
     words = [
         "az storage container generate-sas --as-user --auth-mode login --https-only -o tsv",
         f"--account-name {quote(account.partition('.')[0])} --name {quote(container)}",
-        f"--permissions {RIGHTS} --expiry {utc_seconds(ctx.now_ms + _DAY_MS)}",
+        f"--permissions {rights} --expiry {utc_seconds(ctx.now_ms + _DAY_MS)}",
     ]
     return f'"$({" ".join(words)})"'
 
 
-async def storage_of(ctx: StepContext) -> StorageTarget:
+async def storage_of(ctx: StepContext, rights: str = LIST_RIGHT) -> StorageTarget:
     """Return where backups lie, with the SAS where there is to be one.
+
+    Parameters:
+        rights: what a SAS that is made for this use allows; our own looks only list. One that
+            was given is used as it is.
 
     Raises:
         Waiting: the SAS has expired while the run was under way; nothing was sent with it.
@@ -49,7 +57,7 @@ async def storage_of(ctx: StepContext) -> StorageTarget:
     url = str(ctx.inputs["container_url"]).rstrip("/")
     reference = ctx.inputs.get("storage_sas")
     if is_minted(ctx):
-        return StorageTarget(url, await ctx.cloud.storage.delegated_sas(url, RIGHTS, ctx.now_ms))
+        return StorageTarget(url, await ctx.cloud.storage.delegated_sas(url, rights, ctx.now_ms))
     sas = ctx.secret(str(reference)) if reference else None
     expires = sas_facts(sas)["expires_ms"] if sas and ctx.step else None
     if expires is not None and expires <= ctx.now_ms:

@@ -4,8 +4,10 @@ Rules:
 - A blob is never overwritten. One that is there already with the same content is kept, so
   that an archive that was interrupted is completed by the same command.
 - A blob's protection is made longer, never shorter, and a hold is never lifted.
-- Each blob is read back and compared; what is protected is said from the service's answer,
-  not from the request.
+- Each blob is read back and compared before it is protected: what is wrong is not locked away
+  for years. Where it may have been changed in between, it is read once more.
+- What is protected is said from the service's answer, not from the request.
+- A blob is read in parts that fit an answer's limit, and written in one request: a send is one.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from drengine.azure.pipeline import Pipeline
+from drengine.azure.transport import MAX_BODY_BYTES
 from drengine.errors import AzureError, GuardError
 
 if TYPE_CHECKING:
@@ -23,10 +26,28 @@ if TYPE_CHECKING:
     from azure.storage.blob.aio import ContainerClient
 
 _CONFLICT: Final = 409
+_PART_BYTES: Final = MAX_BODY_BYTES // 2
+"""So much is asked for at once: with its head an answer stays far below its limit."""
+
+_MOST_BYTES: Final = 5000 * 1024 * 1024
+"""Put Blob takes so much in one request; azure-storage-blob would split 64 MiB into several."""
+
 _LOCKED: Final = "Locked"
 _UNPROTECTED: Final = (
     "The container needs version-level immutability, and this principal the right to set it."
     " Then give the same command again."
+)
+_OTHER: Final = (
+    "a blob of that name is there already with other content; it was not touched",
+    "Choose another prefix.",
+)
+_NOT_AS_WRITTEN: Final = (
+    "what was read back is not what was written; it was not protected",
+    "Give the same command with another prefix, and keep this blob for a look.",
+)
+_CHANGED: Final = (
+    "it was changed while it was being protected, and is protected so",
+    "Find out who writes to this container, then give the same command with another prefix.",
 )
 
 
@@ -82,16 +103,19 @@ class BlobArchive:
         async with self._client() as container:
             for name in sorted(files):
                 blob = f"{prefix}{name}"
-                await self._upload(container, blob, files[name])
+                etag = await self._write(container, blob, files[name])
                 await self._protect(container, blob, retention)
-                found = await self._check(container, blob, files[name], retention)
+                ends_at, found = await self._protection(container, blob, retention)
+                if str(found.etag) != etag:
+                    await self._compare(container, blob, files[name], _CHANGED)
                 self.kept += 1
-                size, held = size + len(files[name]), held and found[1]
-                ends.append(found[0])
+                size, held = size + len(files[name]), held and bool(found.has_legal_hold)
+                ends.append(ends_at)
         return Archived(len(files), size, min(ends).isoformat() if ends else "", held)
 
-    async def _upload(self, container: ContainerClient, blob: str, data: bytes) -> None:
-        client = container.get_blob_client(blob)
+    async def _write(self, container: ContainerClient, blob: str, data: bytes) -> str:
+        """Upload a blob that is not there yet, and read it back; return its ETag."""
+        client, wrong = container.get_blob_client(blob), _NOT_AS_WRITTEN
         try:
             await self._pipeline.send(
                 f"archiving {blob}",
@@ -100,12 +124,8 @@ class BlobArchive:
         except AzureError as error:
             if error.status != _CONFLICT:
                 raise
-            if await self._content(container, blob) != data:
-                raise GuardError(
-                    f"archiving {blob}: a blob of that name is there already with other content;"
-                    " it was not touched",
-                    hint="Choose another prefix.",
-                ) from None
+            wrong = _OTHER
+        return await self._compare(container, blob, data, wrong)
 
     async def _protect(self, container: ContainerClient, blob: str, retention: Retention) -> None:
         from azure.storage.blob import ImmutabilityPolicy  # noqa: PLC0415 (370 ms, when needed)
@@ -125,48 +145,54 @@ class BlobArchive:
         if retention.legal_hold and not found.has_legal_hold:
             await send(f"holding {blob}", lambda: client.set_legal_hold(legal_hold=True))
 
-    async def _content(self, container: ContainerClient, blob: str) -> bytes:
+    async def _compare(
+        self, container: ContainerClient, blob: str, data: bytes, wrong: tuple[str, str]
+    ) -> str:
+        """Read a blob back and return the ETag of what was read.
+
+        Raises:
+            GuardError: it is not `data`; `wrong` says what that means, and what to do.
+        """
         client = container.get_blob_client(blob)
 
-        async def downloaded() -> bytes:
+        async def downloaded() -> tuple[bytes, str]:
             stream = await client.download_blob()
             content: bytes = await stream.readall()
-            return content
+            return content, str(stream.properties.etag)
 
-        return await self._pipeline.read(f"reading {blob} back", downloaded)
+        content, etag = await self._pipeline.read(f"reading {blob} back", downloaded)
+        if content != data:
+            raise GuardError(f"archiving {blob}: {wrong[0]}", hint=wrong[1])
+        return etag
 
-    async def _check(
-        self, container: ContainerClient, blob: str, data: bytes, retention: Retention
-    ) -> tuple[datetime, bool]:
-        if await self._content(container, blob) != data:
-            raise GuardError(
-                f"archiving {blob}: what was read back is not what was written",
-                hint="Give the same command with another prefix, and keep this blob for a look.",
-            )
+    async def _protection(
+        self, container: ContainerClient, blob: str, retention: Retention
+    ) -> tuple[datetime, BlobProperties]:
+        """Return until when a blob is protected, and what the service says of it."""
         client = container.get_blob_client(blob)
-        properties = await self._pipeline.read(f"looking at {blob}", client.get_blob_properties)
-        expires, mode = _policy_of(properties)
+        found = await self._pipeline.read(f"looking at {blob}", client.get_blob_properties)
+        expires, mode = _policy_of(found)
+        wrong = ""
         if expires is None or expires.timestamp() < retention.until_ms // 1000:
-            raise GuardError(
-                f"archiving {blob}: the service names no policy that lasts so long",
-                hint=_UNPROTECTED,
-            )
-        if retention.locked and mode != _LOCKED:
-            raise GuardError(
-                f"archiving {blob}: the service does not say that its policy is locked",
-                hint=_UNPROTECTED,
-            )
-        if retention.legal_hold and not properties.has_legal_hold:
-            raise GuardError(
-                f"archiving {blob}: the service names no legal hold", hint=_UNPROTECTED
-            )
-        return expires, bool(properties.has_legal_hold)
+            wrong = "the service names no policy that lasts so long"
+        elif retention.locked and mode != _LOCKED:
+            wrong = "the service does not say that its policy is locked"
+        elif retention.legal_hold and not found.has_legal_hold:
+            wrong = "the service names no legal hold"
+        if wrong or expires is None:
+            raise GuardError(f"archiving {blob}: {wrong}", hint=_UNPROTECTED)
+        return expires, found
 
     def _client(self) -> ContainerClient:
         from azure.storage.blob.aio import ContainerClient  # noqa: PLC0415 (370 ms, when needed)
 
         return ContainerClient.from_container_url(
-            self._url, credential=self._pipeline.credential, **self._pipeline.client_options()
+            self._url,
+            credential=self._pipeline.credential,
+            max_single_get_size=_PART_BYTES,
+            max_chunk_get_size=_PART_BYTES,
+            max_single_put_size=_MOST_BYTES,
+            **self._pipeline.client_options(),
         )
 
 

@@ -7,8 +7,10 @@ There is no search through further credentials: in an incident nobody should hav
 find out which of eight was used.
 
 azure-cli-core keeps its configuration folder for the life of the process: one
-`AZURE_CONFIG_DIR` per process. Tokens are cached here until five minutes before they
-expire; one that a service refuses is dropped by `forget`.
+`AZURE_CONFIG_DIR` per process. It blocks, for as long as the network lets it: it is called
+on threads, and waited for `SIGN_IN_SECONDS`. It takes the proxy from the environment by
+itself: in a lab nothing there may lead past the lab's. Tokens are cached here until five
+minutes before they expire; one that a service refuses is dropped by `forget`.
 """
 
 from __future__ import annotations
@@ -24,17 +26,19 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 from azure.core.exceptions import AzureError as ClientError
 
-from drengine.azure.answers import redacted
-from drengine.azure.endpoints import CLOUDS, Endpoints, cloud_of_authority
-from drengine.azure.pipeline import SILENT, Patience, Pipeline
+from drengine.azure.answers import redacted, retry_after_seconds, service_error
+from drengine.azure.endpoints import CLOUDS, Endpoints, cloud_of_authority, host_of
+from drengine.azure.exchanges import Attempt, attempting
+from drengine.azure.pipeline import NO_REPEATS, SILENT, Patience, Pipeline
 from drengine.azure.ports import AuthKind
-from drengine.azure.transport import SharedTransport
-from drengine.errors import AzureError, InputError, NotAuthorized
+from drengine.azure.threads import on_thread
+from drengine.azure.transport import SharedTransport, lab_proxy
+from drengine.errors import AzureError, InputError, LabMismatch, NotAuthorized, Throttled
 from drengine.model.plan import CloudIdentity
 from drengine.model.secret import Secret
 
@@ -42,11 +46,30 @@ if TYPE_CHECKING:
     from azure.core.credentials import SupportsTokenInfo
     from azure.identity.aio import CertificateCredential, ClientSecretCredential
 
-__all__ = ["AuthKind", "CachedCredential", "Session", "claims_unverified", "open_session"]
+__all__ = [
+    "AuthKind",
+    "CachedCredential",
+    "Session",
+    "claims_unverified",
+    "open_session",
+    "session_of",
+]
+
+T = TypeVar("T")
 
 FetchToken: TypeAlias = Callable[[tuple[str, ...], TokenRequestOptions], Awaitable[AccessTokenInfo]]
 
 _ONE_AT_A_TIME: Final = threading.Lock()  # MSAL's cache file does not like company
+SIGN_IN_SECONDS: Final = 60.0
+"""So long a sign-in, or a token, is waited for."""
+
+MSAL_SECONDS: Final = 20
+"""So long the Azure CLI's library waits for one answer."""
+
+_BOUND: Final = "_drengine_bound"
+_REFUSALS: Final = frozenset({400, 401, 403})
+_TOO_MANY: Final = 429
+
 EARLY_SECONDS: Final = 300
 """A token is renewed this long before it expires."""
 
@@ -156,10 +179,26 @@ class Session:
         await self.transport.shutdown()
 
 
+async def session_of(auth: AuthKind, lab: bool) -> Session:
+    """Return a session as `open_session` does, without holding up the event loop.
+
+    Raises:
+        AzureError: transient; the Azure CLI did not come to an end in time.
+        NotAuthorized, LabMismatch: as of `open_session`.
+    """
+    if auth != "azure-cli":
+        return open_session(auth, lab)
+    # whatever azure-cli-core prints is talk: stdout is for results
+    with contextlib.redirect_stdout(sys.stderr):
+        return await _in_time("signing in with the account", lambda: open_session(auth, lab))
+
+
 def open_session(
     auth: AuthKind, lab: bool, *, subscription: str = "", environ: Mapping[str, str] = os.environ
 ) -> Session:
-    """Return a session for the account that `auth` names; nothing is sent yet.
+    """Return a session for the account that `auth` names; nothing is sent to a service yet.
+
+    The Azure CLI looks up its authority for it, and blocks: see `session_of`.
 
     Parameters:
         lab: whether the session is for a lab. It then needs the lab's proxy on this machine.
@@ -167,7 +206,7 @@ def open_session(
 
     Raises:
         NotAuthorized: nobody is signed in that way.
-        LabMismatch: a lab session without the lab's proxy.
+        LabMismatch: a lab session without the lab's proxy, or with a way past it.
     """
     if auth == "azure-cli":
         return _cli_session(lab, subscription or environ.get("AZURE_SUBSCRIPTION_ID", ""), environ)
@@ -185,26 +224,81 @@ def claims_unverified(token: str) -> dict[str, Any]:
 
 
 def _cli_session(lab: bool, subscription: str, environ: Mapping[str, str]) -> Session:
-    # whatever azure-cli-core prints is talk: stdout is for results
-    with contextlib.redirect_stdout(sys.stderr):
-        endpoints, provider, active, tenant = _cli_account(subscription)
+    if lab:
+        _refuse_ways_past(Endpoints(), environ)
+    endpoints, provider, active, tenant = _cli_account(subscription)
+    if lab:
+        _refuse_ways_past(endpoints, environ)
 
     async def fetch(scopes: tuple[str, ...], options: TokenRequestOptions) -> AccessTokenInfo:
-        return await asyncio.to_thread(_cli_token, provider, scopes, options)
+        return await _in_time("getting a token", lambda: _cli_token(provider, scopes, options))
 
     transport = SharedTransport(endpoints, lab=lab, environ=environ)
     return Session(endpoints, tenant, active, lab, CachedCredential(fetch), transport)
+
+
+async def _in_time(what: str, call: Callable[[], T]) -> T:
+    try:
+        return await on_thread(call, SIGN_IN_SECONDS)
+    except TimeoutError:
+        raise AzureError(
+            f"{what} through the Azure CLI: it did not come to an end within "
+            f"{SIGN_IN_SECONDS:g} s; nothing was changed",
+            transient=True,
+            hint="az account get-access-token shows whether the sign-in service is reached",
+        ) from None
+
+
+def _refuse_ways_past(endpoints: Endpoints, environ: Mapping[str, str]) -> None:
+    """Refuse an environment in which the Azure CLI would go past the lab's proxy.
+
+    Raises:
+        LabMismatch: names what leads past it.
+    """
+    lab_proxy(environ)
+    from requests.utils import should_bypass_proxies  # noqa: PLC0415 (the Azure CLI needs it)
+
+    no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY")
+    past = [
+        host_of(url)
+        for url in (endpoints.authority, endpoints.resource_manager)
+        if should_bypass_proxies(url, no_proxy=no_proxy)
+    ]
+    if past:
+        raise LabMismatch(
+            "a lab is reached through its own proxy, but NO_PROXY leads past it to "
+            f"{' and '.join(past)}; nothing was sent",
+            hint="unset NO_PROXY no_proxy, or: drengine lab exec -- drengine …",
+        )
+
+
+def _bound_msal() -> None:
+    """Give the Azure CLI's sign-in library a timeout: by itself it has none."""
+    from azure.cli.core.auth.identity import Identity  # noqa: PLC0415 (only for this way in)
+
+    known = Identity.__dict__.get("_msal_app_kwargs")
+    if not isinstance(known, property) or known.fget is None or hasattr(Identity, _BOUND):
+        return  # another release: the time of `SIGN_IN_SECONDS` holds all the same
+    options = known.fget
+    setattr(Identity, _BOUND, True)
+    Identity._msal_app_kwargs = property(  # noqa: SLF001 (there is no other way in)
+        lambda self: {**options(self), "timeout": MSAL_SECONDS}
+    )
 
 
 def _cli_account(subscription: str) -> tuple[Endpoints, SupportsTokenInfo, str, str]:
     from azure.cli.core import get_default_cli  # noqa: PLC0415 (150 ms, only for this way in)
     from azure.cli.core._profile import Profile  # noqa: PLC0415
     from knack.util import CLIError  # noqa: PLC0415
+    from requests import RequestException  # noqa: PLC0415
 
     try:
+        _bound_msal()
         cli = get_default_cli()
         found = Profile(cli_ctx=cli).get_login_credentials(subscription or None)
         return _cli_endpoints(cli.cloud), *found
+    except RequestException as error:
+        raise _not_reached("signing in with the account", error) from None
     except (CLIError, OSError, ValueError) as error:
         raise _not_signed_in(error) from None
 
@@ -227,14 +321,20 @@ def _cli_token(
     from knack.util import CLIError  # noqa: PLC0415 (loaded already by this way in)
 
     try:
-        with _ONE_AT_A_TIME:
+        if not _ONE_AT_A_TIME.acquire(timeout=SIGN_IN_SECONDS):
+            raise TimeoutError("another token is still being waited for")
+        try:
             return provider.get_token_info(*scopes, options=options)
+        finally:
+            _ONE_AT_A_TIME.release()
     except CLIError as error:
         raise _not_signed_in(error) from None
     except (OSError, ValueError) as error:  # requests' connection errors are OSError
-        raise AzureError(
-            f"getting a token through the Azure CLI: {redacted(str(error))}", transient=True
-        ) from None
+        raise _not_reached("getting a token", error) from None
+
+
+def _not_reached(what: str, error: Exception) -> AzureError:
+    return AzureError(f"{what} through the Azure CLI: {redacted(str(error))}", transient=True)
 
 
 def _not_signed_in(error: Exception) -> NotAuthorized:
@@ -318,13 +418,37 @@ async def _environment_token(
     options: TokenRequestOptions,
 ) -> AccessTokenInfo:
     # a new one each time: the cache above is the only one, so that `forget` is enough
+    attempt = Attempt("signing in from the environment", may_change=False, by_post=True)
     try:
-        credential = principal.credential(
-            transport=transport, authority=endpoints.authority, logger=SILENT
-        )
-        return await credential.get_token_info(*scopes, options=options)
+        with attempting(attempt):
+            credential = principal.credential(
+                transport=transport, authority=endpoints.authority, logger=SILENT, **NO_REPEATS
+            )
+            async with asyncio.timeout(SIGN_IN_SECONDS):
+                return await credential.get_token_info(*scopes, options=options)
+    except TimeoutError:
+        text = f"no answer within {SIGN_IN_SECONDS:g} s"
+        raise AzureError(f"{attempt.what}: {text}", transient=True) from None
     except (ClientError, ValueError, OSError) as error:
-        message = f"signing in from the environment: {redacted(str(error))}"
-        if isinstance(error, ClientError) and getattr(error, "response", None) is None:
-            raise AzureError(message, transient=True) from None
-        raise NotAuthorized(message, hint="check AZURE_CLIENT_ID and its secret") from None
+        raise _no_token(attempt, error) from None
+
+
+def _no_token(attempt: Attempt, error: Exception) -> AzureError:
+    """Return what kept a token from coming: the sign-in service's word, or the way there."""
+    message = f"{attempt.what}: {redacted(str(error))}"
+    last = attempt.flights[-1] if attempt.flights else None
+    if last is None or not last.status:
+        if isinstance(error, ClientError) and last is not None:
+            return AzureError(message, transient=True)
+        return NotAuthorized(message, hint="check AZURE_CLIENT_ID and its secret")
+    said = any(service_error(last.body, last.headers))
+    if last.status in _REFUSALS and said:
+        hint = "check AZURE_CLIENT_ID and its secret"
+        return NotAuthorized(message, status=last.status, hint=hint)
+    kind = Throttled if last.status == _TOO_MANY else AzureError
+    return kind(
+        message,
+        status=last.status,
+        transient=True,
+        retry_after_seconds=retry_after_seconds(last.headers),
+    )

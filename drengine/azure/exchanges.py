@@ -18,7 +18,11 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from drengine.azure.endpoints import host_of
 from drengine.model.cloud import Exchange
+
+_OK: Final = 200
+_REDIRECTS: Final = 300
 
 QUERY_KEYS: Final = frozenset(
     {
@@ -46,6 +50,7 @@ class Flight:
 
     Attributes:
         changes: whether it is an authorised request that changes something.
+        authorised: whether it carries a token or a signature.
         left: whether a first byte of it may have left; False is a certainty.
         status: 0 until a complete answer was read.
         headers: of the answer, names in lower case.
@@ -55,6 +60,7 @@ class Flight:
     method: str
     url: str
     changes: bool
+    authorised: bool = False
     left: bool = False
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -68,16 +74,27 @@ class Attempt:
     Attributes:
         may_change: whether a changing request may leave in it, once.
         by_post: whether its POSTs only read (wrapkey, a name check).
+        listing: whether it reads the pages of a list, each of which is asked for once.
     """
 
     what: str
     may_change: bool
     by_post: bool = False
+    listing: bool = False
     flights: list[Flight] = field(default_factory=list)
 
     def changing(self) -> list[Flight]:
         """Return the flights that changed something, or may have."""
         return [flight for flight in self.flights if flight.changes]
+
+    def answered(self) -> list[Flight]:
+        """Return the flights that were answered with what was asked for."""
+        return [flight for flight in self.flights if _OK <= flight.status < _REDIRECTS]
+
+    def host(self) -> str:
+        """Return the host of the first authorised flight; the others have no other."""
+        first = next((flight for flight in self.flights if flight.authorised), None)
+        return "" if first is None else host_of(first.url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,12 @@ from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from azure.core.rest import AsyncHttpResponse, HttpRequest
+from azure.core.rest import HttpRequest
 
 from drengine.azure import hsm_keys
-from drengine.azure.answers import Answer
 from drengine.azure.domain_wire import download_body
 from drengine.azure.hsm_clients import HsmClients
-from drengine.azure.operations import status_of
+from drengine.azure.operations import document_of, status_of
 from drengine.azure.pipeline import Pipeline
 from drengine.errors import AzureError, UnknownOutcome
 from drengine.model.cloud import (
@@ -38,6 +37,8 @@ ROLE_PREFIX: Final = "Microsoft.KeyVault/providers/Microsoft.Authorization/roleD
 UPLOAD_STATUS_PATH: Final = "/securitydomain/upload/pending"
 DOWNLOAD_STATUS_PATH: Final = "/securitydomain/download/pending"
 _CONFLICT: Final = 409
+_NEVER: Final = frozenset({"NotFound", "ResourceNotFound", "404"})
+"""Codes of a 404 that say that no security domain was ever uploaded: no recording has one."""
 
 
 class AzureHsmData:
@@ -69,7 +70,7 @@ class AzureHsmData:
         )
         return Operation(
             kind=OperationKind.SD_UPLOAD,
-            url=_status_url(answer) or f"{self._uri}{UPLOAD_STATUS_PATH}",
+            url=answer.status_url or f"{self._uri}{UPLOAD_STATUS_PATH}",
             resource=self._uri,
             request_id=answer.request_id,
             retry_after_ms=answer.retry_after_ms,
@@ -78,15 +79,17 @@ class AzureHsmData:
     async def upload_status(self) -> OperationStatus | None:
         """Return the singleton upload operation's status, None where there never was one."""
         request = HttpRequest("GET", UPLOAD_STATUS_PATH)
+        what = f"asking {self._uri} for the state of the security domain"
         response = await self._pipeline.find(
-            f"asking {self._uri} for the state of the security domain",
+            what,
             lambda: self.clients.domain.send_request(request),
+            absent=_NEVER,
         )
         if response is None:
             return None
         operation = Operation(OperationKind.SD_UPLOAD, f"{self._uri}{UPLOAD_STATUS_PATH}")
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return status_of(operation, response.status_code, headers, _object(response))
+        return status_of(operation, response.status_code, headers, document_of(what, response))
 
     async def start_download(
         self, certificates: Sequence[bytes], required: int
@@ -104,7 +107,7 @@ class AzureHsmData:
             )
         operation = Operation(
             kind=OperationKind.SD_DOWNLOAD,
-            url=_status_url(answer) or f"{self._uri}{DOWNLOAD_STATUS_PATH}",
+            url=answer.status_url or f"{self._uri}{DOWNLOAD_STATUS_PATH}",
             resource=self._uri,
             request_id=answer.request_id,
             retry_after_ms=answer.retry_after_ms,
@@ -143,7 +146,8 @@ class AzureHsmData:
             pages = self.clients.roles.list_role_assignments("/")
             return [_role_assignment(item) async for item in pages]
 
-        found = await self._pipeline.read(f"listing the role assignments of {self._uri}", listed)
+        what = f"listing the role assignments of {self._uri}"
+        found = await self._pipeline.read(what, listed, listing=True)
         return sorted(found, key=lambda one: (one.scope, one.role, one.principal, one.name))
 
     async def put_role_assignment(self, assignment: RoleAssignment) -> None:
@@ -183,7 +187,7 @@ class AzureHsmData:
             lambda: self.clients.backups.send_request(request),
             secrets=_texts_of(target),
         )
-        job = str(answer.json().get("jobId") or "") or _job_of(_status_url(answer))
+        job = str(answer.json().get("jobId") or "") or _job_of(answer.status_url)
         if not job:
             raise UnknownOutcome(
                 f"{what}: accepted with {answer.status}, but the answer names no job; it runs, "
@@ -192,7 +196,7 @@ class AzureHsmData:
             )
         return Operation(
             kind=OperationKind.HSM_JOB,
-            url=_status_url(answer) or f"{self._uri}/{route}/{job}/pending",
+            url=answer.status_url or f"{self._uri}/{route}/{job}/pending",
             job=job,
             resource=self._uri,
             request_id=answer.request_id,
@@ -244,21 +248,9 @@ def _texts_of(target: StorageTarget) -> list[str]:
     return [sas_text(target)] if target.sas is not None else []
 
 
-def _status_url(answer: Answer) -> str:
-    return answer.headers.get("azure-asyncoperation") or answer.headers.get("location") or ""
-
-
 def _job_of(url: str) -> str:
     parts = urlsplit(url).path.strip("/").split("/")
     return parts[-2] if len(parts) > 1 and parts[-1] == "pending" else ""
-
-
-def _object(response: AsyncHttpResponse) -> dict[str, Any]:
-    try:
-        found = response.json() if response.content else {}
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _guid(role: str) -> str:

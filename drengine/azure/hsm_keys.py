@@ -19,6 +19,7 @@ from drengine.azure.endpoints import host_of
 from drengine.azure.hsm_clients import HsmClients
 from drengine.errors import AzureError, GuardError
 from drengine.model.cloud import KeyVersion
+from drengine.model.together import together
 
 _AT_ONCE: Final = 8
 _KEY_PARTS: Final = 3  # keys/NAME/VERSION
@@ -30,15 +31,16 @@ async def key_names(clients: HsmClients) -> Sequence[str]:
     async def listed() -> list[str]:
         return [str(item.name) async for item in clients.keys.list_properties_of_keys()]
 
-    return sorted(await clients.pipeline.read(f"listing the keys of {clients.uri}", listed))
+    what = f"listing the keys of {clients.uri}"
+    return sorted(await clients.pipeline.read(what, listed, listing=True))
 
 
 async def key_versions(clients: HsmClients) -> Sequence[KeyVersion]:
     """Return every version of every key, ordered by name and time."""
     gate = asyncio.Semaphore(_AT_ONCE)
     names = await key_names(clients)
-    kids = await asyncio.gather(*(_kids(clients, gate, name) for name in names))
-    found = await asyncio.gather(*(_key(clients, gate, kid) for some in kids for kid in some))
+    kids = await together(*(_kids(clients, gate, name) for name in names))
+    found = await together(*(_key(clients, gate, kid) for some in kids for kid in some))
     return sorted(found, key=lambda key: (key.name, key.created or 0, key.version))
 
 
@@ -75,7 +77,8 @@ async def _kids(clients: HsmClients, gate: asyncio.Semaphore, name: str) -> list
         return [str(item.id) async for item in pages]
 
     async with gate:
-        return await clients.pipeline.read(f"listing the versions of the key {name}", listed)
+        what = f"listing the versions of the key {name}"
+        return await clients.pipeline.read(what, listed, listing=True)
 
 
 async def _key(clients: HsmClients, gate: asyncio.Semaphore, kid: str) -> KeyVersion:

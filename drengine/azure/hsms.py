@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from drengine.azure.answers import Answer
 from drengine.azure.pipeline import Pipeline
+from drengine.errors import UnknownOutcome
 from drengine.model.canonical import JsonObject
 from drengine.model.cloud import (
     DeletedHsm,
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from azure.mgmt.keyvault.aio import KeyVaultManagementClient
 
 API_VERSION: Final = "2026-05-15"  # what azure-mgmt-keyvault 14.1 sends
+_NO_GROUP: Final = "ResourceGroupNotFound"
+_ABSENT: Final = frozenset({"ResourceNotFound", _NO_GROUP, "NotFound", "404"})
+"""Codes of a 404 that say that a HSM is not there; the last two are its provider's own."""
+
 _OPEN_NETWORK: Final[JsonObject] = {"bypass": "AzureServices", "defaultAction": "Allow"}
 
 
@@ -41,6 +46,7 @@ class ArmHsms:
         found = await self._pipeline.find(
             f"reading the Managed HSM {name}",
             lambda: self._client().managed_hsms.get(resource_group, name),
+            absent=_ABSENT,
         )
         return None if found is None else hsm_resource(found.as_dict())
 
@@ -52,7 +58,8 @@ class ArmHsms:
                 item.as_dict() async for item in self._client().managed_hsms.list_by_subscription()
             ]
 
-        found = await self._pipeline.read("listing the Managed HSMs of the subscription", listed)
+        what = "listing the Managed HSMs of the subscription"
+        found = await self._pipeline.read(what, listed, listing=True)
         same = [item for item in found if _is_named(item, name)]
         return hsm_resource(same[0]) if same else None
 
@@ -64,7 +71,8 @@ class ArmHsms:
             return [item async for item in hsms.list_by_resource_group(resource_group)]
 
         what = f"listing the Managed HSMs of the resource group {resource_group}"
-        return await self._pipeline.find(what, listed) is not None
+        found = await self._pipeline.find(what, listed, absent={_NO_GROUP}, listing=True)
+        return found is not None
 
     async def find_deleted(self, name: str) -> DeletedHsm | None:
         """Return the soft-deleted HSM of that name in the subscription."""
@@ -72,7 +80,8 @@ class ArmHsms:
         async def listed() -> list[dict[str, Any]]:
             return [item.as_dict() async for item in self._client().managed_hsms.list_deleted()]
 
-        found = await self._pipeline.read("listing the soft-deleted Managed HSMs", listed)
+        what = "listing the soft-deleted Managed HSMs"
+        found = await self._pipeline.read(what, listed, listing=True)
         same = [item for item in found if _is_named(item, name)]
         return deleted_hsm(same[0]) if same else None
 
@@ -127,12 +136,20 @@ class ArmHsms:
             f"/subscriptions/{self._subscription}/providers/Microsoft.KeyVault/locations/"
             f"{location}/deletedManagedHSMs/{name}",
             lambda: self._client().managed_hsms.begin_purge_deleted(name, location, polling=False),
+            by_post=True,
         )
 
     async def _start(
-        self, what: str, resource: str, call: Callable[[], Awaitable[object]]
+        self,
+        what: str,
+        resource: str,
+        call: Callable[[], Awaitable[object]],
+        *,
+        by_post: bool = False,
     ) -> Operation:
         answer = await self._pipeline.send(what, call)
+        if by_post:
+            return posted_operation(what, answer, resource)
         fallback = (
             f"{self._pipeline.endpoints.resource_manager}{resource}?api-version={API_VERSION}"
         )
@@ -162,17 +179,36 @@ def arm_operation(answer: Answer, resource: str, resource_url: str) -> Operation
     """Return the operation that the answer to a changing request names.
 
     Where it names none, the service was done at once or tells its state on the resource:
-    the status URL is then the resource's own.
+    the status URL is then the resource's own. That holds for a resource which was written or
+    deleted, never for an action on one (`posted_operation`).
     """
-    named = answer.headers.get("azure-asyncoperation") or answer.headers.get("location")
+    named = answer.status_url
     return Operation(
         kind=OperationKind.ARM,
         url=named or resource_url,
-        job=(named or "").partition("?")[0].rsplit("/", 1)[-1],
+        job=named.partition("?")[0].rsplit("/", 1)[-1],
         resource=resource,
         request_id=answer.request_id,
         retry_after_ms=answer.retry_after_ms,
     )
+
+
+def posted_operation(what: str, answer: Answer, resource: str) -> Operation:
+    """Return the operation that the answer to an action on a resource names.
+
+    The state of the resource says nothing about the action.
+
+    Raises:
+        UnknownOutcome: the answer names none.
+    """
+    if not answer.status_url:
+        raise UnknownOutcome(
+            f"{what}: accepted with {answer.status}, but the answer names no operation; it may "
+            "run, and cannot be asked for",
+            hint="nothing is sent again before the service was asked what is there: "
+            "drengine resume",
+        )
+    return arm_operation(answer, resource, "")
 
 
 def hsm_body(new: NewHsm) -> dict[str, Any]:

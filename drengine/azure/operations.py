@@ -3,18 +3,28 @@
 One poll is one read. The status URL must be https on the host of the thing that the
 operation works on: anything else is refused before a token is sent there. What the
 status words mean is told leniently (services write Success, Succeeded, succeeded);
-an unknown word counts as running, so that a deadline decides and not a guess.
+an unknown word counts as running, so that a deadline decides and not a guess. So does an
+answer without any word, but for two: that of a Location, and the resource itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+from azure.core.exceptions import AzureError as ClientError
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 
-from drengine.azure.answers import redacted, retry_after_seconds
+from drengine.azure.answers import (
+    absolute_url,
+    code_text,
+    place_text,
+    redacted,
+    retry_after_seconds,
+)
 from drengine.azure.endpoints import Endpoints, host_of
 from drengine.azure.pipeline import Pipeline
 from drengine.errors import AzureError, GuardError
@@ -24,6 +34,9 @@ _DONE: Final = frozenset({"success", "succeeded", "completed", "activated"})
 _FAILED: Final = frozenset({"failed", "failure", "canceled", "cancelled"})
 _ACCEPTED: Final = 202
 _GONE: Final = frozenset({404, 410})
+_NOT_GONE: Final = frozenset({"", "SubscriptionNotFound", "InvalidResourceType"})
+"""Codes of a 404 that do not say of the operation that it is gone; a web page has none."""
+
 _FAILURES_OF_THE_OPERATION: Final = frozenset({400, 409, 412, 422, 424})
 """Answers of the resource manager to a Location poll that are the operation's own end."""
 
@@ -56,37 +69,79 @@ class HttpOperations:
         self._resource_manager = resource_manager
         self._hsm = hsm
         self._waiting: Callable[[], None] | None = waiting
+        self._moved: dict[str, str] = {}
 
     async def poll(self, operation: Operation) -> OperationStatus:
         """Ask once where the operation stands; a transient fault is asked again.
+
+        The resource manager may name a new Location with each answer. The last one is asked,
+        as long as this process lives; where it is gone, the first one again.
 
         Raises:
             GuardError: the status URL is on another host than the service.
             AzureError: the service refused, or cannot be reached.
         """
         check_status_url(operation, self._pipeline.endpoints)
+        moved = self._moved.get(operation.url)
+        found = await self._asked(replace(operation, url=moved) if moved else operation)
+        if moved and found.state is OperationState.LOST:
+            del self._moved[operation.url]
+            found = await self._asked(operation)
+        if found.state is OperationState.RUNNING and self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting()
+        return found
+
+    async def _asked(self, operation: Operation) -> OperationStatus:
         is_arm = operation.kind is OperationKind.ARM
         sender = self._resource_manager() if is_arm else self._hsm(operation.resource)
         request = HttpRequest("GET", operation.url)
         what = f"asking for the state of the operation {operation.job or operation.kind.value}"
         try:
             response = await self._pipeline.read(what, lambda: sender.send_request(request))
-            body: object = response.json() if response.content else {}
+            body = document_of(what, response)
         except AzureError as error:
-            if error.status in _GONE:
+            if error.status in _GONE and error.service_code not in _NOT_GONE:
                 return OperationStatus(OperationState.LOST, detail=error.message)
+            if error.status in _GONE and not error.service_code:
+                error.transient = True  # of something in between
             if is_arm and error.status in _FAILURES_OF_THE_OPERATION:
                 return OperationStatus(
                     OperationState.FAILED, detail=error.message, error_code=error.service_code
                 )
             raise
-        except ValueError:
-            raise AzureError(f"{what}: the answer is not JSON", transient=True) from None
-        found = status_of(operation, response.status_code, _lower(response.headers), body)
-        if found.state is OperationState.RUNNING and self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            waiting()
-        return found
+        headers = _lower(response.headers)
+        if response.status_code == _ACCEPTED:
+            self._adopt(operation, absolute_url(operation.url, headers.get("location", "")))
+        return status_of(operation, response.status_code, headers, body)
+
+    def _adopt(self, operation: Operation, url: str) -> None:
+        """Remember a newer Location, where it is one and on the same host."""
+        if not _is_location(operation) or not _is_location(newer := replace(operation, url=url)):
+            return
+        with suppress(GuardError):
+            check_status_url(newer, self._pipeline.endpoints)
+            first = next((k for k, v in self._moved.items() if v == operation.url), operation.url)
+            self._moved[first] = url
+
+
+def document_of(what: str, response: AsyncHttpResponse) -> dict[str, Any]:
+    """Return the JSON object that an answer holds; an empty body is an empty one.
+
+    Raises:
+        AzureError: transient; the body is something else.
+    """
+    try:
+        found = response.json() if response.content else {}
+    except (ValueError, RecursionError, ClientError):
+        found = None
+    if not isinstance(found, dict):
+        raise AzureError(
+            f"{what}: the answer {response.status_code} is not one of the service",
+            status=response.status_code,
+            transient=True,
+        )
+    return found
 
 
 def check_status_url(operation: Operation, endpoints: Endpoints) -> None:
@@ -95,7 +150,13 @@ def check_status_url(operation: Operation, endpoints: Endpoints) -> None:
     Raises:
         GuardError: it is not; a token sent there would be given away.
     """
-    host = host_of(operation.url)
+    try:
+        host, scheme = host_of(operation.url), urlsplit(operation.url).scheme
+    except ValueError:
+        raise GuardError(
+            f"the status URL of {operation.resource} cannot be read; it was not asked",
+            hint="look at the resource itself instead",
+        ) from None
     expected = (
         endpoints.resource_manager_host
         if operation.kind is OperationKind.ARM
@@ -103,7 +164,7 @@ def check_status_url(operation: Operation, endpoints: Endpoints) -> None:
     )
     is_hsm = operation.kind is not OperationKind.ARM
     wrong_kind = is_hsm and not endpoints.is_hsm(host)
-    if urlsplit(operation.url).scheme != "https" or host != expected or wrong_kind:
+    if scheme != "https" or host != expected or wrong_kind:
         raise GuardError(
             f"the status URL of {operation.resource} is on {host or 'no host'}, "
             f"expected {expected}; it was not asked",
@@ -116,30 +177,42 @@ def status_of(
 ) -> OperationStatus:
     """Return what an answer to a poll says; pure."""
     found: dict[str, Any] = body if isinstance(body, dict) else {}
-    said = found.get("error")
-    error: dict[str, Any] = said if isinstance(said, dict) else {}
-    code = str(error.get("code") or "")
+    error = _error_of(found)
     wait = retry_after_seconds(headers)
     return OperationStatus(
-        state=_state(operation, status, found, code),
+        state=_state(operation, status, found, is_error=bool(error)),
         detail=_detail(found, error),
-        error_code=code,
-        result=str(found.get("azureStorageBlobContainerUri") or ""),
+        error_code=code_text(error.get("code")),
+        result=place_text(found.get("azureStorageBlobContainerUri")),
         retry_after_ms=None if wait is None else round(wait * 1000),
     )
 
 
+def _error_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the error that a body holds; empty where all its members are, as of old services."""
+    said = body.get("error")
+    if said is None and "code" in body and "message" in body:
+        said = {"code": body["code"], "message": body["message"]}
+    if isinstance(said, dict):
+        return said if said.get("code") or said.get("message") else {}
+    return {"message": str(said)} if said else {}
+
+
 def _state(
-    operation: Operation, status: int, body: Mapping[str, Any], error_code: str
+    operation: Operation, status: int, body: Mapping[str, Any], *, is_error: bool
 ) -> OperationState:
     word = str(body.get("status") or "").lower()
-    if not word:
-        return _state_of_resource(operation, status, body)
     if word in _FAILED:
         return OperationState.FAILED
     if word in _DONE:
         # "Succeeded" with an error inside was not a success
-        return OperationState.FAILED if error_code else OperationState.SUCCEEDED
+        return OperationState.FAILED if is_error else OperationState.SUCCEEDED
+    if word:
+        return OperationState.RUNNING
+    if is_error:
+        return OperationState.FAILED
+    if _is_location(operation) or _is_resource(operation):
+        return _state_of_resource(operation, status, body)
     return OperationState.RUNNING
 
 
@@ -153,10 +226,22 @@ def _state_of_resource(
         return OperationState.FAILED
     if status == _ACCEPTED:
         return OperationState.RUNNING
-    is_location = "operationresults" in urlsplit(operation.url).path.lower()
-    if is_location or not word or word.lower() in _DONE:
+    if _is_location(operation):
         return OperationState.SUCCEEDED
-    return OperationState.RUNNING
+    done = word.lower() in _DONE or (not word and bool(body))
+    return OperationState.SUCCEEDED if done else OperationState.RUNNING
+
+
+def _is_location(operation: Operation) -> bool:
+    """Whether the URL answers 202 until the operation is over (…OperationResults/ID)."""
+    is_arm = operation.kind is OperationKind.ARM
+    return is_arm and "operationresults" in urlsplit(operation.url).path.lower()
+
+
+def _is_resource(operation: Operation) -> bool:
+    path, resource = urlsplit(operation.url).path, operation.resource
+    is_arm = operation.kind is OperationKind.ARM
+    return is_arm and unquote(path).strip("/").lower() == unquote(resource).strip("/").lower()
 
 
 def _detail(body: Mapping[str, Any], error: Mapping[str, Any]) -> str:

@@ -18,8 +18,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
 from azure.core.credentials_async import AsyncTokenCredential
@@ -35,7 +36,15 @@ from azure.core.pipeline.policies import (
 from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
 
 from drengine import __version__
-from drengine.azure.answers import Answer, redacted, retry_after_seconds, service_error
+from drengine.azure.answers import (
+    Answer,
+    is_list_page,
+    is_service_error,
+    redacted,
+    retry_after_seconds,
+    service_error,
+    without,
+)
 from drengine.azure.endpoints import Endpoints, host_of
 from drengine.azure.exchanges import Attempt, Flight, attempting
 from drengine.azure.transport import SharedTransport
@@ -51,6 +60,17 @@ _TOO_MANY: Final = 429
 _REDIRECTS: Final = 300
 _REFUSALS: Final = 400
 _FAULTS: Final = 500
+
+NO_REPEATS: Final = MappingProxyType(
+    {
+        "retry_total": 0,
+        "retry_connect": 0,
+        "retry_read": 0,
+        "retry_status": 0,
+        "permit_redirects": False,
+    }
+)
+"""Options of an SDK client that neither sends again, nor waits, nor follows a redirect."""
 
 SILENT: Final = logging.getLogger("drengine.azure.silent")
 SILENT.disabled = True
@@ -116,11 +136,7 @@ class Pipeline:
         """Return the keyword arguments of every client: no retries, redirects or logs."""
         return {
             "transport": self.transport,
-            "retry_total": 0,
-            "retry_connect": 0,
-            "retry_read": 0,
-            "retry_status": 0,
-            "permit_redirects": False,
+            **NO_REPEATS,
             "logging_enable": False,
             "logger": SILENT,
             "user_agent": f"drengine/{__version__}",
@@ -154,6 +170,7 @@ class Pipeline:
         *,
         by_post: bool = False,
         again: bool = True,
+        listing: bool = False,
     ) -> T:
         """Call something that only reads, and again where the fault is transient.
 
@@ -162,6 +179,8 @@ class Pipeline:
             by_post: whether it reads by POST (wrapkey, a name check).
             again: whether a transient fault is worth another try; a single try for
                 services that tell a lasting state by a 503.
+            listing: whether it reads a list, of which every page must then be one: an answer
+                without a list does not say that there is nothing.
 
         Raises:
             AzureError: the service refused, or could not be reached in all tries.
@@ -169,7 +188,7 @@ class Pipeline:
         done = 0
         while True:
             done += 1
-            attempt = Attempt(what, may_change=False, by_post=by_post)
+            attempt = Attempt(what, may_change=False, by_post=by_post, listing=listing)
             try:
                 return await _read_once(attempt, call)
             except AzureError as error:
@@ -178,12 +197,25 @@ class Pipeline:
                 asked = error.retry_after_seconds
                 await self._patience.sleep(self._patience.wait_seconds(done, asked))
 
-    async def find(self, what: str, call: Callable[[], Awaitable[T]]) -> T | None:
-        """Read something that may not be there; None where the service says 404."""
+    async def find(
+        self,
+        what: str,
+        call: Callable[[], Awaitable[T]],
+        *,
+        absent: Collection[str],
+        listing: bool = False,
+    ) -> T | None:
+        """Read something that may not be there; None where the service itself says so.
+
+        Parameters:
+            absent: the codes of a 404 that mean it. Any other 404 (a page of something in
+                between, a subscription or a type that is not known) is an error.
+            listing: as in `read`.
+        """
         try:
-            return await self.read(what, call)
+            return await self.read(what, call, listing=listing)
         except AzureError as error:
-            if error.status == _NOT_FOUND:
+            if error.status == _NOT_FOUND and error.service_code in absent:
                 return None
             raise
 
@@ -236,7 +268,8 @@ async def _read_once(attempt: Attempt, call: Callable[[], Awaitable[T]]) -> T:
         last = attempt.flights[-1] if attempt.flights else None
         if last is not None and last.status >= _REDIRECTS:
             raise _refusal(attempt.what, last) from None
-        if isinstance(error, (ClientError, ValueError)):
+        garbled = isinstance(error, ValueError) and last is not None and last.status > 0
+        if isinstance(error, (ClientError, ValueError)) and not garbled:
             raise _unreachable(attempt.what, error, last) from None
         if last is None:
             raise  # nothing was asked: a bug here, not a fault of the service
@@ -245,7 +278,21 @@ async def _read_once(attempt: Attempt, call: Callable[[], Awaitable[T]]) -> T:
         raise AzureError(message, status=last.status, transient=True) from error
     if attempt.flights and attempt.flights[-1].status >= _REDIRECTS:
         raise _refusal(attempt.what, attempt.flights[-1])
+    if attempt.listing:
+        _check_pages(attempt)
     return found
+
+
+def _check_pages(attempt: Attempt) -> None:
+    for page in attempt.answered():
+        if not is_list_page(page.body):
+            raise AzureError(
+                f"{attempt.what}: {_described(page)} without a list; whether it holds anything is "
+                "not known",
+                status=page.status,
+                service_code=service_error(page.body, page.headers)[0],
+                transient=True,
+            )
 
 
 def _fate(attempt: Attempt, failure: Exception | None) -> Answer:
@@ -253,7 +300,7 @@ def _fate(attempt: Attempt, failure: Exception | None) -> Answer:
     if not sent:
         _raise_unsent(attempt, failure)
     flight = sent[-1]
-    answer = Answer(flight.status, flight.headers, flight.body)
+    answer = Answer(flight.status, flight.headers, flight.body, flight.url)
     if not flight.status:
         raise _unknown(attempt.what, f"no complete answer came ({_named(failure)})")
     if flight.status < _REDIRECTS and isinstance(failure, DrError):
@@ -264,7 +311,15 @@ def _fate(attempt: Attempt, failure: Exception | None) -> Answer:
         raise _unknown(attempt.what, f"the answer {flight.status} is not one of the service")
     if flight.status < _REFUSALS or flight.status >= _FAULTS or flight.status == _TIMED_OUT:
         raise _unknown(attempt.what, _described(flight))
+    if not _is_refused_by_service(flight):
+        raise _unknown(attempt.what, f"{_described(flight)}, which is no answer of the service")
     raise _refusal(attempt.what, flight)
+
+
+def _is_refused_by_service(flight: Flight) -> bool:
+    """Tell whether a 4xx is the service's own: what is in between may have passed it on."""
+    challenged = flight.status == _UNAUTHORIZED and "www-authenticate" in flight.headers
+    return challenged or is_service_error(flight.body, flight.headers)
 
 
 def _raise_unsent(attempt: Attempt, failure: Exception | None) -> None:
@@ -282,6 +337,8 @@ def _raise_unsent(attempt: Attempt, failure: Exception | None) -> None:
 def _refusal(what: str, flight: Flight) -> AzureError:
     code, _ = service_error(flight.body, flight.headers)
     status = flight.status
+    if status == _NOT_FOUND and not flight.body and is_service_error(b"", flight.headers):
+        code = code or str(status)  # the code that the provider of Managed HSMs itself gives
     message = f"{what}: {_described(flight)}"
     wait = retry_after_seconds(flight.headers)
     if status in (_UNAUTHORIZED, _FORBIDDEN):
@@ -335,8 +392,10 @@ def _named(failure: Exception | None) -> str:
 
 
 def _without(secrets: Sequence[str], error: DrError) -> DrError:
-    """Mask the texts of `secrets` in the message, where a service has quoted them."""
-    for secret in secrets:
-        error.message = error.message.replace(secret, "•••")
+    """Mask `secrets` in everything that the error says, where a service has quoted them."""
+    error.message = without(secrets, error.message)
+    error.hint = without(secrets, error.hint)
     error.args = (error.message,)
+    if isinstance(error, AzureError):
+        error.service_code = without(secrets, error.service_code)
     return error

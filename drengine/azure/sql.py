@@ -8,7 +8,6 @@ a service leaves out is empty here.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
@@ -16,9 +15,10 @@ from urllib.parse import quote
 from azure.core.rest import HttpRequest
 
 from drengine.azure.answers import Answer
-from drengine.azure.hsms import arm_operation, part_of_id
+from drengine.azure.hsms import arm_operation, part_of_id, posted_operation
 from drengine.azure.operations import Sender
 from drengine.azure.pipeline import Pipeline
+from drengine.errors import AzureError, UnknownOutcome
 from drengine.model.cloud import (
     Database,
     FailoverGroup,
@@ -27,10 +27,14 @@ from drengine.model.cloud import (
     Operation,
     Protector,
 )
+from drengine.model.together import together
 
 API_VERSION: Final = "2025-01-01"
 VAULT_KEY: Final = "AzureKeyVault"  # of a Managed HSM too: there is no other word
 _OK: Final = 200
+_ABSENT: Final = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "NotFound"})
+"""Codes of a 404 that say that an instance is not there."""
+
 _UNFINISHED: Final = frozenset({"pending", "inprogress", "cancelinprogress"})
 
 
@@ -58,14 +62,14 @@ class ArmSqlInstances:
         """Return one instance."""
         url = self._url(self._path(instance))
         found = await self._pipeline.find(
-            f"reading the instance {_name(instance)}", lambda: self._asked(url)
+            f"reading the instance {_name(instance)}", lambda: self._asked(url), absent=_ABSENT
         )
         return None if found is None else instance_of(found)
 
     async def failover_groups(self, instances: Sequence[Instance]) -> Sequence[FailoverGroup]:
         """Return the groups seen from the group and region of each instance, each id once."""
         places = sorted({(one.resource_group, _region(one.location)) for one in instances})
-        listed = await asyncio.gather(*(self._groups_at(*place) for place in places))
+        listed = await together(*(self._groups_at(*place) for place in places))
         found = {str(doc.get("id", "")).lower(): group_of(doc) for docs in listed for doc in docs}
         return [found[key] for key in sorted(found)]
 
@@ -112,7 +116,7 @@ class ArmSqlInstances:
         path = self._path(instance)
         # an inaccessible database need not be in the first list; where it is in both, the
         # second knows why
-        lists = await asyncio.gather(
+        lists = await together(
             self._listed(f"listing the {what}", f"{path}/databases"),
             self._listed(
                 f"listing the inaccessible {what}", f"{path}/inaccessibleManagedDatabases"
@@ -137,11 +141,23 @@ class ArmSqlInstances:
         )
 
     async def start_validate(self, instance: str, kid: str) -> Operation | None:
-        """Ask the instance itself whether it can use the key; None where it answered at once."""
+        """Ask the instance itself whether it can use the key; None where it answered at once.
+
+        Raises:
+            AzureError: transient, where nothing would ever tell what the instance found.
+        """
         path = f"{self._path(instance)}/validateAzureKeyVaultEncryptionKey"
         what = f"asking the instance {_name(instance)} to try the key {kid}"
         answer = await self._sent(what, "POST", path, {"tdeKeyUri": kid})
-        return None if answer.status == _OK else self._operation(answer, instance)
+        try:
+            return _action(what, answer, instance)
+        except UnknownOutcome as error:
+            raise AzureError(
+                f"{what}: accepted with {answer.status}, but the answer names no operation; whether"
+                " the instance can use the key is not proven, and nothing was changed",
+                status=answer.status,
+                transient=True,
+            ) from error
 
     async def put_key(self, instance: str, key_name: str, kid: str) -> Operation:
         """Add a key row."""
@@ -168,8 +184,7 @@ class ArmSqlInstances:
         """Ask the instance to look at its inaccessible databases again."""
         path = f"{self._path(instance)}/reevaluateInaccessibleDatabaseState"
         what = f"asking the instance {_name(instance)} to look at its databases again"
-        answer = await self._sent(what, "POST", path, None)
-        return None if answer.status == _OK else self._operation(answer, instance)
+        return _action(what, await self._sent(what, "POST", path, None), instance)
 
     async def _listed(self, what: str, path: str) -> list[dict[str, Any]]:
         async def listed() -> list[dict[str, Any]]:
@@ -177,11 +192,13 @@ class ArmSqlInstances:
             url = self._url(path)
             while url:
                 page = await self._asked(url)
-                found += page.get("value") or []
+                if not isinstance(page.get("value"), list):
+                    break  # no page: the pipeline says so
+                found += page["value"]
                 url = str(page.get("nextLink") or "")
             return found
 
-        return await self._pipeline.read(what, listed)
+        return await self._pipeline.read(what, listed, listing=True)
 
     async def _asked(self, url: str) -> dict[str, Any]:
         """Send one GET; the pipeline judges its status."""
@@ -210,6 +227,10 @@ class ArmSqlInstances:
 
     def _operation(self, answer: Answer, resource: str) -> Operation:
         return arm_operation(answer, resource, self._url(resource))
+
+
+def _action(what: str, answer: Answer, instance: str) -> Operation | None:
+    return None if answer.status == _OK else posted_operation(what, answer, instance)
 
 
 def instance_of(doc: Mapping[str, Any]) -> Instance:

@@ -31,7 +31,8 @@ from drengine.azure.delegation import (
 )
 from drengine.azure.hsm_data import sas_text
 from drengine.azure.pipeline import Pipeline
-from drengine.errors import NotAuthorized
+from drengine.azure.transport import MAX_PAGES
+from drengine.errors import AzureError, NotAuthorized
 from drengine.model.cloud import BlobItem, StorageTarget
 from drengine.model.secret import Secret
 
@@ -124,7 +125,7 @@ class BlobStorage:
     ) -> Listing:
         pages: Listing = []
         client, rest = self._client(with_sas=with_sas), f"&{sas_text(target)}" if with_sas else ""
-        marker = ""
+        marker, seen = "", {""}
         while marker or not pages:
             query = urlencode(asked | ({"marker": marker} if marker else {})) + rest
             response = await client.send_request(
@@ -132,6 +133,7 @@ class BlobStorage:
             )
             pages.append(_listing(response.content))
             marker = pages[-1].findtext("NextMarker") or ""
+            _check_marker(target.container_url, marker, seen)
         return pages
 
     def _client(self, *, with_sas: bool) -> AsyncPipelineClient[HttpRequest, AsyncHttpResponse]:
@@ -150,16 +152,38 @@ class BlobStorage:
         return self._made[with_sas]
 
 
+def _check_marker(place: str, marker: str, seen: set[str]) -> None:
+    """Refuse a page that was read, and more pages than any folder has."""
+    if not marker:
+        return
+    if marker in seen:
+        raise AzureError(
+            f"listing {place}: its pages lead back to one that was read; "
+            "what it holds is not known",
+            transient=True,
+        )
+    if len(seen) >= MAX_PAGES:
+        raise AzureError(
+            f"listing {place}: it has more than {MAX_PAGES} pages; what it holds is not known",
+            hint="name a container of its own for the backups, or the folder itself",
+        )
+    seen.add(marker)
+
+
 def _parsed(body: bytes) -> ET.Element:
     """Return the document that a body holds.
 
     Raises:
         TypeError: it is none.
     """
-    if b"<!DOCTYPE" in body:
-        raise TypeError("an answer declares no document type")
     try:
-        return ET.fromstring(body)  # noqa: S314 - entities need the document type
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TypeError("the body is no UTF-8, in which the service writes") from error
+    if "<!DOCTYPE" in text or "\0" in text:
+        raise TypeError("an answer declares no document type, and has no zeros (of UTF-16)")
+    try:
+        return ET.fromstring(text)  # noqa: S314 - entities need the document type
     except ET.ParseError as error:
         raise TypeError("the body is no XML") from error
 

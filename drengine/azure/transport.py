@@ -8,7 +8,9 @@ What it guarantees, whatever the layers above do:
   that has no such switch is refused. Redirects are never followed.
 - A changing request gets a connection of its own, so that a kept-alive one which the
   server has just closed cannot turn it into an unknown outcome.
-- Only https, and only hosts of the session's cloud.
+- Only https, and only hosts of the session's cloud. What one attempt sends with a token, a
+  signature or a body goes to one host: a link to another one is refused.
+- A page of a list is asked for once in an attempt, and the pages have an end.
 - Lab and cloud are not mixed up: each answer must carry the lab's mark in a lab session
   and must not outside. A host is vouched for by an answer before it gets a changing request.
 - Bodies of answers are bounded, and so is the time.
@@ -41,7 +43,7 @@ from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
 from azure.core.rest import HttpRequest
 
 from drengine import failpoints
-from drengine.azure.answers import redacted
+from drengine.azure.answers import code_text, redacted
 from drengine.azure.endpoints import Endpoints, host_of
 from drengine.azure.exchanges import (
     SAFE_METHODS,
@@ -52,11 +54,14 @@ from drengine.azure.exchanges import (
     redacted_path,
     wanted_request_id,
 )
-from drengine.errors import GuardError, InputFileError, InternalError, LabMismatch
+from drengine.errors import AzureError, GuardError, InputFileError, InternalError, LabMismatch
 from drengine.model.cloud import Exchange
 
 LAB_HEADER: Final = "x-drengine-lab"
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+MAX_PAGES: Final = 2_000
+"""Ten times what the largest estate has: 5,000 keys in pages of 25."""
+
 CONNECT_SECONDS: Final = 15.0
 SILENCE_SECONDS: Final = 60.0
 TOTAL_SECONDS: Final = 120.0
@@ -164,7 +169,7 @@ class SharedTransport(AsyncHttpTransport[Any, Any]):
     ) -> None:
         self._endpoints = endpoints
         self._lab = lab
-        self._lab_proxy = _lab_proxy(environ) if lab else None
+        self._lab_proxy = lab_proxy(environ) if lab else None
         self._ssl = _trust(environ)
         self._total_seconds = total_seconds
         self._vouched: set[str] = set()
@@ -211,10 +216,21 @@ class SharedTransport(AsyncHttpTransport[Any, Any]):
         """
         host = self._admitted_host(request.url)
         attempt = current_attempt()
-        flight = Flight(request.method, request.url, changes=_is_change(request, attempt))
+        flight = Flight(
+            request.method,
+            request.url,
+            changes=_is_change(request, attempt),
+            authorised=_is_authorised(request),
+        )
+        if attempt is not None:
+            _refuse_other_host(host, attempt)
+            _refuse_endless_list(flight, attempt)
         if flight.changes:
             _refuse_unwanted_change(flight, attempt)
             await self._vouch(host)
+            # once more: another one may have come while the host was asked; from here on
+            # nothing is awaited until this one is counted
+            _refuse_unwanted_change(flight, attempt)
         if attempt is not None:
             attempt.flights.append(flight)
         _stamp(request, flight)
@@ -270,7 +286,10 @@ class SharedTransport(AsyncHttpTransport[Any, Any]):
         return AioHttpTransport(session=session, session_owner=False)
 
     def _admitted_host(self, url: str) -> str:
-        host = host_of(url)
+        try:
+            host = host_of(url)
+        except ValueError:
+            raise GuardError("refused to send to a URL that cannot be read") from None
         if urlsplit(url).scheme != "https" or not self._endpoints.allows(host):
             raise GuardError(
                 f"refused to talk to {urlsplit(url).scheme}://{host}: it is not a host of "
@@ -325,7 +344,37 @@ def _is_change(request: Any, attempt: Attempt | None) -> bool:
     if attempt is not None and attempt.by_post and request.method.upper() == "POST":
         return False
     # Key Vault clients first send without token and body, to be told where to sign in
+    return _is_authorised(request)
+
+
+def _is_authorised(request: Any) -> bool:
     return "Authorization" in request.headers or "sig" in parse_qs(urlsplit(request.url).query)
+
+
+def _refuse_other_host(host: str, attempt: Attempt) -> None:
+    if attempt.host() not in ("", host):
+        raise GuardError(
+            f"{attempt.what}: a link or URL of {attempt.host()} leads to {host}; nothing was sent "
+            "there",
+            hint="a service does not hand over to another one; a token would be given away",
+        )
+
+
+def _refuse_endless_list(flight: Flight, attempt: Attempt) -> None:
+    if not attempt.listing:
+        return
+    pages = attempt.answered()
+    if any(page.url == flight.url for page in pages):
+        raise AzureError(
+            f"{attempt.what}: the pages of {host_of(flight.url)} lead back to one that was read; "
+            "what the list holds is not known",
+            transient=True,
+        )
+    if len(pages) >= MAX_PAGES:
+        raise AzureError(
+            f"{attempt.what}: {host_of(flight.url)} has more than {MAX_PAGES} pages; what the list "
+            "holds is not known"
+        )
 
 
 def _refuse_unwanted_change(flight: Flight, attempt: Attempt | None) -> None:
@@ -353,7 +402,7 @@ def _recorded(request: Any, flight: Flight, seconds: float) -> Exchange:
         host=host_of(flight.url),
         path=redacted_path(flight.url),
         status=flight.status,
-        request_id=flight.headers.get("x-ms-request-id", ""),
+        request_id=code_text(flight.headers.get("x-ms-request-id")),
         client_request_id=request.headers.get(_REQUEST_ID, ""),
         ms=round(seconds * 1000),
         sent=flight.changes and flight.left,
@@ -399,8 +448,20 @@ def _forbid_silent_repeats(session: aiohttp.ClientSession) -> None:
     session._retry_connection = False  # noqa: SLF001 (there is no public switch in aiohttp 3)
 
 
-def _lab_proxy(environ: Mapping[str, str]) -> str:
-    proxy = environ.get("HTTPS_PROXY") or environ.get("https_proxy") or ""
+def lab_proxy(environ: Mapping[str, str]) -> str:
+    """Return the proxy of a lab: the only one that an environment names, on this machine.
+
+    Raises:
+        LabMismatch: there is none, or another.
+    """
+    proxies = {environ.get(name, "") for name in ("HTTPS_PROXY", "https_proxy")} - {""}
+    if len(proxies) > 1:
+        raise LabMismatch(
+            "a lab is reached through its own proxy, but HTTPS_PROXY and https_proxy differ; "
+            "nothing was sent",
+            hint="drengine lab exec -- drengine …",
+        )
+    proxy = "".join(proxies)
     if not _is_loopback(urlsplit(proxy).hostname or ""):
         raise LabMismatch(
             "a lab is reached through its own proxy on this machine, "

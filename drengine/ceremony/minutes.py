@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+_TOOL: Final = "drengine"
+_MAX_REFUSAL: Final = 2000
 _KEPT_ENTRIES: Final = 32
 _KEPT_BYTES: Final = 128 * 1024
 """Kept free for what one more message may need, and for the end."""
@@ -33,6 +35,11 @@ class Draft(NamedTuple):
     kind: str
     actor: str
     body: Mapping[str, Any]
+
+
+def remark(text: str) -> Draft:
+    """Return what drengine itself has to note: a deviation from the script."""
+    return Draft("deviation", _TOOL, {"text": text})
 
 
 class Minutes:
@@ -83,6 +90,19 @@ class Minutes:
         self._size = len(content)
         for draft in drafts:
             self.tell(draft.kind, _told(draft))
+
+    def refuse(self, what: str, error: DrError, *, at_ms: int, sha256: str = "") -> None:
+        """Note a refusal; where that fails, the refusal is still the answer, and is told."""
+        message = error.message.encode("utf-8", "replace").decode()[:_MAX_REFUSAL]
+        body = {"what": what, "code": error.code, "message": message, "sha256": sha256}
+        if self.is_full:  # the room that is left is for the end
+            self.tell("refused", f"{what}: {message}")
+            return
+        try:
+            self.note(Draft("refused", _TOOL, body), at_ms=at_ms)
+        except CeremonyError as unwritten:
+            self.tell("refused", f"{what}: {message}")
+            self.tell("warning", unwritten.message)
 
     def tell(self, kind: str, words: str) -> None:
         """Say something on the combiner's screen, as far as there is one."""

@@ -4,7 +4,8 @@ Runs in the foreground of the combiner's terminal until the blob is made, somebo
 cancels, the request expires, or the keeper of the key dies. Other commands reach it
 through a socket in the ceremony's folder that only its owner may use.
 
-Not here: the key (`keeper`), opening shares (`joining`), the transcript (`minutes`), printing.
+Not here: the key (`keeper`), opening shares (`joining`), what contributions are taken
+(`gathering`), the transcript (`minutes`), printing.
 
 Rules:
 - What happens is written before it is answered.
@@ -30,29 +31,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from drengine.ceremony.checking import (
-    check_contribution,
-    counted_twice,
-    drop_command,
-    find_same,
-)
-from drengine.ceremony.contribution import Contribution, parse_contribution
 from drengine.ceremony.fields import require_text
 from drengine.ceremony.files import replace_private, write_new
-from drengine.ceremony.folder import ATTESTATIONS_NAME, BLOB_NAME, REQUEST_NAME
+from drengine.ceremony.folder import BLOB_NAME, REQUEST_NAME
+from drengine.ceremony.gathering import Gathering
 from drengine.ceremony.joining import JoinOrder
 from drengine.ceremony.keeper import Keeper
 from drengine.ceremony.messages import decode_bytes, encode_bytes
-from drengine.ceremony.minutes import Draft, Minutes
-from drengine.ceremony.request import CeremonyRequest, same_person
+from drengine.ceremony.minutes import Draft, Minutes, remark
+from drengine.ceremony.request import CeremonyRequest
 from drengine.ceremony.wire import SOCKET_NAME, bind_in, is_own_user, receive, reply
 from drengine.errors import CeremonyError, DrError, InternalError, QuorumError
 from drengine.model.canonical import sha256_hex
 
 _NAP_SECONDS: Final = 0.5
 _CLIENT_SECONDS: Final = 10.0
-_TOOL: Final = "drengine"
-_MAX_REFUSAL: Final = 2000
 _NEW_ONE: Final = "Open a new one: drengine ceremony open --session NEW_FOLDER …"
 SENTENCE: Final = (
     "The security domain's plain contents existed in the memory of process {pid} on host {host} "
@@ -62,6 +55,8 @@ SWAP_TEXT: Final = (
     "the one-time key's memory could not be locked while swap is active on this machine: parts "
     "of it may be written to the swap device"
 )
+_ALWAYS: Final = ("status", "combine", "cancel")
+"""What is answered though the transcript has room for the end only."""
 _Act = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
@@ -95,7 +90,7 @@ class Session:
         self._exchange = exchange_certificate
         self._now_ms = now_ms
         self._minutes = Minutes(folder, listener)
-        self._contributions: dict[str, Contribution] = {}
+        self._gathered = Gathering(folder, request, self._minutes)
         self._closed = ""
         self._because = ""
         self._acts: dict[str, _Act] = {
@@ -106,7 +101,6 @@ class Session:
             "drop": self._drop,
             "cancel": self._cancel,
         }
-        (folder / ATTESTATIONS_NAME).mkdir(mode=0o700, exist_ok=True)
         write_new(folder / REQUEST_NAME, request.to_bytes(), "the ceremony request")
         self._open(swap_accepted=swap_accepted)
 
@@ -142,7 +136,7 @@ class Session:
         drafts = [Draft("opened", self.request.combiner, opened)]
         if self.may_be_swapped:
             accepted = "; accepted with --accept-swap" if swap_accepted else ""
-            drafts.append(_remark(f"{SWAP_TEXT}{accepted}"))
+            drafts.append(remark(f"{SWAP_TEXT}{accepted}"))
         self._minutes.note(*drafts, at_ms=self._now_ms())
 
     def serve(self) -> str:
@@ -217,7 +211,7 @@ class Session:
             f"{_place_of(error)}; what was asked for was refused, and the ceremony is open still",
             hint="Go on without this one, and report this place.",
         )
-        self._refused(what, refusal, "", self._now_ms())
+        self._minutes.refuse(what, refusal, at_ms=self._now_ms())
         return refusal
 
     def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -228,8 +222,11 @@ class Session:
             raise self._is_closed()
         if asked not in self._acts:
             raise CeremonyError("the session was asked for something that it does not know")
-        if asked != "cancel" and self._minutes.is_full:
-            raise CeremonyError("the transcript is full; cancel, and open a new ceremony")
+        if asked not in _ALWAYS and self._minutes.is_full:
+            raise CeremonyError(
+                "the transcript is full; nothing more can be noted but the end",
+                hint="Combine with those who contributed, or cancel and open a new ceremony.",
+            )
         return self._acts[asked](message, now_ms)
 
     def _is_closed(self) -> CeremonyError:
@@ -246,90 +243,21 @@ class Session:
     def _progress(self) -> dict[str, Any]:
         return {
             "ceremony": self.request.ceremony,
-            "contributed": list(self._contributions),
+            "contributed": self._gathered.thumbprints,
             "required": self.request.required,
             "head": self._minutes.head,
         }
 
     def _add(self, message: dict[str, Any], now_ms: int) -> dict[str, Any]:
-        data = decode_bytes(message["contribution"])
-        try:
-            contribution = parse_contribution(data)
-            check_contribution(contribution, self.request, now_ms=now_ms)
-            earlier = self._contributions.get(contribution.statement.x5t_256)
-            if earlier is not None and earlier.to_bytes() == contribution.to_bytes():
-                return {**self._progress(), "again": contribution.statement.custodian}
-            self._require_distinct(contribution)
-        except DrError as error:
-            self._refused("contribution", error, sha256_hex(data), now_ms)
-            raise
-        self._take(contribution, now_ms)
-        return self._progress()
-
-    def _require_distinct(self, contribution: Contribution) -> None:
-        if found := find_same(contribution, self._contributions.values()):
-            earlier, common = found
-            command = drop_command(str(self._folder), earlier.statement.x5t_256)
-            raise counted_twice(
-                earlier,
-                common,
-                contribution,
-                hint="Ask by voice which of the two is true. If it is the later one, take the "
-                f"earlier out, and add the later one again: {command}",
-            )
-
-    def _take(self, contribution: Contribution, now_ms: int) -> None:
-        attestation, statement = contribution.attestation, contribution.statement
-        body = {"attestation": attestation.to_json()}
-        drafts = [Draft("contributed", statement.custodian, body)]
-        if not attestation.is_signed:
-            drafts.append(_remark(f"the contribution of {statement.custodian} is not signed"))
-        if statement.host.split()[-1:] == self.request.combiner_host.split()[-1:]:
-            drafts.append(
-                _remark(f"{statement.custodian} contributed on the combiner's own machine")
-            )
-        self._minutes.note(*drafts, at_ms=now_ms)
-        self._contributions[statement.x5t_256] = contribution
-        try:
-            replace_private(self._attestation_path(statement.x5t_256), attestation.to_bytes())
-        except DrError as error:  # a copy of what stands in the transcript: it counts all the same
-            self._minutes.tell("warning", error.message)
-
-    def _attestation_path(self, x5t_256: str) -> Path:
-        return self._folder / ATTESTATIONS_NAME / f"{sha256_hex(x5t_256.encode())[:8]}.json"
+        again = self._gathered.add(decode_bytes(message["contribution"]), now_ms)
+        return {**self._progress(), "again": again} if again else self._progress()
 
     def _drop(self, message: dict[str, Any], now_ms: int) -> dict[str, Any]:
-        """Take a contribution out, so that its custodian can contribute anew."""
-        contribution = self._contribution_of(str(message["custodian"]))
-        statement = contribution.statement
-        body = {
-            "custodian": statement.custodian,
-            "x5t_256": statement.x5t_256,
-            "share_sha256": contribution.attestation.share_sha256,
-            "reason": require_text(str(message["reason"]), "the reason"),
-        }
         by = require_text(str(message["by"]), "the name")
-        self._minutes.note(Draft("dropped", by, body), at_ms=now_ms)
-        del self._contributions[statement.x5t_256]
-        with suppress(OSError):
-            self._attestation_path(statement.x5t_256).unlink(missing_ok=True)
-        dropped = {"custodian": statement.custodian, "x5t_256": statement.x5t_256}
-        return {**self._progress(), "dropped": dropped}
-
-    def _contribution_of(self, wanted: str) -> Contribution:
-        if (found := self._contributions.get(wanted)) is not None:
-            return found
-        for contribution in self._contributions.values():
-            if same_person(contribution.statement.custodian) == same_person(wanted):
-                return contribution
-        there = [
-            f"{one.statement.custodian} ({one.statement.x5t_256})"
-            for one in self._contributions.values()
-        ]
-        raise CeremonyError(
-            "dropping a contribution: none is of the custodian that was named; nothing changed",
-            hint=f"Contributed: {', '.join(there) or 'nobody'}.",
-        )
+        reason = require_text(str(message["reason"]), "the reason")
+        dropped = self._gathered.drop(str(message["custodian"]), by, reason, now_ms)
+        who = {"custodian": dropped.custodian, "x5t_256": dropped.x5t_256}
+        return {**self._progress(), "dropped": who}
 
     def _combine(self, message: dict[str, Any], now_ms: int) -> dict[str, Any]:
         del message
@@ -341,7 +269,7 @@ class Session:
             with _uninterrupted():
                 return self._finish(blob, {**report, "head": head}, now_ms)
         except DrError as error:
-            self._refused("combine", error, "", now_ms)
+            self._minutes.refuse("combine", error, at_ms=now_ms)
             self._look(now_ms)
             if self._closed:  # the keeper died of it: to try again would be no use
                 raise self._is_closed() from None
@@ -352,7 +280,7 @@ class Session:
             request=self.request.to_bytes(),
             domain=self._domain,
             exchange_certificate=self._exchange,
-            contributions=[one.to_bytes() for one in self._contributions.values()],
+            contributions=self._gathered.messages,
             now_ms=now_ms,
             folder=str(self._folder),
         )
@@ -360,9 +288,9 @@ class Session:
     def _finish(self, blob: bytes, report: dict[str, Any], now_ms: int) -> dict[str, Any]:
         """Keep the blob, note it, let the key go: in this order."""
         body = self._combined(blob, report)
-        remarks = [_remark(f"{one['why']}; the blob is made without it") for one in body["misfits"]]
+        remarks = [remark(f"{one['why']}; the blob is made without it") for one in body["misfits"]]
         remarks += [
-            _remark(f"{' and '.join(twins)} gave the same share: it is not the own of them all")
+            remark(f"{' and '.join(twins)} gave the same share: it is not the own of them all")
             for twins in report["twins"]
         ]
         try:
@@ -403,11 +331,11 @@ class Session:
         }
 
     def _require_quorum(self) -> None:
-        missing = self.request.required - len(self._contributions)
+        missing = self.request.required - self._gathered.count
         if missing > 0:
             raise QuorumError(
                 f"this ceremony needs {self.request.required} of its "
-                f"{len(self.request.custodians)} custodians; {len(self._contributions)} "
+                f"{len(self.request.custodians)} custodians; {self._gathered.count} "
                 "contributed",
                 hint=f"Wait for {missing} more. The ceremony stays open.",
             )
@@ -423,16 +351,6 @@ class Session:
         by = require_text(str(message["by"]), "the name")
         noted = self._close("cancelled", reason, now_ms, actor=by)
         return {"head": self._minutes.head, "noted": noted}
-
-    def _refused(self, what: str, error: DrError, sha256: str, now_ms: int) -> None:
-        """Note a refusal; where that fails, the refusal is still the answer."""
-        message = error.message.encode("utf-8", "replace").decode()[:_MAX_REFUSAL]
-        body = {"what": what, "code": error.code, "message": message, "sha256": sha256}
-        try:
-            self._minutes.note(Draft("refused", _TOOL, body), at_ms=now_ms)
-        except CeremonyError as unwritten:
-            self._minutes.tell("refused", f"{what}: {message}")
-            self._minutes.tell("warning", unwritten.message)
 
     def _close(self, why: str, reason: str, now_ms: int, *, actor: str = "") -> bool:
         """Let the key go and note it; tell whether it could be noted."""
@@ -451,10 +369,6 @@ class Session:
         return True
 
 
-def _remark(text: str) -> Draft:
-    return Draft("deviation", _TOOL, {"text": text})
-
-
 def _place_of(error: BaseException) -> str:
     """Return file and line of what failed; an exception's text stays out of the transcript."""
     place, step = "an unknown place", error.__traceback__
@@ -466,10 +380,20 @@ def _place_of(error: BaseException) -> str:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold back what would end this process, until the work inside is done."""
-    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    """Hold back what would end this process, until the work inside is done.
+
+    By handlers and not by a mask: a mask holds for one thread, and the kernel gives a signal
+    to whichever thread takes it.
+    """
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda taken, _: came.append(taken))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for held_back in dict.fromkeys(came):
+            signal.raise_signal(held_back)

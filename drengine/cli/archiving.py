@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from drengine.azure.archive import Archived, BlobArchive, Retention
-from drengine.azure.auth import AuthKind, open_session
+from drengine.azure.auth import AuthKind, session_of
 from drengine.cli.places import lab_folder, open_clock
 from drengine.cli.times import option_ms
 from drengine.errors import (
@@ -134,7 +134,7 @@ async def _keep(
     retention: Retention,
     auth: AuthKind,
 ) -> Archived:
-    session = open_session(auth, lab_folder() is not None)
+    session = await session_of(auth, lab_folder() is not None)
     try:
         where = await session.whoami()
         url = f"https://{place[0]}.blob.{where.storage_suffix}/{place[1]}"

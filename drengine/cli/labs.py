@@ -147,14 +147,17 @@ def status_command(*, home: Path, output_format: str) -> int:
 def env_command(*, home: Path, output_format: str) -> int:
     """Print the environment of a client of the lab, for 'eval "$(drengine lab env)"'.
 
-    It holds the password of the lab's made-up operator; it opens nothing else.
+    It holds the password of the lab's made-up operator; it opens nothing else. What the shell
+    has of its own and leads past the lab (NO_PROXY, any other AZURE_*) is unset.
     """
     from drengine.lab import commands  # noqa: PLC0415 - as above
 
     found = commands.env(home)
+    unset = commands.to_unset(os.environ, found)
     if output_format == "json":
-        output.emit("drengine/lab-env/v1", {"env": found})
+        output.emit("drengine/lab-env/v1", {"env": found, "unset": unset})
         return 0
+    output.say(f"unset {' '.join(unset)}")
     for name, value in sorted(found.items()):
         output.say(f"export {name}={shlex.quote(value)}")
     return 0

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from drengine.azure.auth import AuthKind, open_session
+from drengine.azure.auth import AuthKind, session_of
 from drengine.azure.cloud import AzureCloud
 from drengine.cli.places import lab_folder
 from drengine.errors import GuardError, LabMismatch
@@ -31,8 +31,9 @@ async def signed_in(auth: AuthKind) -> AsyncIterator[SignedIn]:
     Raises:
         NotAuthorized: nobody is signed in that way.
         LabMismatch: lab and cloud would be mixed up.
+        AzureError: the sign-in did not come to an end in time.
     """
-    session = open_session(auth, lab_folder() is not None)
+    session = await session_of(auth, lab_folder() is not None)
     async with AzureCloud(session) as cloud:
         yield SignedIn(cloud, await cloud.identity.whoami())
 

@@ -234,9 +234,10 @@ def _in_doubt(case: _Case, step: Step, st: StepState) -> _Next:
 def _unknown(case: _Case, step: Step, st: StepState) -> dict[str, Json]:
     sent = f"was sent {st.sends} times" if st.sends > 1 else "was sent"
     happened = f"the request {sent}" if st.sends else "it was begun by somebody"
+    looked = f"looking {st.looks} times did not tell" if st.looks else "no look could tell"
     message = (
         f"{case.spec(step).title}: {happened}, what came of it is not known ({st.detail}), and"
-        f" looking {st.looks} times did not tell. It is not sent again."
+        f" {looked}. It is not sent again."
     )
     return {
         "step": step.id,

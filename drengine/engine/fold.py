@@ -228,7 +228,8 @@ def _said_absent(step: StepState, body: Mapping[str, Any], record: Record) -> Ch
 
 
 def _answer_refused(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:
-    return {**_failed(step, body, record), "absent_by": AbsentBy.SERVICE}
+    changes = _failed(step, body, record)
+    return {**changes, "absent_by": AbsentBy.SERVICE, "refused": step.refused + 1}
 
 
 def _succeeded(step: StepState, body: Mapping[str, Any], record: Record) -> Changes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -15,13 +14,14 @@ from drengine.model.catalogue import Repeat
 from drengine.model.findings import Findings
 from drengine.model.plan import PlanPart
 from drengine.model.runbook import Runbook, Step, StepKind
+from drengine.model.together import together
 from drengine.rules.contract import RuleContext
 
 
 async def observed(kit: Kit, ctx: StepContext, names: Iterable[str]) -> dict[str, Any]:
     """Read the named facts, all at once."""
     wanted = sorted(set(names))
-    answers = await asyncio.gather(*(kit.observers[name](ctx) for name in wanted))
+    answers = await together(*(kit.observers[name](ctx) for name in wanted))
     return {name: plain(fact) for name, fact in zip(wanted, answers, strict=True)}
 
 

@@ -4,6 +4,7 @@ Rules:
 - A look that fails decides nothing while an answer is in doubt.
 - Before the quiet period of a request is over, only what was found decides.
 - A person's "absent" counts behind the quiet period, too: nobody sees an effect that is late.
+- What the service refused each time was not done by this run, and is never taken for its effect.
 - "Absent" of what was sent, answered or vouched for is a doubt, not a licence to send.
 """
 
@@ -32,6 +33,9 @@ from drengine.model.run import AbsentBy, Effect, StepState, StepStatus
 from drengine.model.runbook import Step
 
 _NOT_FOUND = (Absent, Undecidable)
+_UNNAMED = (Repeat.NEVER, Repeat.FINDABLE)
+"""Effects that look the same whoever made them: a restore, the security domain of an HSM."""
+
 _DOUBTFUL_LOOK_MS = 15_000
 
 
@@ -65,18 +69,27 @@ def _weighed(bench: Bench, step: Step, st: StepState, result: ProbeResult) -> Pr
 
 def _with_word(run: RunId, st: StepState, repeat: Repeat, result: ProbeResult) -> ProbeResult:
     """Return what a look is worth where somebody said that nothing came of the last request."""
-    if st.absent_by is AbsentBy.NOBODY:
-        return result
-    if isinstance(result, Undecidable):
-        return Absent(f"{st.absent_by}; looking cannot tell: {result.why}")
-    # Of two requests the first may have done it, late, and the second was refused for that.
-    foreign = st.absent_by is AbsentBy.SERVICE and repeat is Repeat.NEVER and st.sends == 1
-    if foreign and isinstance(result, Present):
+    if _is_foreign(st, repeat, result):
         return Undecidable(
-            f"{result.why}; of this run's request {st.absent_by}, so somebody else did it",
+            f"{result.why}; of this run's request {AbsentBy.SERVICE}, so somebody else did it",
             f"Where it is right: drengine mark-done {run} {st.id} --evidence FILE",
         )
+    if st.absent_by is not AbsentBy.NOBODY and isinstance(result, Undecidable):
+        return Absent(f"{st.absent_by}; looking cannot tell: {result.why}")
     return result
+
+
+def _is_foreign(st: StepState, repeat: Repeat, result: ProbeResult) -> bool:
+    """Whether what a look found is somebody else's, because the service took nothing from us.
+
+    Where one answer was lost, that request may have done it, late, and the next have been
+    refused for that. What carries a name or a tag of ours tells by itself whose it is.
+    """
+    if repeat not in _UNNAMED or not st.sends or st.refused < st.sends:
+        return False
+    if isinstance(result, InProgress):
+        return result.operation != st.operation
+    return isinstance(result, Present)
 
 
 def _probe_failed(bench: Bench, step_id: str, error: DrError, exchanges: list[Exchange]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -32,6 +33,8 @@ from drengine.lab.spec import EstateSpec
 from drengine.lab.store import read_calls, reading
 
 KEPT: Final = ("PATH", "HOME", "LANG", "TERM")
+_AZURES: Final = re.compile(r"(?i:AZURE)_\w*", re.ASCII)
+PAST_THE_PROXY: Final = ("NO_PROXY", "no_proxy")
 FAST_SPEED: Final = 600.0
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 5.0
@@ -248,6 +251,15 @@ def env(home: Path) -> dict[str, str]:
         "AZURE_CLIENT_SECRET": identity.client_secret,
         "DRENGINE_LAB": str(place.root),
     }
+
+
+def to_unset(environ: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Return the names of an environment that must not stay beside `env`, ordered.
+
+    A NO_PROXY would lead past the lab, and an AZURE_* of the caller to another account or cloud.
+    """
+    inherited = {name for name in environ if _AZURES.fullmatch(name)}
+    return sorted((inherited | set(PAST_THE_PROXY)) - set(found))
 
 
 def exec_(home: Path, argv: Sequence[str]) -> int:

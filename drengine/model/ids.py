@@ -23,6 +23,11 @@ LAB_HSM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]")
 """The lab also takes names with two hyphens in a row, which the real cloud cannot have."""
 
 
+def is_same_id(one: str, other: str) -> bool:
+    """Whether two ids of a service are the same: GUIDs come in either case."""
+    return one.lower() == other.lower()
+
+
 def run_id_of(plan_digest: str) -> RunId:
     """Return the id of the one run that a plan starts."""
     return RunId(f"r-{plan_digest[:12]}")

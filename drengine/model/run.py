@@ -147,6 +147,7 @@ class StepState:
         failures: failed attempts since a person last opened the run.
         reopened: a stuck step that the last opening of the run lets begin again.
         sends: intents recorded over all generations; more than 0 means it may have had an effect.
+        refused: of these, how many the service refused at once: as many as `sends` means none.
         intent_at_ms: when the last intent was made durable.
         before: what the action read just before that intent.
         effect: what is certain of that request; while it is not `NONE`, an "absent" is doubt.
@@ -175,6 +176,7 @@ class StepState:
     failures: int = 0
     reopened: bool = False
     sends: int = 0
+    refused: int = 0
     intent_at_ms: int | None = None
     before: JsonObject = field(default_factory=dict)
     effect: Effect = Effect.NONE

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from drengine.model.canonical import JsonObject
 from drengine.model.findings import Finding, Findings, block, ok, warn
+from drengine.model.folders import folder_form, is_folder_of
+from drengine.model.ids import is_same_id
 from drengine.model.times import instant_ms
 from drengine.rules.contract import Rule, RuleContext
 
@@ -101,9 +103,10 @@ def hsm_provisioned(facts: JsonObject, ctx: RuleContext) -> Findings:
     """The new HSM is ready and waits for a domain."""
     del ctx
     target, rule = facts["target-hsm"], "hsm-provisioned"
-    if target["exists"] and target["provisioning"] == "Succeeded":
+    if target["exists"] and target["provisioned"]:
         return (ok(rule, f"{target['name']} is provisioned at {target['uri']}"),)
-    return (block(rule, f"{target['name']} is {target.get('provisioning', 'absent')}"),)
+    found = "is not provisioned yet" if target["exists"] else "does not exist"
+    return (block(rule, f"{target['name']} {found}"),)
 
 
 def hsm_active(facts: JsonObject, ctx: RuleContext) -> Findings:
@@ -182,9 +185,10 @@ def domain_fits(facts: JsonObject, ctx: RuleContext) -> Findings:
 def backup_fits(facts: JsonObject, ctx: RuleContext) -> Findings:
     """H04: the folder is the source's, is as it was planned, and is not empty."""
     seen, planned = facts["backup-folder"], ctx.plan["backup"]
-    source = str(ctx.inputs["source_hsm"]).lower()
-    if not str(seen["folder"]).lower().startswith(f"mhsm-{source}-"):
-        text = f"folder {seen['folder']} is not a backup of {source}"
+    source = str(ctx.inputs["source_hsm"])
+    if not is_folder_of(source, str(seen["folder"])):
+        text = f"folder {seen['folder']} is not a backup of {source}, whose folders are named"
+        text += f" {folder_form(source)}"
         return (block("H04", text, "Plan again with the right folder."),)
     if not seen["blobs"]:
         return (block("H04", f"folder {seen['folder']} is empty or gone", "Plan again."),)
@@ -296,11 +300,11 @@ def lock_out(facts: JsonObject, ctx: RuleContext) -> Findings:
     """The restore replaces role assignments: who keeps a way in?"""
     roles, me, rule = facts["inventory"]["roles"], ctx.where.principal, "LOCKOUT"
     findings: list[Finding] = []
-    admins = [r for r in roles if r["role"] == ADMINISTRATOR and r["scope"] == "/"]
+    admins = [r for r in roles if is_same_id(r["role"], ADMINISTRATOR) and r["scope"] == "/"]
     if not admins:
         text = "LOCK-OUT RISK: no administrator stands in the backup's role assignments"
         findings.append(block(rule, text, "After the restore nobody could administer this HSM."))
-    elif not any(r["principal"] == me for r in admins):
+    elif not any(is_same_id(r["principal"], me) for r in admins):
         names = ", ".join(sorted({str(r["principal"]) for r in admins})[:5])
         text = f"LOCK-OUT RISK: after the restore this principal ({me}) is no administrator"
         advice = f"Make sure that one of these can be reached: {names}."
@@ -308,7 +312,9 @@ def lock_out(facts: JsonObject, ctx: RuleContext) -> Findings:
     else:
         findings.append(ok(rule, f"{len(admins)} administrators remain, this principal among them"))
     if not any(
-        r["principal"] == me and r["role"] in USES_KEYS and r["scope"] in ("/", "/keys")
+        is_same_id(r["principal"], me)
+        and str(r["role"]).lower() in USES_KEYS
+        and r["scope"] in ("/", "/keys")
         for r in roles
     ):
         text = "LOCK-OUT RISK: after the restore this principal may not list or use keys"

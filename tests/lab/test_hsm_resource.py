@@ -160,11 +160,15 @@ def test_purge_protection_refuses_purge_and_cannot_be_taken_back(lab: Any) -> No
 
 def test_an_update_replaces_what_it_names_and_nothing_else(lab: Any, bare: str) -> None:
     identity = lab.status["identity"]["id"]
+    rules = {
+        "ipRules": [{"value": "203.0.113.0/24"}],
+        "virtualNetworkRules": [{"id": "/subscriptions/s/subnets/a"}],
+    }
     change = {
         "tags": {"run": "drill-7"},
         "identity": {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}},
         # nothing that would keep the tests that follow from its data plane
-        "properties": {"networkAcls": {"bypass": "None", "defaultAction": "Allow"}},
+        "properties": {"networkAcls": {"bypass": "None", "defaultAction": "Allow", **rules}},
     }
     before = lab.call("GET", path(lab, bare))[2]
     answer = lab.call("PATCH", path(lab, bare), change)
@@ -174,7 +178,7 @@ def test_an_update_replaces_what_it_names_and_nothing_else(lab: Any, bare: str) 
     after = lab.call("GET", path(lab, bare))[2]
     assert after["tags"] == {"run": "drill-7"}
     assert list(after["identity"]["userAssignedIdentities"]) == [identity]
-    assert after["properties"]["networkAcls"]["bypass"] == "None"
+    assert after["properties"]["networkAcls"] == change["properties"]["networkAcls"]
     for same in ("hsmUri", "softDeleteRetentionInDays", "initialAdminObjectIds"):
         assert after["properties"][same] == before["properties"][same]
 

@@ -126,12 +126,16 @@ def open_command(
 def _hold(held: Session) -> int:
     """Answer until the ceremony is closed; return the exit code."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
     try:
         held.serve()
     except KeyboardInterrupt:
         if held.outcome != "combined":
-            output.talk("Interrupted: the one-time key is gone; contributions to it open nothing.")
+            with suppress(OSError):
+                output.talk(
+                    "Interrupted: the one-time key is gone; its contributions open nothing."
+                )
             return 130
     with suppress(OSError):  # the terminal may be gone; the exit code is not
         output.talk(f"The ceremony is {held.outcome}; the one-time key is gone.")

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from drengine.actions.sas import BACKUP_RIGHTS, LIST_RIGHT, RESTORE_RIGHTS, RIGHTS
 from drengine.azure.cloud import AzureCloud
 from drengine.azure.delegation import LASTS_MS, RENEWED_MS
 from drengine.azure.exchanges import collect_exchanges
@@ -15,8 +16,6 @@ from drengine.lab.clock import LabClock
 from drengine.lab.home import LabHome
 from drengine.lab.store import Store
 from drengine.model.cloud import OperationState, StorageTarget
-
-RIGHTS = "crdwl"
 
 
 def url_of(lab) -> str:
@@ -42,6 +41,24 @@ async def test_a_backup_is_written_and_listed_with_it(own_lab, sign_in, finish):
     assert (said["sr"], set(said["sp"][0])) == (["c"], set(RIGHTS))
     assert said["spr"] == ["https"]
     assert said["skoid"] == [own_lab.status["object_id"]]
+
+
+async def test_each_use_does_with_the_rights_that_are_documented_for_it(own_lab, sign_in, finish):
+    url = url_of(own_lab)
+    async with AzureCloud(sign_in(own_lab)) as cloud:
+
+        async def made(rights: str) -> StorageTarget:
+            return StorageTarget(
+                url, await cloud.storage.delegated_sas(url, rights, now_ms(own_lab))
+            )
+
+        hsm = cloud.hsm("https://contoso--hsm.managedhsm.azure.net")
+        done = await finish(cloud, await hsm.start_backup(await made(BACKUP_RIGHTS)))
+        assert done.state is OperationState.SUCCEEDED
+        folder = done.result.rstrip("/").rsplit("/", 1)[-1]
+        assert await cloud.storage.list_folders(await made(LIST_RIGHT), folder) == [folder]
+        back = await finish(cloud, await hsm.start_restore(await made(RESTORE_RIGHTS), folder))
+        assert back.state is OperationState.SUCCEEDED
 
 
 async def test_one_is_made_for_a_day_and_another_when_half_of_it_is_over(lab, sign_in):

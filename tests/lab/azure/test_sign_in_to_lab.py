@@ -12,12 +12,12 @@ from drengine.lab import commands
 
 SCRIPT = """
 import asyncio, json, sys
-from drengine.azure.auth import open_session
+from drengine.azure.auth import session_of
 from drengine.azure.cloud import AzureCloud
 from drengine.errors import DrError
 
 async def main():
-    async with AzureCloud(open_session(sys.argv[1], True)) as cloud:
+    async with AzureCloud(await session_of(sys.argv[1], True)) as cloud:
         found = await cloud.identity.whoami()
         assert await cloud.hsms.find("contoso--hsm")
         assert await cloud.hsm("https://contoso--hsm.managedhsm.azure.net").key_names()

@@ -38,6 +38,7 @@ def run_to_the_guard(place, plan: Path) -> tuple[int, str]:
         ("sp=rcwdl", "sp=rl", "lacks"),
         ("se=", "se=2020-01-01T00%3A00%3A00Z&x=", "expired at 2020-01-01"),
         ("sig=", "nosig=", "no signature"),
+        ("sr=c", "sr=b", "it is for one blob (sr=b)"),
     ],
 )
 def test_a_sas_that_will_not_do_is_refused_when_the_plan_is_made(place, old, new, says):

@@ -54,7 +54,10 @@ VERSION = "0123456789abcdef0123456789abcdef"
 OLD, NEW = (f"https://{n}.managedhsm.azure.net/keys/tde/{VERSION}" for n in ("source", "target"))
 INVENTORY = {
     "schema": "drengine/inventory/v1",
-    "hsm": {"name": "source", "network": {"defaultAction": "Deny"}},
+    "hsm": {
+        "name": "source",
+        "network": {"defaultAction": "Deny", "ipRules": [{"value": "10.0.0.1"}]},
+    },
     "keys": [{"name": "alpha"}, {"name": "beta"}],
 }
 SENT_MS = 1_795_000_000_000
@@ -180,7 +183,11 @@ def role(name: str, principal: str) -> RoleAssignment:
 
 
 LINKED = (World().rows[0], InstanceKey("target_tde", "AzureKeyVault", NEW, ""))
-AS_BEFORE = {"bypass": "AzureServices", "defaultAction": "Deny"}
+AS_BEFORE = {
+    "bypass": "AzureServices",
+    "defaultAction": "Deny",
+    "ipRules": [{"value": "10.0.0.1/32"}],
+}
 SICK = (Database("hr", "Inaccessible"),)
 YOUNG, AGED = "mhsm-target-2026111900000000", "mhsm-target-2026010100000000"
 

@@ -21,6 +21,11 @@ def test_a_good_token_has_no_problem_with_or_without_a_question_mark():
     assert problems(f"?{GOOD}") == []
 
 
+@pytest.mark.parametrize("covers", ["ss=b&srt=sco", "srt=oc&ss=bfqt"])
+def test_a_token_of_the_account_that_covers_containers_and_blobs_will_do(covers):
+    assert problems(GOOD.replace("sr=c", covers)) == []
+
+
 def test_the_signature_is_in_no_fact():
     assert "SECRET" not in repr(sas_facts(Secret(GOOD)))
 
@@ -35,6 +40,17 @@ def test_the_signature_is_in_no_fact():
         ("se=2026-11-19T00%3A00%3A00Z", "se=soon", "expiry cannot be read"),
         ("st=2026-11-18", "st=2026-11-20", "not valid before"),
         ("&sig=SECRET", "", "no signature"),
+        ("sr=c", "sr=b", "it is for one blob (sr=b), and not for the container"),
+        ("sr=c", "sr=d&sdd=1", "one directory (sr=d)"),
+        ("sr=c", "sr=bs", "one snapshot of a blob (sr=bs)"),
+        ("sr=c", "sr=zz", "something else (sr=zz)"),
+        ("&sr=c", "", "does not say what it is for"),
+        ("sr=c", "sr=", "does not say what it is for"),
+        ("sr=c", "ss=b&srt=o", "lacks containers"),
+        ("sr=c", "ss=b&srt=sc", "lacks objects"),
+        ("sr=c", "ss=b&srt=", "srt=nothing, and lacks containers and objects"),
+        ("sr=c", "ss=fq&srt=sco", "services fq, and not for blobs"),
+        ("sr=c", "srt=sco", "services nothing, and not for blobs"),
     ],
 )
 def test_each_defect_is_named(old, new, says):

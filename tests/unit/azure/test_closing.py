@@ -24,9 +24,7 @@ def test_no_connection_outlives_the_session_that_made_it(azure, new_session, new
             await cloud.sql.put_protector(SQL, "h_k_v")
 
     azure.answer(
-        new_reply(
-            200, body={"properties": {"serverKeyName": "a", "serverKeyType": "AzureKeyVault"}}
-        )
+        new_reply(200, body={"properties": {"uri": "https://h/keys/k/v", "thumbprint": "A"}})
     )
     gc.collect()
     with warnings.catch_warnings(record=True) as caught:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import html
 import json
 import logging
 import traceback
+from urllib.parse import quote
 
 import pytest
 from azure.core.rest import HttpRequest
@@ -184,6 +187,54 @@ async def test_a_second_changing_request_in_one_attempt_is_refused(azure, cloud,
     assert len(azure.changing()) == 1
 
 
+async def test_two_changing_requests_at_once_in_one_attempt_are_one(azure, new_session, new_reply):
+    azure.answer(new_reply(202, body={"jobId": "j"}))
+
+    async def put(transport):
+        request = HttpRequest("PUT", f"{HSM}/restore", headers={"Authorization": "Bearer t"})
+        return await transport.send(request)
+
+    async with AzureCloud(new_session()) as cloud:
+        transport = cloud._session.transport
+        with attempting(Attempt("a test", may_change=True)):
+            done = await asyncio.gather(*[put(transport) for _ in range(3)], return_exceptions=True)
+
+    assert [type(one) for one in done].count(InternalError) == 2
+    assert len(azure.changing()) == 1
+
+
+async def test_a_change_in_the_attempt_of_another_host_is_not_sent(azure, cloud, new_reply):
+    azure.answer(new_reply(401))
+    transport = cloud._session.transport
+    with attempting(Attempt("a test", may_change=True)):
+        for url in (f"{ARM}/x", f"{HSM}/x"):
+            request = HttpRequest("PUT", url, headers={"Authorization": "Bearer t"})
+            try:
+                await transport.send(request)
+            except GuardError as error:
+                refused = error
+    assert "lab--hsm.managedhsm.azure.net" in refused.message
+    assert set(azure.tunnels) == {"management.azure.com"}
+
+
+@pytest.mark.parametrize("url", ["https://evil.example/x", "https://x.vault.azure.net/x"])
+async def test_no_request_goes_to_a_host_outside_the_cloud(url, azure, cloud):
+    for attempt in (Attempt("a test", may_change=False), Attempt("a test", may_change=True)):
+        with attempting(attempt), pytest.raises(GuardError):
+            await cloud._session.transport.send(HttpRequest("GET", url))
+    assert azure.tunnels == []
+
+
+async def test_a_url_that_cannot_be_read_is_refused(azure, cloud):
+    for url in ("https://[bad/x", f"{HSM}:99999/x"):
+        with pytest.raises(GuardError):
+            await cloud._session.transport.send(HttpRequest("GET", url))
+        operation = Operation(OperationKind.HSM_JOB, url, "1", HSM)
+        with pytest.raises(GuardError, match="cannot be read"):
+            await cloud.operations.poll(operation)
+    assert azure.tunnels == []
+
+
 async def test_a_changing_request_outside_a_sending_attempt_is_refused(azure, cloud):
     request = HttpRequest("DELETE", f"{ARM}/x", headers={"Authorization": "Bearer t"})
     with pytest.raises(InternalError):
@@ -206,6 +257,26 @@ async def test_netrc_is_not_read(azure, cloud, new_reply, monkeypatch, tmp_path)
 def test_a_path_keeps_allow_listed_query_keys_only():
     url = f"https://h/c?restype=container&comp=list&{SAS}&api-version=2025-07-01&t=1&c=MII&s=x&h=y"
     assert redacted_path(url) == "/c?restype=container&comp=list&api-version=2025-07-01"
+
+
+@pytest.mark.parametrize("coding", [str, quote, lambda text: quote(quote(text)), html.escape])
+async def test_a_sas_that_is_quoted_in_an_encoding_is_masked(coding, azure, cloud, new_reply):
+    said = coding(f"https://lab-acct.blob.core.windows.net/c?{SAS} or {SIGNATURE} alone")
+    body = {"error": {"code": said, "message": said}}
+    shown = []
+    for status in (400, 403, 429, 500):
+        azure.answer(new_reply(status, body=body))
+        try:
+            await cloud.hsm(HSM).start_restore(TARGET, "mhsm-x-1")
+        except (AzureError, UnknownOutcome) as error:
+            shown += [json.dumps(error.to_json()), str(error), getattr(error, "service_code", "")]
+    azure.answer(new_reply(200, body={"status": "Failed", **body, "jobId": "1"}))
+    found = await cloud.operations.poll(
+        Operation(OperationKind.HSM_JOB, f"{HSM}/restore/1/pending", "1", HSM)
+    )
+    shown.append(found.error_code)
+    assert len(shown) == 13
+    assert [text for text in shown if "c2lnbmF0dXJl" in text] == []
 
 
 async def test_a_sas_appears_in_no_exchange_error_or_log(azure, cloud, new_reply, caplog):

@@ -148,6 +148,61 @@ async def test_what_does_not_exist_is_none(azure, cloud, new_reply):
     assert await cloud.hsm(HSM).upload_status() is None
 
 
+SQL = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Sql/managedInstances/sqlmi-a"
+FINDS = {
+    "hsm": lambda c: c.hsms.get("rg", "lab--hsm"),
+    "group": lambda c: c.hsms.has_group("rg"),
+    "instance": lambda c: c.sql.get(SQL),
+    "upload": lambda c: c.hsm(HSM).upload_status(),
+}
+
+
+@pytest.mark.parametrize("find", FINDS.values(), ids=FINDS.keys())
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><body>404: nothing here (gateway)</body></html>",
+        b"",
+        {"message": "no route"},
+        {"error": {"code": "SubscriptionNotFound", "message": "m"}},
+        {"error": {"code": "InvalidResourceType", "message": "m"}},
+    ],
+    ids=["page", "empty", "foreign", "subscription", "type"],
+)
+async def test_a_404_that_does_not_say_so_is_no_absence(find, body, azure, cloud, new_reply):
+    azure.answer(new_reply(404, body=body))
+
+    with pytest.raises(AzureError) as caught:
+        await find(cloud)
+
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize("code", ["ResourceGroupNotFound", "NotFound", "404"])
+async def test_a_hsm_is_absent_by_each_code_that_says_so(code, azure, cloud, new_reply):
+    azure.answer(new_reply(404, body={"error": {"code": code}}))
+
+    assert await read(cloud) is None
+
+
+async def test_a_service_that_says_nothing_but_404_is_known_by_its_request_id(
+    azure, cloud, new_reply
+):
+    azure.answer(new_reply(404, {"x-ms-request-id": "1"}))
+
+    assert await read(cloud) is None
+    assert await cloud.hsm(HSM).upload_status() is None
+
+
+async def test_only_its_own_code_says_that_a_group_is_absent(azure, cloud, new_reply):
+    azure.answer(new_reply(404, body={"error": {"code": "ResourceGroupNotFound"}}))
+    assert not await cloud.hsms.has_group("rg")
+
+    azure.answer(new_reply(404, body={"error": {"code": "ResourceNotFound"}}))
+    with pytest.raises(AzureError):
+        await cloud.hsms.has_group("rg")
+
+
 async def test_a_certificate_of_another_authority_is_not_trusted_and_not_tried_again(
     azure, new_session, naps, stranger
 ):

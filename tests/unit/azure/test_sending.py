@@ -253,3 +253,65 @@ async def test_the_journal_may_choose_the_client_request_id_beforehand(azure, cl
     sent = [exchange for exchange in exchanges if exchange.sent]
     assert [(e.client_request_id, e.request_id) for e in sent] == [("ours", "theirs")]
     assert azure.changing()[0].headers["x-ms-client-request-id"] == "ours"
+
+
+@each_send
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 429, 499])
+async def test_a_refusal_that_is_not_the_services_own_is_an_unknown_outcome(
+    send, status, azure, cloud, new_reply
+):
+    page = b"<html>blocked by policy</html>"
+    azure.script = lambda _: new_reply(status, {"content-type": "text/html"}, page)
+
+    error = await refused(send(cloud), UnknownOutcome)
+
+    assert str(status) in error.message
+    assert len(azure.changing()) == 1
+
+
+@each_kind
+async def test_a_service_that_refuses_without_a_word_is_known_by_its_request_id(
+    send, azure, cloud, new_reply
+):
+    azure.script = lambda _: new_reply(403, {"x-ms-request-id": "1"})
+
+    await refused(send(cloud), NotAuthorized)
+
+
+@pytest.mark.parametrize("send", [SENDS["POST purge"], SENDS["POST reevaluate"]])
+@pytest.mark.parametrize("headers", [{}, {"location": "https://[bad"}])
+async def test_an_action_that_names_no_operation_is_an_unknown_outcome(
+    send, headers, azure, cloud, new_reply
+):
+    azure.script = lambda _: new_reply(202, headers)
+
+    error = await refused(send(cloud), UnknownOutcome)
+
+    assert "names no operation" in error.message
+    assert len(azure.changing()) == 1
+
+
+@pytest.mark.parametrize("status", [202, 204])
+async def test_a_validation_that_names_no_operation_proves_nothing(status, azure, cloud, new_reply):
+    azure.script = lambda _: new_reply(status)
+
+    error = await refused(SENDS["POST validate"](cloud), AzureError)
+
+    assert error.transient
+    assert "not proven" in error.message
+
+
+@pytest.mark.parametrize("name", ["POST validate", "POST reevaluate"])
+async def test_an_action_that_is_done_at_once_has_no_operation(name, azure, cloud, new_reply):
+    azure.script = lambda _: new_reply(200)
+
+    assert await SENDS[name](cloud) is None
+
+
+async def test_a_relative_location_is_one_of_the_resource_manager(azure, cloud, new_reply):
+    path = "/subscriptions/s/providers/p/locations/l/managedInstanceOperationResults/1"
+    azure.script = lambda _: new_reply(202, {"location": f"{path}?api-version=1"})
+
+    found = await SENDS["POST reevaluate"](cloud)
+
+    assert (found.url, found.job) == (f"https://management.azure.com{path}?api-version=1", "1")

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 from azure.core.credentials import AccessTokenInfo
 
-from drengine.azure.auth import CachedCredential, claims_unverified, open_session
+from drengine.azure import auth
+from drengine.azure.auth import CachedCredential, claims_unverified, open_session, session_of
 from drengine.azure.cloud import AzureCloud
-from drengine.errors import InputError, NotAuthorized
+from drengine.azure.endpoints import Endpoints
+from drengine.errors import AzureError, InputError, LabMismatch, NotAuthorized, Throttled
 
 SCOPE = "https://management.azure.com/.default"
 
@@ -130,3 +136,153 @@ def test_a_sovereign_cloud_is_known_by_its_authority(environ):
         "environment", True, environ={**environ, "AZURE_AUTHORITY_HOST": "login.chinacloudapi.cn"}
     )
     assert found.endpoints.hsm_suffix == "managedhsm.azure.cn"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "kind", "wait"),
+    [
+        (429, {"retry-after": "3600"}, Throttled, 600),
+        (429, {"retry-after": "7"}, Throttled, 7),
+        (503, {"retry-after": "3600"}, AzureError, 600),
+        (500, {}, AzureError, None),
+        (504, {}, AzureError, None),
+    ],
+)
+async def test_a_sign_in_that_is_to_wait_is_not_slept_over_and_is_no_refusal(
+    status, headers, kind, wait, azure, environ, new_reply
+):
+    azure.answer(new_reply(status, headers, {"error": "temporarily_unavailable"}))
+    async with AzureCloud(open_session("environment", True, environ=environ)) as cloud:
+        async with asyncio.timeout(10):
+            with pytest.raises(AzureError) as caught:
+                await cloud.identity.whoami()
+    error = caught.value
+    assert type(error) is kind
+    assert (error.status, error.transient, error.retry_after_seconds) == (status, True, wait)
+    assert len([a for a in azure.arrivals if a.method == "POST"]) == 1
+
+
+@pytest.mark.parametrize("status", [200, 403, 404])
+async def test_a_page_of_something_in_between_refuses_no_sign_in(status, azure, environ, new_reply):
+    azure.answer(new_reply(status, {"content-type": "text/html"}, b"<html>guest network</html>"))
+    async with AzureCloud(open_session("environment", True, environ=environ)) as cloud:
+        with pytest.raises(AzureError) as caught:
+            await cloud.identity.whoami()
+    assert (type(caught.value), caught.value.transient) == (AzureError, True)
+
+
+async def test_a_sign_in_that_cannot_be_reached_is_no_refusal(azure, environ, new_reply):
+    azure.answer(new_reply(close=True))
+    async with AzureCloud(open_session("environment", True, environ=environ)) as cloud:
+        with pytest.raises(AzureError) as caught:
+            await cloud.identity.whoami()
+    assert (type(caught.value), caught.value.transient) == (AzureError, True)
+
+
+@pytest.fixture
+def silence(monkeypatch):
+    """A call into the Azure CLI that never comes back."""
+    monkeypatch.setattr(auth, "SIGN_IN_SECONDS", 0.2)
+    stopped = threading.Event()
+    yield lambda *_, **__: stopped.wait()
+    stopped.set()
+
+
+async def test_a_sign_in_of_the_cli_that_hangs_is_left(silence, monkeypatch, capsys):
+    monkeypatch.setattr(auth, "_cli_account", silence)
+    seen: list[int] = []
+    turns = asyncio.create_task(turning(seen))
+    with pytest.raises(AzureError, match=r"0\.2 s") as caught:
+        await session_of("azure-cli", lab=False)
+    turns.cancel()
+    assert caught.value.transient
+    assert len(seen) > 3, "the loop went on meanwhile"
+    print("a result")
+    assert capsys.readouterr().out == "a result\n", "stdout is ours again"
+
+
+async def turning(seen: list[int]) -> None:
+    while True:
+        seen.append(len(seen))
+        await asyncio.sleep(0.02)
+
+
+async def test_a_token_of_the_cli_that_hangs_is_left(silence, monkeypatch, authority):
+    provider = SimpleNamespace(get_token_info=silence)
+    found = (Endpoints(), provider, "s", "t")
+    monkeypatch.setattr(auth, "_cli_account", lambda _: found)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    monkeypatch.setattr(auth, "_ONE_AT_A_TIME", threading.Lock())
+    session = await session_of("azure-cli", lab=False)
+    for _ in range(2):
+        with pytest.raises(AzureError, match="getting a token") as caught:
+            await session.whoami()
+        assert caught.value.transient
+
+
+def test_a_thread_that_hangs_does_not_keep_the_process():
+    script = (
+        "import asyncio, threading\n"
+        "from drengine.azure.threads import on_thread\n"
+        "async def main():\n"
+        "    try: await on_thread(threading.Event().wait, 0.2)\n"
+        "    except TimeoutError: print('left')\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "left\n"
+
+
+def test_the_library_of_the_cli_gets_a_timeout(monkeypatch):
+    from azure.cli.core.auth.identity import Identity
+
+    monkeypatch.setattr(Identity, "_msal_token_cache", object())
+    monkeypatch.setattr(Identity, "_msal_http_cache", object())
+    auth._bound_msal()
+    auth._bound_msal()
+    options = Identity("https://login.microsoftonline.com", "t")._msal_app_kwargs
+    assert options["timeout"] == auth.MSAL_SECONDS
+
+
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
+@pytest.mark.parametrize("value", ["*", ".microsoftonline.com", "localhost,management.azure.com"])
+async def test_in_a_lab_the_cli_is_not_led_past_its_proxy(name, value, azure, monkeypatch):
+    monkeypatch.setattr(auth, "_cli_account", lambda _: pytest.fail("the Azure CLI was asked"))
+    monkeypatch.setenv(name, value)
+    with pytest.raises(LabMismatch, match="NO_PROXY"):
+        await session_of("azure-cli", lab=True)
+    assert azure.tunnels == []
+
+
+@pytest.mark.parametrize(
+    "proxies",
+    [
+        {"HTTPS_PROXY": "http://10.0.0.1:3128"},
+        {"HTTPS_PROXY": ""},
+        {"https_proxy": "http://10.0.0.1:3128"},
+        {"https_proxy": "http://127.0.0.1:1"},
+    ],
+)
+async def test_in_a_lab_the_cli_is_not_asked_through_another_proxy(proxies, azure, monkeypatch):
+    monkeypatch.setattr(auth, "_cli_account", lambda _: pytest.fail("the Azure CLI was asked"))
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LabMismatch):
+        await session_of("azure-cli", lab=True)
+    assert azure.tunnels == []
+
+
+@pytest.mark.usefixtures("azure")
+async def test_in_a_lab_a_no_proxy_for_other_hosts_does_no_harm(monkeypatch):
+    found = (Endpoints(), SimpleNamespace(), "s", "t")
+    monkeypatch.setattr(auth, "_cli_account", lambda _: found)
+    monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1,.corp.example")
+    assert (await session_of("azure-cli", lab=True)).subscription == "s"
+
+
+def test_in_a_lab_two_proxies_that_differ_are_refused(environ):
+    other = {**environ, "https_proxy": "http://127.0.0.1:1"}
+    with pytest.raises(LabMismatch, match="differ"):
+        open_session("environment", True, environ=other)

@@ -203,15 +203,54 @@ def test_a_look_that_cannot_tell_does_not_overrule_a_person_who_looked(small):
     assert len(small.change.sent) == 2
 
 
-def test_what_the_service_refused_and_somebody_else_did_is_for_a_person(small):
+def refused_once(small: Small, *, times: int = 1) -> None:
     small.approve()
-    small.change.answers.append(AzureError("400: no", status=400))
-    assert small.drive().rest is Rest.FAILED
-    small.change.found.append(Present({}, "there it is"))
+    small.change.answers.extend([AzureError("400: no", status=400)] * times)
+    for _ in range(times):
+        assert small.drive().rest is Rest.FAILED
+
+
+UNNAMED = pytest.mark.parametrize("repeat", [Repeat.NEVER, Repeat.FINDABLE])
+UPLOADING = Operation(OperationKind.SD_UPLOAD, "https://x/pending")
+
+
+@UNNAMED
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("found", [Present({}, "it is"), InProgress(UPLOADING, "it is")])
+def test_what_the_service_refused_and_somebody_else_did_is_for_a_person(repeat, times, found):
+    small = Small(Change(replace(SPEC, repeat=repeat)))
+    refused_once(small, times=times)
+    small.change.found.append(found)
     outcome = small.drive()
     assert outcome.rest is Rest.REFUSED
-    assert "somebody else did it" in outcome.state.steps["change"].error["message"]
-    assert len(small.change.sent) == 1
+    error = outcome.state.steps["change"].error
+    assert "the service refused it, so somebody else did it" in error["message"]
+    assert "mark-done" in error["hint"]
+    assert len(small.change.sent) == times
+
+
+@UNNAMED
+def test_what_was_refused_after_an_answer_was_lost_may_be_the_lost_ones_effect(repeat):
+    small = Small(Change(replace(SPEC, repeat=repeat)))
+    small.approve()
+    small.change.answers.extend([LOST, AzureError("409: it is active", status=409)])
+    first = small.drive()
+    if first.rest is Rest.UNKNOWN:
+        seq = first.state.steps["change"].unknown_seq
+        first = told(small, "resolve", found=False, unknown_seq=seq)
+    assert first.rest is Rest.FAILED
+    assert len(small.change.sent) == 2
+    small.change.found.append(Present({}, "there it is, late"))
+    assert small.drive().rest is Rest.DONE
+    assert len(small.change.sent) == 2
+
+
+@pytest.mark.parametrize("repeat", [Repeat.BY_NAME, Repeat.HARMLESS])
+def test_what_has_a_name_of_ours_is_found_in_spite_of_a_refusal(repeat):
+    small = Small(Change(replace(SPEC, repeat=repeat)))
+    refused_once(small)
+    small.change.found.append(Present({}, "there it is"))
+    assert small.drive().rest is Rest.DONE
 
 
 def test_a_word_about_an_earlier_request_says_nothing_of_the_last_one(small):

@@ -85,7 +85,7 @@ def target(**more) -> dict:
     base = {
         "name": "new",
         "exists": True,
-        "provisioning": "Succeeded",
+        "provisioned": True,
         "activation": "Active",
         "run_tag": "r-1",
         "uri": "https://new.managedhsm.azure.net/",
@@ -119,7 +119,7 @@ def test_an_hsm_that_is_not_to_be_seen_yet_holds_no_purge_protection_k09():
 
 
 def test_provisioned_and_active_say_what_they_see():
-    assert worst("hsm-provisioned", target(provisioning="Provisioning")) is Severity.BLOCK
+    assert worst("hsm-provisioned", target(provisioned=False)) is Severity.BLOCK
     assert worst("hsm-active", target(activation="NotActivated")) is Severity.BLOCK
     assert worst("hsm-active", target()) is Severity.OK
 
@@ -149,12 +149,26 @@ FOLDER = {"folder": "mhsm-old-20261118101200", "blobs": 5, "digest": "d", "taken
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"folder": "mhsm-other-20261118101200"}, {"blobs": 0}, {"digest": "e"}]
+    "wrong",
+    [
+        {"folder": "mhsm-other-20261118101200"},
+        {"folder": "mhsm-old-dr-20261118101200"},
+        {"folder": "mhsm-old-"},
+        {"blobs": 0},
+        {"digest": "e"},
+    ],
 )
 def test_a_foreign_empty_or_changed_backup_folder_is_refused(wrong):
     plan = {"backup": FOLDER}
     assert worst("H04", {"backup-folder": FOLDER}, plan=plan) is Severity.OK
     assert worst("H04", {"backup-folder": {**FOLDER, **wrong}}, plan=plan) is Severity.BLOCK
+
+
+def test_a_folder_of_another_hsm_is_refused_with_the_reason():
+    other = {**FOLDER, "folder": "mhsm-old-dr-20261118101200"}
+    (finding,) = judge("H04", {"backup-folder": other}, plan={"backup": other})
+    assert "mhsm-old-dr-20261118101200 is not a backup of Old" in finding.message
+    assert "mhsm-old- and 14 to 17 digits" in finding.message
 
 
 def test_a_newer_backup_than_the_planned_one_is_pointed_out():
@@ -192,6 +206,8 @@ def role(role_id: str, principal: str, scope: str = "/") -> dict:
 def test_lock_out_is_seen_before_the_restore():
     mine = [role(ADMINISTRATOR, ME), role(CRYPTO_USER, ME, "/keys")]
     assert worst("LOCKOUT", inventory(roles=mine)) is Severity.OK
+    shouted = [{**each, "role": each["role"].upper(), "principal": ME.upper()} for each in mine]
+    assert worst("LOCKOUT", inventory(roles=shouted)) is Severity.OK
     assert worst("LOCKOUT", inventory(roles=[])) is Severity.BLOCK
     others = [role(ADMINISTRATOR, "ann"), role(CRYPTO_USER, ME, "/keys")]
     (finding, _) = [*judge("LOCKOUT", inventory(roles=others)), None]

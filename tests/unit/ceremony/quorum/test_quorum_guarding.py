@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 
 import pytest
@@ -17,8 +18,8 @@ from drengine.ceremony import wire
 from drengine.ceremony.folder import require_private, take_folder
 from drengine.ceremony.messages import encode_bytes
 from drengine.ceremony.session import Session
-from drengine.cli.quorum import combining
 from drengine.cli.quorum.asking import memory_sentence
+from drengine.cli.quorum.fetching import combine_in_session
 from drengine.cli.quorum.hold import open_command
 from drengine.errors import CeremonyError, GuardError, InputFileError
 
@@ -117,7 +118,7 @@ def test_a_blob_that_is_not_what_the_answer_says_is_not_written(
 ):
     answering(monkeypatch, {**made, **change(made)})
     with pytest.raises(CeremonyError, match=words):
-        combining.combine_in_session(hall.folder, (), tmp_path / "blob.json")
+        combine_in_session(hall.folder, (), tmp_path / "blob.json")
     assert not (tmp_path / "blob.json").exists()
 
 
@@ -128,7 +129,7 @@ def test_a_blob_for_another_exchange_certificate_is_not_written(
     (hall.folder / "request.json").write_bytes(other)
     answering(monkeypatch, made)
     with pytest.raises(CeremonyError, match="blob is for the exchange certificate"):
-        combining.combine_in_session(hall.folder, (), tmp_path / "blob.json")
+        combine_in_session(hall.folder, (), tmp_path / "blob.json")
     assert not (tmp_path / "blob.json").exists()
 
 
@@ -142,7 +143,7 @@ def test_a_blob_that_cannot_be_written_is_where_the_command_says(
     (tmp_path / "out").mkdir()
     out = tmp_path / "out" / ("x" * 250)
     with pytest.raises(InputFileError, match="the blob is made, and lies in") as caught:
-        combining.combine_in_session(hall.folder, (), out)
+        combine_in_session(hall.folder, (), out)
     assert f"cp {made['kept']} BLOB" in caught.value.hint
     assert writer.open_blob(hall.session.blob_path.read_bytes(), hall.exchange)
 
@@ -150,7 +151,7 @@ def test_a_blob_that_cannot_be_written_is_where_the_command_says(
 @pytest.mark.usefixtures("made")
 def test_whoever_combines_again_is_told_where_the_blob_lies(hall, tmp_path):
     with pytest.raises(CeremonyError, match=r"no ceremony is open .* which lies in") as caught:
-        combining.combine_in_session(hall.folder, (), tmp_path / "blob.json")
+        combine_in_session(hall.folder, (), tmp_path / "blob.json")
     assert f"cp {hall.session.blob_path} BLOB" in caught.value.hint
 
 
@@ -166,6 +167,12 @@ def test_a_client_that_goes_away_leaves_the_blob_and_the_screen_says_so(opened, 
     assert f"The restore blob lies in {kept}" in said
     proof = opened.command("verify", opened.transcript, "--blob", kept)
     assert proof.returncode == 0, proof.stderr
+
+
+def test_a_lost_terminal_closes_the_ceremony_in_the_transcript(opened):
+    opened.running.send_signal(signal.SIGHUP)
+    assert opened.running.wait(20) == 130
+    assert opened.entries()[-1]["body"]["why"] == "interrupted"
 
 
 # Finding 12, with the commands.

@@ -66,7 +66,7 @@ def test_whatever_fails_in_one_message_is_noted_by_type_and_place_and_the_next_i
         raise IndexError("the words of a secret")
 
     with monkeypatch.context() as patch:
-        patch.setattr(hall.session, "_take", fail)
+        patch.setattr(hall.session._gathered, "_take", fail)
         refused = hall.add(hall.share(1))["error"]
     assert refused["kind"] == "InternalError"
     noted = hall.entries[-1]["body"]
@@ -242,6 +242,17 @@ def test_a_ctrl_c_in_the_middle_waits_until_the_blob_is_kept_and_noted(hall):
         hall.ask("combine")
     assert hall.kinds[-2:] == ["combined", "closed"]
     prove(hall.transcript, blob=hall.session.blob_path.read_bytes())
+
+
+def test_a_full_transcript_still_lets_those_who_contributed_combine(hall, monkeypatch):
+    hall.add(hall.share(1), hall.share(2))
+    monkeypatch.setattr(minutes_module, "MAX_ENTRIES", len(hall.entries) + 32)
+    before = hall.transcript
+    assert "the transcript is full" in hall.add(hall.share(3))["error"]["message"]
+    assert hall.ask("status")["required"] == 2
+    assert hall.transcript == before
+    assert "blob" in hall.ask("combine")
+    assert prove(hall.transcript).outcome == "combined"
 
 
 def test_a_screen_that_is_gone_stops_nothing(hall):

@@ -275,6 +275,7 @@ def ask(domain, exchange):
             exchange_certificate=exchange.certificate_pem,
             register=register,
             combiner_key=one_time.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+            combiner_signs=bytes(32),
             host="offline",
             now_ms=NOW,
             tool={"version": "0", "files_sha256": "0" * 64},
