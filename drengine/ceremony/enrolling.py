@@ -24,6 +24,7 @@ from drengine.ceremony.messages import (
 from drengine.ceremony.register import Enrolment, Proof
 from drengine.ceremony.registry import verified_enrolment, verified_proof
 from drengine.ceremony.spawn import TOKEN_ENVIRONMENT, ask_child, no_answer, start_line
+from drengine.lockedkeys import require_long
 
 _MODULE: Final = "drengine.ceremony.possession"
 _START: Final = start_line(_MODULE)
@@ -48,7 +49,12 @@ def make_keys(
 
     Raises:
         InputFileError: a file exists, or cannot be written.
+        InputError: a passphrase is too short for a new key.
     """
+    if paths.key is not None and passphrase is not None:
+        require_long(passphrase, "the custodian's key")
+    if signing_passphrase is not None:
+        require_long(signing_passphrase, "the signing key")
     places = [path for path in (paths.key, paths.certificate, paths.signing) if path is not None]
     for path in places:
         require_new(path, "a key")
@@ -72,11 +78,16 @@ def make_keys(
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A custodian's holder and signing key."""
+    """A custodian's holder and signing key.
+
+    Attributes:
+        earlier: the signing key enrolled before, which consents to the new one.
+    """
 
     holder: KeySource | TokenSource
     signing: KeySource
     accept_open_permissions: bool = False
+    earlier: KeySource | None = None
 
 
 def enroll(
@@ -120,6 +131,7 @@ def _prove(
         "accept_open_permissions": keys.accept_open_permissions,
         "at_ms": at_ms,
         "challenge": None if challenge is None else encode_bytes(challenge),
+        "earlier": None if keys.earlier is None else encode_source(absolute_source(keys.earlier)),
     }
     return _ask(complete, with_token=isinstance(keys.holder, TokenSource))
 

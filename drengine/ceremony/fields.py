@@ -20,11 +20,14 @@ from drengine.model.canonical import canonical
 
 MAX_TEXT: Final = 240
 _HEX_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
+_INVISIBLE: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Unicode's Default_Ignorable_Code_Point (fillers too), and Braille without a dot."""
 _LAST_MS: Final = 253_402_300_799_999
 """The end of the year 9999."""
-
-_BLANKS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters and symbols by their class that show nothing: fillers, and braille without a dot."""
 
 CLASSES: Final = ("drill", "incident")
 
@@ -152,13 +155,24 @@ class Fields:
 
 
 def is_plain_text(value: str) -> bool:
-    """Tell whether a text shows what it is: printable, no direction marks, not long."""
-    return len(value) <= MAX_TEXT and (value.isprintable() or not value)
+    """Tell whether a text shows what it is: printable, nothing invisible, not long."""
+    return len(value) <= MAX_TEXT and value.isprintable() and not _INVISIBLE.search(value)
+
+
+def comparable(name: str) -> str:
+    """Return a name in the form in which two spellings of it are equal.
+
+    Unicode's NFKC_Casefold (UAX #31), with white space folded: "José" typed on two
+    keyboards is one name, and what does not show makes no other name of it.
+    """
+    shown = _INVISIBLE.sub("", unicodedata.normalize("NFKC", name))
+    folded = unicodedata.normalize("NFKC", shown.casefold())
+    return " ".join(folded.split())
 
 
 def has_visible(value: str) -> bool:
     """Tell whether a text shows anything: one letter, digit, sign or mark of punctuation."""
-    return any(unicodedata.category(one)[0] in "LNPS" for one in value if one not in _BLANKS)
+    return any(unicodedata.category(one)[0] in "LNPS" for one in value)
 
 
 def require_text(value: str, what: str) -> str:

@@ -73,15 +73,17 @@ def require_new(path: Path, what: str = "the restore blob") -> None:
         )
 
 
-def write_new(path: Path, content: bytes, what: str = "the restore blob") -> None:
-    """Write a new file with mode 0600, durable and whole before it has its name.
+def write_new(
+    path: Path, content: bytes, what: str = "the restore blob", *, mode: int = 0o600
+) -> None:
+    """Write a new file, durable and whole before it has its name.
 
     Raises:
         InputFileError: the name is taken, or the disk refuses.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.draft")
     try:
-        _write_draft(draft, content)
+        _write_draft(draft, content, mode)
         _give_name(draft, path)
         _sync_folder(path.parent)
     except FileExistsError:
@@ -117,11 +119,14 @@ def replace_private(path: Path, content: bytes) -> None:
             draft.unlink(missing_ok=True)
 
 
-def _write_draft(draft: Path, content: bytes) -> None:
+def _write_draft(draft: Path, content: bytes, mode: int = 0o600) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
+        if mode & 0o077:
+            with contextlib.suppress(OSError):  # FAT sticks have no modes
+                os.fchmod(descriptor, mode)
         os.fsync(descriptor)
 
 

@@ -7,7 +7,7 @@ after they have kept the answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -22,6 +22,9 @@ from drengine.ceremony.domain import (
     parse_security_domain,
 )
 from drengine.errors import CeremonyError, DomainError, InputFileError, QuorumError
+
+if TYPE_CHECKING:
+    from drengine.ceremony.register import Register
 
 MIN_KEY_BITS: Final = 2048
 
@@ -79,6 +82,18 @@ def check_new_domain(data: bytes, certificates: Sequence[bytes], required: int) 
             hint="Do not rely on it: download again, and compare the certificates.",
         )
     return domain
+
+
+def names_in(
+    register: Register | None, certificates: Sequence[bytes], now_ms: int
+) -> list[tuple[str, str]]:
+    """Return each certificate's x5t#S256, and the name that it is enrolled with; '' for none."""
+    found = []
+    for der in certificates:
+        x5t_256 = thumbprint_of(load_certificate(der))
+        enrolment = None if register is None else register.of(x5t_256, now_ms)
+        found.append((x5t_256, "" if enrolment is None else enrolment.name))
+    return found
 
 
 def certificates_in(bundle: bytes) -> list[bytes]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from drengine.ceremony.certificates import subject_of, thumbprint_of
 from drengine.ceremony.domain import parse_security_domain
 from drengine.ceremony.fields import require_text
+from drengine.ceremony.register import contested
 from drengine.ceremony.request import CeremonyRequest, Invited, check_request
 from drengine.ceremony.rewrap import load_exchange_certificate
 from drengine.errors import QuorumError
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """Why a ceremony is held, and by whom; the operator says so."""
+    """Why a ceremony is held, and by whom; the operator says so.
+
+    Attributes:
+        accept_unenrolled: in an incident, invite custodians whom the register does not know:
+            they contribute under any name, and unsigned.
+    """
 
     run_class: str
     purpose: str
@@ -32,6 +38,7 @@ class Occasion:
     valid_ms: int
     run: str = ""
     step: str = ""
+    accept_unenrolled: bool = False
 
 
 def make_request(
@@ -67,7 +74,7 @@ def make_request(
         exchange_subject=subject_of(exchange)[:200],
         domain_sha256=found.sha256,
         required=found.required,
-        custodians=tuple(_invited(x5t_256, register) for x5t_256 in found.custodians),
+        custodians=tuple(_invited(x5t_256, register, now_ms) for x5t_256 in found.custodians),
         combiner=occasion.combiner,
         combiner_host=host,
         combiner_key=combiner_key,
@@ -79,21 +86,31 @@ def make_request(
         tool_sha256=tool["files_sha256"],
     )
     check_request(request)
-    _require_enrolled(request, register)
+    if register.enrolments:
+        _require_enrolled(request, accept_unenrolled=occasion.accept_unenrolled)
     return request
 
 
-def _invited(x5t_256: str, register: Register) -> Invited:
-    enrolment = register.of(x5t_256)
-    return (
-        Invited(x5t_256) if enrolment is None else Invited(x5t_256, enrolment.name, enrolment.key)
-    )
+def _invited(x5t_256: str, register: Register, now_ms: int) -> Invited:
+    line = register.line(x5t_256, now_ms)
+    if line.against:
+        raise QuorumError(f"opening a ceremony: {contested(x5t_256, line)}; nothing was opened")
+    found = line.current
+    return Invited(x5t_256) if found is None else Invited(x5t_256, found.name, found.key)
 
 
-def _require_enrolled(request: CeremonyRequest, register: Register) -> None:
-    """A register that knows nobody of this domain is another domain's."""
-    if register.enrolments and not any(one.name for one in request.custodians):
+def _require_enrolled(request: CeremonyRequest, *, accept_unenrolled: bool) -> None:
+    """A register that knows nobody of this domain is another domain's; an incident wants all."""
+    missing = request.unenrolled
+    if len(missing) == len(request.custodians):
         raise QuorumError(
             "none of the domain's custodians is in the register: it is another domain's",
             hint="Give the right --register, or the right --sd-file.",
+        )
+    if missing and request.run_class == "incident" and not accept_unenrolled:
+        raise QuorumError(
+            f"opening a ceremony of class incident: {len(missing)} of {len(request.custodians)} "
+            f"custodians are not enrolled ({', '.join(missing)}): whoever holds such a key could "
+            "contribute under any name, unsigned; nothing was opened",
+            hint="Let them enrol, or add --accept-unenrolled; the transcript shows them.",
         )

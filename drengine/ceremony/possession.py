@@ -18,9 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
-    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
 )
@@ -40,6 +38,7 @@ from drengine.ceremony.register import Enrolment, Proof, parse_challenge
 from drengine.ceremony.serving import serve_once
 from drengine.ceremony.signing import public_bytes
 from drengine.errors import ShareError
+from drengine.lockedkeys import lock_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -80,10 +79,9 @@ def make_keys(order: dict[str, Any]) -> dict[str, str]:
 
 
 def _pem(key: rsa.RSAPrivateKey | Ed25519PrivateKey, passphrase: str | None) -> bytes:
-    lock: KeySerializationEncryption = NoEncryption()
     if passphrase is not None:
-        lock = BestAvailableEncryption(decode_bytes(passphrase))
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
+        return lock_key(key, decode_bytes(passphrase))
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _certificate(key: rsa.RSAPrivateKey, name: str) -> bytes:
@@ -149,9 +147,28 @@ def prove_possession(order: dict[str, Any]) -> dict[str, str]:
             key=proof.key,
             at_ms=proof.at_ms,
         )
-        signature = signing_key.sign(enrolment.signed_bytes())
-        made["enrolment"] = encode_bytes(replace(enrolment, signature=signature).to_bytes())
+        signed = _signed_enrolment(enrolment, signing_key, _earlier_key(order, accept=accept))
+        made["enrolment"] = encode_bytes(signed.to_bytes())
     return made
+
+
+def _earlier_key(order: dict[str, Any], *, accept: bool) -> Ed25519PrivateKey | None:
+    if order["earlier"] is None:
+        return None
+    source = decode_source(order["earlier"])
+    if not isinstance(source, KeySource):
+        raise TypeError("a signing key is a file")
+    return open_signing_key(source, accept_open_permissions=accept)
+
+
+def _signed_enrolment(
+    enrolment: Enrolment, signing_key: Ed25519PrivateKey, earlier: Ed25519PrivateKey | None
+) -> Enrolment:
+    if earlier is not None:
+        enrolment = replace(enrolment, replaced_key=public_bytes(earlier))
+        consent = earlier.sign(enrolment.consent_bytes())
+        enrolment = replace(enrolment, consent=consent)
+    return replace(enrolment, signature=signing_key.sign(enrolment.signed_bytes()))
 
 
 def _signed_proof(proof: Proof, signing_key: Ed25519PrivateKey) -> bytes:

@@ -16,14 +16,16 @@ from drengine.ceremony.blob import inspect_restore_blob
 from drengine.ceremony.checking import check_attestation
 from drengine.ceremony.contribution import Attestation, parse_attestation
 from drengine.ceremony.messages import decode_bytes
+from drengine.ceremony.register import contested
 from drengine.ceremony.request import CeremonyRequest, parse_request, same_person
 from drengine.ceremony.signing import blob_bytes, is_signed_by
 from drengine.ceremony.transcript import Entry, Transcript, read_transcript
 from drengine.errors import DrError, VerificationError
 from drengine.model.canonical import canonical, sha256_hex
+from drengine.model.times import utc_seconds
 
 if TYPE_CHECKING:
-    from drengine.ceremony.register import Enrolment
+    from drengine.ceremony.register import Register
 
 _HINT: Final = "Compare the transcript with the paper script and with the combiner's copy."
 
@@ -74,6 +76,7 @@ class Proven:
             "contributed": [one.statement.x5t_256 for one in self.attestations],
             "signed": list(self.signed),
             "unsigned": list(self.unsigned),
+            "not_enrolled": list(self.request.unenrolled) if self.request else [],
             "deviations": list(self.remarks),
             "refused": list(self.refused),
             "dropped": list(self.dropped),
@@ -82,12 +85,12 @@ class Proven:
         }
 
 
-def prove(data: bytes, *, blob: bytes | None = None, register: Sequence[Enrolment] = ()) -> Proven:
+def prove(data: bytes, *, blob: bytes | None = None, register: Register | None = None) -> Proven:
     """Prove a transcript and return what it says.
 
     Parameters:
         blob: the restore blob, to be the one that the transcript names.
-        register: enrolments, to be those that signed.
+        register: its entries, as they counted at the time, must be those that signed.
 
     Raises:
         VerificationError: names the entry and what does not hold.
@@ -97,7 +100,8 @@ def prove(data: bytes, *, blob: bytes | None = None, register: Sequence[Enrolmen
         proven = _prove(transcript)
         if blob is not None:
             _check_blob(proven, blob)
-        _check_register(proven, register)
+        if register is not None:
+            _check_register(proven, register)
     except VerificationError:
         raise
     except DrError as error:
@@ -253,15 +257,28 @@ def _check_blob(proven: Proven, blob: bytes) -> None:
         raise _wrong("the blob was made for another exchange certificate")
 
 
-def _check_register(proven: Proven, register: Sequence[Enrolment]) -> None:
-    keys = {one.x5t_256: one.key for one in register}
+def _check_register(proven: Proven, register: Register) -> None:
+    """Hold each signer against the entry that counted when the statement was made."""
     for attestation in proven.attestations:
         statement = attestation.statement
-        enrolled = keys.get(statement.x5t_256)
-        if register and enrolled is None:
-            raise _wrong(f"{statement.custodian} ({statement.x5t_256}) is not in the register")
-        if enrolled is not None and statement.key != enrolled:
-            raise _wrong(f"{statement.custodian} signed with a key that is not the enrolled one")
+        who = f"{statement.custodian} ({statement.x5t_256})"
+        at_ms = _within(proven.request, statement.at_ms)
+        line = register.line(statement.x5t_256, at_ms)
+        if not line.held:
+            raise _wrong(f"{who} was not in the register at {utc_seconds(at_ms)}")
+        if line.against:
+            raise _wrong(contested(statement.x5t_256, line))
+        if statement.key not in line.keys_at(at_ms):
+            raise _wrong(
+                f"{who} signed with a key that is not the one enrolled at {utc_seconds(at_ms)}"
+            )
+
+
+def _within(request: CeremonyRequest | None, at_ms: int) -> int:
+    """Return a custodian's time, no earlier and no later than the combiner's ceremony."""
+    if request is None:
+        return at_ms
+    return min(max(at_ms, request.opened_ms), request.expires_ms)
 
 
 def _remarks(entries: Sequence[Entry]) -> tuple[str, ...]:

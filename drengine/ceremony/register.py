@@ -7,21 +7,31 @@ Not here: making keys (`possession`), and counting quorums (`readiness`).
 Rules:
 - An enrolment and a proof are signed by the custodian's signing key; a later proof is by
   the enrolled key or does not count.
+- A certificate's first entry begins its line. Another signing key follows only with the
+  consent of the one before, signed. An entry that does not follow stands against the line:
+  dates are what the writer says, so nobody can tell which is genuine, and neither counts.
+- A proof of a challenge of the register's is as old as the challenge.
+- What is dated after now does not count, and is told.
 - Nothing in the register is secret.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from drengine.ceremony.contribution import HOLDER_NAMES, HolderFacts
 from drengine.ceremony.fields import Fields, read_canonical
 from drengine.ceremony.strict import encode_base64url
+from drengine.ceremony.succession import Line, is_ahead, line_of
 from drengine.errors import CeremonyError, InputFileError
 from drengine.model.canonical import canonical, sha256_hex
+from drengine.model.times import utc_seconds
 
-ENROLMENT_TYPE: Final = "drengine/ceremony-enrolment/v1"
+ENROLMENT_TYPE: Final = "drengine/ceremony-enrolment/v2"
+_EARLIER_TYPE: Final = b'"type":"drengine/ceremony-enrolment/v1"'
+_CONSENT_TYPE: Final = "drengine/ceremony-enrolment-consent/v1"
 PROOF_TYPE: Final = "drengine/ceremony-proof/v1"
 MAX_DOCUMENT_BYTES: Final = 16 * 1024
 NONCE_BYTES: Final = 32
@@ -34,11 +44,13 @@ _ENROLMENT: Final = (
     "acknowledgement",
     "at_ms",
     "certificate",
+    "consent",
     "contact",
     "holder",
     "key",
     "location",
     "name",
+    "replaced_key",
     "signature",
     "x5t_256",
 )
@@ -49,7 +61,13 @@ _CHALLENGERS: Final = ("self", "register")
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """A custodian's entry; `certificate` is DER, `key` the public Ed25519 signing key."""
+    """A custodian's entry; `certificate` is DER, `key` the public Ed25519 signing key.
+
+    Attributes:
+        replaced_key: the signing key enrolled before, where this entry brings another one.
+        consent: that key's signature over this entry.
+        file: the document's name in the register, for messages; not a part of it.
+    """
 
     name: str
     x5t_256: str
@@ -59,11 +77,19 @@ class Enrolment:
     contact: str
     key: bytes
     at_ms: int
+    replaced_key: bytes = b""
+    consent: bytes = b""
     signature: bytes = b""
+    file: str = field(default="", compare=False)
 
     def signed_bytes(self) -> bytes:
         """Return what the signature covers: all but itself."""
         return _covered(self.to_json())
+
+    def consent_bytes(self) -> bytes:
+        """Return what the consent covers: all but the two signatures."""
+        document = {**self.to_json(), "consent": "", "signature": ""}
+        return _CONSENT_TYPE.encode() + b"\n" + canonical(document)
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as a JSON object."""
@@ -78,6 +104,8 @@ class Enrolment:
             "key": encode_base64url(self.key),
             "acknowledgement": ACKNOWLEDGEMENT,
             "at_ms": self.at_ms,
+            "replaced_key": encode_base64url(self.replaced_key),
+            "consent": encode_base64url(self.consent),
             "signature": encode_base64url(self.signature),
         }
 
@@ -103,6 +131,7 @@ class Proof:
     key: bytes
     at_ms: int
     signature: bytes = b""
+    file: str = field(default="", compare=False)
 
     def signed_bytes(self) -> bytes:
         """Return what the signature covers: all but itself."""
@@ -134,6 +163,7 @@ class Challenge:
     sealed: str
     commit: str
     at_ms: int
+    file: str = field(default="", compare=False)
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes."""
@@ -178,6 +208,13 @@ def parse_enrolment(data: bytes) -> Enrolment:
     Raises:
         InputFileError: not an enrolment; says what is wrong with it.
     """
+    if _EARLIER_TYPE in data:
+        raise InputFileError(
+            "reading an enrolment: it is in the form of an earlier drengine (v1), which knew no "
+            "consent of the signing key before",
+            hint="Move this file out of the register; its custodian enrols anew with 'drengine "
+            "ceremony enroll'.",
+        )
     try:
         found = read_canonical(data, ENROLMENT_TYPE, _ENROLMENT, max_bytes=MAX_DOCUMENT_BYTES)
         found.same("acknowledgement", ACKNOWLEDGEMENT)
@@ -190,6 +227,8 @@ def parse_enrolment(data: bytes) -> Enrolment:
             contact=found.text("contact"),
             key=found.binary("key", sizes=(32,)),
             at_ms=found.time("at_ms"),
+            replaced_key=found.binary("replaced_key", sizes=(0, 32)),
+            consent=found.binary("consent", sizes=(0, 64)),
             signature=found.binary("signature", sizes=(64,)),
         )
     except CeremonyError as error:
@@ -223,26 +262,88 @@ def _holder(found: Fields) -> HolderFacts:
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """Everything in a register whose signatures verify."""
+    """Everything in a register whose signatures verify; what of it counts depends on the time."""
 
     enrolments: tuple[Enrolment, ...] = ()
     proofs: tuple[Proof, ...] = ()
-    commits: frozenset[str] = frozenset()
+    challenges: tuple[Challenge, ...] = ()
 
-    def was_challenged(self, proof: Proof) -> bool:
-        """Tell whether somebody else drew the nonce: its challenge is in the register."""
-        return proof.challenger == "register" and sha256_hex(proof.nonce) in self.commits
+    def line(self, x5t_256: str, at_ms: int) -> Line:
+        """Return a certificate's entries as they followed one another up to a time."""
+        return line_of((one for one in self.enrolments if one.x5t_256 == x5t_256), at_ms=at_ms)
 
-    def of(self, x5t_256: str) -> Enrolment | None:
-        """Return the newest enrolment of a certificate."""
-        found = [one for one in self.enrolments if one.x5t_256 == x5t_256]
-        return max(found, key=lambda one: one.at_ms, default=None)
+    def of(self, x5t_256: str, at_ms: int) -> Enrolment | None:
+        """Return the entry of a certificate that counts at a time; None where none does."""
+        return self.line(x5t_256, at_ms).current
 
-    def last_proof(self, enrolment: Enrolment) -> Proof | None:
-        """Return the newest proof by an enrolment's own signing key."""
+    def challenge_of(self, proof: Proof) -> Challenge | None:
+        """Return the register's challenge that a proof answers: the first with its nonce."""
+        commit = sha256_hex(proof.nonce)
         found = [
             one
-            for one in self.proofs
-            if one.x5t_256 == enrolment.x5t_256 and one.key == enrolment.key
+            for one in self.challenges
+            if (one.commit, one.x5t_256) == (commit, proof.x5t_256)
+            and proof.challenger == "register"
         ]
-        return max(found, key=lambda one: one.at_ms, default=None)
+        return min(found, key=lambda one: one.at_ms, default=None)
+
+    def proved_ms(self, proof: Proof) -> int | None:
+        """Return when a proof was fresh: when somebody else drew its nonce, else by its own word.
+
+        None where it claims a challenge that is not in the register for this certificate.
+        """
+        if proof.challenger != "register":
+            return proof.at_ms
+        challenge = self.challenge_of(proof)
+        return None if challenge is None else challenge.at_ms
+
+    def is_proof_ahead(self, proof: Proof, now_ms: int) -> bool:
+        """Tell whether a proof, or the challenge that it answers, is dated after now."""
+        return is_ahead(max(proof.at_ms, self.proved_ms(proof) or 0), now_ms)
+
+    def proofs_by(self, enrolment: Enrolment) -> list[Proof]:
+        """Return the proofs that an enrolment's own signing key signed."""
+        wanted = (enrolment.x5t_256, enrolment.key)
+        return [one for one in self.proofs if (one.x5t_256, one.key) == wanted]
+
+    def last_proof(self, enrolment: Enrolment, now_ms: int) -> Proof | None:
+        """Return the newest proof by an enrolment's own signing key that counts."""
+        found = [
+            one
+            for one in self.proofs_by(enrolment)
+            if self.proved_ms(one) is not None and not self.is_proof_ahead(one, now_ms)
+        ]
+        return max(found, key=lambda one: self.proved_ms(one) or 0, default=None)
+
+    def remarks(self, now_ms: int) -> tuple[str, ...]:
+        """Say what in the register does not count, and why."""
+        dated: tuple[Enrolment | Proof | Challenge, ...]
+        dated = (*self.enrolments, *self.proofs, *self.challenges)
+        ahead = [
+            f"{one.file} is dated {utc_seconds(one.at_ms)}, after this machine's clock: it does "
+            "not count. Where this clock is right, delete it: on that day it would"
+            for one in dated
+            if is_ahead(one.at_ms, now_ms)
+        ]
+        unasked = [
+            f"{one.file} answers a challenge that is not in the register for {one.x5t_256}: it "
+            "does not count"
+            for one in self.proofs
+            if self.proved_ms(one) is None
+        ]
+        return (*self._contested(now_ms), *ahead, *unasked)
+
+    def _contested(self, now_ms: int) -> Iterator[str]:
+        for x5t_256 in dict.fromkeys(one.x5t_256 for one in self.enrolments):
+            line = self.line(x5t_256, now_ms)
+            if line.against:
+                yield contested(x5t_256, line)
+
+
+def contested(x5t_256: str, line: Line) -> str:
+    """Say that two entries stand against each other, and what ends it."""
+    return (
+        f"{x5t_256} is enrolled with two signing keys, and the first has not signed for the "
+        f"second ({line.names}: {line.files}). Neither counts until the register's keeper has "
+        "asked the custodian and deleted the wrong file"
+    )

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from drengine.ceremony.code import code_of, words_of
 from drengine.ceremony.domain import MAX_CUSTODIANS, MIN_CUSTODIANS, MIN_REQUIRED
-from drengine.ceremony.fields import CLASSES, Fields, read_canonical
+from drengine.ceremony.fields import CLASSES, Fields, comparable, read_canonical
 from drengine.ceremony.strict import encode_base64url
 from drengine.errors import CeremonyError, InputFileError, QuorumError
 from drengine.model.canonical import canonical, sha256_hex
@@ -109,6 +109,11 @@ class CeremonyRequest:
     def words(self) -> str:
         """The request code in words."""
         return words_of(self.digest)
+
+    @property
+    def unenrolled(self) -> tuple[str, ...]:
+        """The x5t#S256 of those whom no register named: they contribute under any name."""
+        return tuple(one.x5t_256 for one in self.custodians if not one.key)
 
     def invited(self, x5t_256: str) -> Invited | None:
         """Return the custodian of that certificate, None where not invited."""
@@ -246,7 +251,7 @@ def _check_witnesses(request: CeremonyRequest, custodians: Sequence[str]) -> Non
 
 def same_person(name: str) -> str:
     """Return a name in the form in which two spellings of it are equal."""
-    return " ".join(name.split()).casefold()
+    return comparable(name)
 
 
 def require_valid(request: CeremonyRequest, now_ms: int) -> None:

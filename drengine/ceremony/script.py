@@ -191,7 +191,10 @@ def _room(part: str, required: int) -> Iterator[Line]:
         part,
         "Combiner",
         "Open the ceremony. From now on its terminal stays open and in sight of the witness.",
-        "drengine ceremony open --session FOLDER --sd-file FILE --exchange-cert FILE …",
+        (
+            "drengine ceremony open --session FOLDER --sd-file FILE --exchange-cert FILE "
+            "--register REGISTER …"
+        ),
     )
     yield (
         part,
@@ -251,7 +254,7 @@ def _after() -> Iterator[Line]:
         part,
         "Witness",
         "Verifies the transcript against the blob on another machine.",
-        "drengine ceremony verify transcript.json --blob restore-blob.json",
+        "drengine ceremony verify transcript.json --blob restore-blob.json --register REGISTER",
     )
     yield (
         part,

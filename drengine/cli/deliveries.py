@@ -90,7 +90,8 @@ def write_request(store: JournalStore, run: RunId, step: str, out: Path) -> dict
         opening = (
             f"drengine ceremony open --session SESSION {public} "
             f"--target {family.root.genesis['inputs'].get('target_hsm', 'NEW_HSM')} "
-            f"--combiner NAME --witness NAME --purpose {run} --class {family.root.run_class}"
+            f"--combiner NAME --witness NAME --purpose {run} --class {family.root.run_class} "
+            "--register REGISTER"
         )
         command = (
             f"drengine ceremony combine {public} --key KEY1 --key KEY2 {_manner(family)}"

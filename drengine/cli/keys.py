@@ -31,6 +31,7 @@ def key() -> None:
 @output.output_option
 def init_command(*, path: Path, passphrase: str | None, output_format: str) -> int:
     """Make a key at PATH, and its public half beside it."""
+    from drengine.cli.passphrases import confirm  # noqa: PLC0415 - with a key only
     from drengine.cli.secrets import SecretResolver  # noqa: PLC0415 - with a key only
     from drengine.trust.keys import (  # noqa: PLC0415 - as above
         keyid_of,
@@ -41,9 +42,7 @@ def init_command(*, path: Path, passphrase: str | None, output_format: str) -> i
 
     secret = SecretResolver()(passphrase or f"prompt:New passphrase of {path.name}")
     if passphrase is None:
-        again = click.prompt("Once more", hide_input=True, err=True)
-        if again != secret.reveal():
-            raise InputError("the two passphrases differ; nothing was made")
+        confirm(secret.reveal(), f"the key {path.name}")
     made = make_key()
     public = save_key(made, path, secret.reveal().encode())
     keyid = keyid_of(public_pem(made))

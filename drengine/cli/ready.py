@@ -5,6 +5,7 @@ Reads a security-domain file and the custodian register; asks nobody and opens n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from drengine.ceremony.readiness import Readiness, Standing
 
 _NOT_REACHED: Final = 10
+_TO_CHECK: Final = ("overdue", "never proved", "clock wrong")
 _FILE: Final = click.Path(path_type=Path)
 
 
@@ -48,23 +50,20 @@ def ready_command(*, sd_file: Path, register: Path, max_days: int, output_format
     domain = parse_security_domain(
         read_input(sd_file, "the security-domain file", max_bytes=MAX_DOMAIN_BYTES)
     )
-    found = judge(
-        domain.required,
-        domain.custodians,
-        read_register(register),
-        now_ms=open_clock().now_ms(),
-        max_days=max_days,
-    )
+    known, now_ms = read_register(register), open_clock().now_ms()
+    found = judge(domain.required, domain.custodians, known, now_ms=now_ms, max_days=max_days)
+    remarks = known.remarks(now_ms)
     if output_format == "json":
         facts = {"reached": found.reached, "required": found.required, "ready": found.ready}
         listed = [one.to_json() for one in found.custodians]
-        output.emit("drengine/ready/v1", {**facts, "custodians": listed})
+        noted = {"custodians": listed, "remarks": list(remarks)}
+        output.emit("drengine/ready/v1", {**facts, **noted})
     else:
-        _print(found)
+        _print(found, remarks)
     return 0 if found.reached else _NOT_REACHED
 
 
-def _print(found: Readiness) -> None:
+def _print(found: Readiness, remarks: Sequence[str]) -> None:
     answer = "✓ yes" if found.reached else "✗ NO"
     spare = f"{found.spare} to spare" if found.reached else f"{-found.spare} missing"
     output.say(
@@ -73,8 +72,10 @@ def _print(found: Readiness) -> None:
     )
     for one in found.custodians:
         output.say(f"  {_line(one)}")
-    unknown = [one.x5t_256 for one in found.custodians if not one.name]
-    late = [one.name for one in found.custodians if one.name and not one.counts]
+    for remark in remarks:
+        output.say(f"⚠ {remark}.")
+    unknown = [one.x5t_256 for one in found.custodians if one.word == "not enrolled"]
+    late = [one.name for one in found.custodians if one.word in _TO_CHECK and one.holder]
     if late:
         output.say(f"Next: 'drengine ceremony check' by {', '.join(late)}")
     if unknown:
@@ -84,5 +85,5 @@ def _print(found: Readiness) -> None:
 def _line(one: Standing) -> str:
     symbol = "✓" if one.counts else "⚠"
     age = "" if one.days is None else f", proved {one.days} days ago"
-    where = f", {one.holder} in {one.location}, {one.contact}" if one.name else ""
+    where = f", {one.holder} in {one.location}, {one.contact}" if one.holder else ""
     return f"{symbol} {one.name or one.x5t_256}: {one.word}{age}{where}"

@@ -16,19 +16,17 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
-    PrivateFormat,
     PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
 )
 
-from drengine.errors import InputError, InputFileError
+from drengine.errors import InputFileError
+from drengine.lockedkeys import lock_key, require_long
 from drengine.model.canonical import sha256_hex
 from drengine.trust.files import MAX_BYTES, read_bounded, write_new
 
-MIN_PASSPHRASE: Final = 8
 PUBLIC_SUFFIX: Final = ".pub.pem"
 PrivateKey = ec.EllipticCurvePrivateKey
 
@@ -88,11 +86,8 @@ def save_key(key: PrivateKey, path: Path, passphrase: bytes) -> Path:
         InputError: the passphrase is too short.
         InputFileError: a file is there already or cannot be written.
     """
-    if len(passphrase) < MIN_PASSPHRASE:
-        raise InputError(
-            f"making the key {path}: the passphrase has fewer than {MIN_PASSPHRASE} bytes"
-        )
-    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
+    require_long(passphrase, f"the key {path}")
+    data = lock_key(key, passphrase)
     public = path.with_suffix(PUBLIC_SUFFIX)
     if public.exists():
         raise InputFileError(f"making the key {path}: {public} exists already")

@@ -9,12 +9,12 @@ import click
 
 from drengine.cli import output
 from drengine.cli.quorum.asking import FILE
+from drengine.cli.quorum.registers import say_remarks
 from drengine.cli.stores import find_step, open_store, run_argument, user_name
 from drengine.errors import CeremonyError, DrError, InputFileError
 
 if TYPE_CHECKING:
     from drengine.ceremony.proving import Proven
-    from drengine.ceremony.register import Enrolment
 
 _MAX_BYTES: Final = 1024 * 1024
 
@@ -61,19 +61,18 @@ def verify_command(
     from drengine.ceremony.proving import prove  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.registry import read_register  # noqa: PLC0415 - lazy for --help
 
-    enrolled: tuple[Enrolment, ...] = ()
-    if register is not None:
-        enrolled = read_register(register).enrolments
+    known = None if register is None else read_register(register)
     proven = prove(
         read_input(transcript, "the transcript", max_bytes=_MAX_BYTES),
         blob=None if blob is None else read_input(blob, "the restore blob", max_bytes=_MAX_BYTES),
-        register=enrolled,
+        register=known,
     )
     if output_format == "json":
         output.emit("drengine/ceremony-proof-of-transcript/v1", proven.to_json())
     else:
         output.say("✓ the transcript holds")
         _print(proven)
+    say_remarks(known)
     return 0
 
 
@@ -94,6 +93,8 @@ def _print(proven: Proven) -> None:
         )
     if proven.request is not None:
         output.say(f"Quorum:     {len(proven.attestations)} of {proven.required} contributed")
+        for x5t_256 in proven.request.unenrolled:
+            output.say(f"  ⚠ invited though not enrolled, under any name and unsigned: {x5t_256}")
     for dropped in proven.dropped:
         output.say(f"  ⚠ dropped {dropped}")
     for refusal in proven.refused:

@@ -16,8 +16,9 @@ from drengine.cli import output
 from drengine.cli.places import open_clock
 from drengine.cli.plan import auth_option
 from drengine.cli.quorum.asking import FILE
+from drengine.cli.quorum.registers import say_remarks
 from drengine.engine.retry import look_again_ms
-from drengine.errors import GuardError, StepFailed
+from drengine.errors import GuardError, QuorumError, StepFailed
 from drengine.model.times import utc_seconds
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ _MAX_CERTIFICATE_BYTES: Final = 64 * 1024
     required=True,
     help="A custodian's certificate; 3 to 10 of them, in the order of their shares.",
 )
+@click.option(
+    "--register",
+    type=FILE,
+    help="The custodian register; a certificate that is not enrolled in it is refused.",
+)
 @click.option("--quorum", type=int, required=True, help="How many custodians are needed.")
 @click.option("--out", type=FILE, required=True, help="The security-domain file; must be new.")
 @click.option(
@@ -53,6 +59,7 @@ def init_domain_command(
     *,
     hsm: str,
     certificates: tuple[Path, ...],
+    register: Path | None,
     quorum: int,
     out: Path,
     active_too: bool,
@@ -61,8 +68,10 @@ def init_domain_command(
 ) -> int:
     """Activate an HSM: download its security domain for N custodians, M of whom are needed.
 
-    The domain is written and synced before anything else happens. If the answer is lost
-    on the way, nothing is: run the command again with --active-too.
+    Each certificate's x5t#S256 is shown: compare it by voice with its custodian, or give
+    the register in which they enrolled. The domain is written and synced before anything
+    else happens. If the answer is lost on the way, nothing is: run the command again with
+    --active-too.
     """
     from drengine.ceremony.files import read_input, require_new  # noqa: PLC0415 - lazy
     from drengine.ceremony.founding import check_custodians  # noqa: PLC0415 - lazy for --help
@@ -75,6 +84,7 @@ def init_domain_command(
         for path in certificates
     ]
     chosen = check_custodians(files, quorum)
+    _recognise(certificates, chosen, register)
     facts = asyncio.run(_download(hsm, chosen, quorum, out, record, auth, active_too=active_too))
     if output_format == "json":
         output.emit("drengine/domain-created/v1", facts)
@@ -83,8 +93,34 @@ def init_domain_command(
     output.say(f"  SHA-256 {facts['sha256']}   (on the safe's card)")
     output.say(f"  {quorum} of {len(chosen)} custodians; record: {record}")
     output.say("Keep copies offline in two places, apart from the custodians' keys.")
-    output.say(f"Next: drengine ready --sd-file {out} --register FOLDER")
+    output.say(f"Next: drengine ready --sd-file {out} --register {register or 'FOLDER'}")
     return 0
+
+
+def _recognise(paths: tuple[Path, ...], chosen: list[bytes], folder: Path | None) -> None:
+    """Show whose certificates they are, on stderr, before anything is sent.
+
+    Raises:
+        QuorumError: one is not enrolled in the register.
+    """
+    from drengine.ceremony.founding import names_in  # noqa: PLC0415 - lazy for --help
+    from drengine.ceremony.registry import read_register  # noqa: PLC0415 - lazy for --help
+
+    register = None if folder is None else read_register(folder)
+    say_remarks(register)
+    names = names_in(register, chosen, open_clock().now_ms())
+    for path, (x5t_256, name) in zip(paths, names, strict=True):
+        output.talk(f"  {path.name}  x5t#S256 {x5t_256}  {name}".rstrip())
+    unknown = [str(path) for path, (_, name) in zip(paths, names, strict=True) if not name]
+    if register is None:
+        output.talk("Compare each x5t#S256 by voice with its custodian, or give --register.")
+    elif unknown:
+        raise QuorumError(
+            f"making a security domain: {', '.join(unknown)} is not enrolled in {folder}, so "
+            "nobody has said who holds its key; nothing was sent",
+            hint="Its custodian enrols with 'drengine ceremony enroll'; 'drengine ready' tells of "
+            "entries that stand against each other.",
+        )
 
 
 async def _download(

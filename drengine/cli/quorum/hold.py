@@ -24,6 +24,7 @@ from drengine.cli.quorum.asking import (
     read_message,
     write_message,
 )
+from drengine.cli.quorum.registers import say_remarks
 from drengine.errors import GuardError, UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ _HOUR_MS: Final = 3_600_000
 @click.option("--purpose", required=True, help="Why: the incident's or the drill's number.")
 @class_option
 @click.option("--register", type=FILE, help="The custodian register, for names and signing keys.")
+@click.option(
+    "--accept-unenrolled",
+    is_flag=True,
+    help="In an incident, invite custodians too whom the register does not know.",
+)
 @click.option(
     "--valid-hours",
     type=click.IntRange(1, _MAX_VALID_HOURS),
@@ -78,6 +84,7 @@ def open_command(
     purpose: str,
     run_class: str | None,
     register: Path | None,
+    accept_unenrolled: bool,
     valid_hours: int,
     run_id: str,
     step: str,
@@ -103,6 +110,7 @@ def open_command(
         valid_ms=valid_hours * _HOUR_MS,
         run=run_id,
         step=step,
+        accept_unenrolled=accept_unenrolled,
     )
     _catch_ends()
     held = _open(occasion, session, sd_file, exchange_cert, register, accept_swap=accept_swap)
@@ -185,6 +193,7 @@ def _open(
         exchange_cert, "the exchange certificate", max_bytes=_MAX_CERTIFICATE_BYTES
     )
     known = Register() if register is None else read_register(register)
+    say_remarks(known)
     require_free(folder)
     clock = open_clock()
     keeper = Keeper()
@@ -261,6 +270,8 @@ def _show_opened(request: CeremonyRequest, folder: Path) -> None:
     output.say(f"  x5t#S256     {request.exchange_x5t_256}")
     output.say(f"Domain:        SHA-256 {request.domain_sha256}")
     output.say(f"Quorum:        {request.required} of {len(request.custodians)} custodians")
+    for one in request.custodians:
+        output.say(f"  {one.name or 'NOT ENROLLED'}  x5t#S256 {one.x5t_256}")
     output.say(f"Request code:  {request.code}")
     output.say(f"  in words     {request.words}")
     output.say(f"Request:       {folder / 'request.json'}")

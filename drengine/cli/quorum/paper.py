@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from drengine.cli import output
+from drengine.cli.places import open_clock
 from drengine.cli.quorum.asking import (
     FILE,
     STANDARD,
@@ -16,6 +17,7 @@ from drengine.cli.quorum.asking import (
     read_message,
     write_message,
 )
+from drengine.cli.quorum.registers import say_remarks
 
 if TYPE_CHECKING:
     from drengine.ceremony.domain import SecurityDomain
@@ -83,7 +85,9 @@ def _script(
         data = read_message(request, "the ceremony request", MAX_REQUEST_BYTES)
         asked = parse_request(data.removesuffix(b"\n"))
     known = Register() if register is None else read_register(register)
-    entries = [known.of(x5t_256) for x5t_256 in domain.custodians]
+    say_remarks(known)
+    now_ms = open_clock().now_ms()
+    entries = [known.of(x5t_256, now_ms) for x5t_256 in domain.custodians]
     names = ["" if entry is None else entry.name for entry in entries]
     if asked is not None:
         names = [one.name for one in asked.custodians]

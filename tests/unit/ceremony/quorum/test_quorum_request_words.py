@@ -32,7 +32,7 @@ def test_a_request_names_the_ceremony_and_the_command_for_one_place(tmp_path):
     assert facts["open"] == (
         f"drengine ceremony open --session SESSION --sd-file /media/sd.json "
         f"--exchange-cert {certificate} --target contoso--new --combiner NAME --witness NAME "
-        f"--purpose {RUN} --class incident"
+        f"--purpose {RUN} --class incident --register REGISTER"
     )
     assert facts["command"].startswith("drengine ceremony combine --sd-file /media/sd.json ")
     assert b"BEGIN CERTIFICATE" in certificate.read_bytes()
