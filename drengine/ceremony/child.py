@@ -27,7 +27,11 @@ from drengine.ceremony.messages import (
     CombineRequest,
     CustodianUsed,
 )
-from drengine.ceremony.rewrap import load_exchange_certificate, make_restore_blob
+from drengine.ceremony.rewrap import (
+    load_exchange_certificate,
+    make_restore_blob,
+    refuse_custodian,
+)
 from drengine.ceremony.serving import serve_once
 from drengine.ceremony.unseal import open_domain, open_share, require_quorum
 from drengine.errors import QuorumError, ShareError
@@ -55,6 +59,7 @@ def perform(request: CombineRequest, hardening: Hardening) -> Combined:
     """
     domain = parse_security_domain(request.domain)
     exchange = load_exchange_certificate(request.exchange_certificate)
+    refuse_custodian(thumbprint_of(exchange), domain.custodians)
     require_quorum(domain, len(request.keys))
     keys = _open_keys(request)
     shares = _open_shares(domain, keys)

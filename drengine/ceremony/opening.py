@@ -14,7 +14,7 @@ from drengine.ceremony.domain import parse_security_domain
 from drengine.ceremony.fields import require_text
 from drengine.ceremony.register import contested
 from drengine.ceremony.request import CeremonyRequest, Invited, check_request
-from drengine.ceremony.rewrap import load_exchange_certificate
+from drengine.ceremony.rewrap import load_exchange_certificate, refuse_custodian
 from drengine.errors import QuorumError
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def make_request(
         require_text(name, "target, purpose or a name")
     found = parse_security_domain(domain)
     exchange = load_exchange_certificate(exchange_certificate)
+    refuse_custodian(thumbprint_of(exchange), found.custodians)
     request = CeremonyRequest(
         ceremony=f"c-{secrets.token_hex(8)}",
         run_class=occasion.run_class,

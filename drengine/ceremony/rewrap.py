@@ -55,6 +55,23 @@ def load_exchange_certificate(data: bytes) -> Certificate:
     return certificate
 
 
+def refuse_custodian(exchange_x5t_256: str, custodians: Sequence[str]) -> None:
+    """Refuse a custodian's own certificate: the whole domain would be readable to one person.
+
+    Parameters:
+        custodians: x5t#S256 of the certificates in the security domain.
+
+    Raises:
+        CeremonyError: nothing was opened for it.
+    """
+    if exchange_x5t_256 in custodians:
+        raise CeremonyError(
+            f"the exchange certificate (x5t#S256 {exchange_x5t_256}) is a custodian's of this"
+            " security domain and no HSM's: one person could open all of it; nothing was opened",
+            hint=_HINT,
+        )
+
+
 def make_restore_blob(
     parts: Sequence[PlainPart], exchange_certificate: Certificate, entropy: Entropy
 ) -> bytes:

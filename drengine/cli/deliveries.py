@@ -173,7 +173,7 @@ def deliver_command(
         output.emit("drengine/delivered/v1", facts)
         return 0
     output.say(f"✓ {file} fits: {'; '.join(facts['findings'])}")
-    output.say(f"  SHA-256 {facts['sha256']}")
+    output.say(f"  SHA-256 {facts['sha256']}   (the same as on the paper of the ceremony?)")
     for warning in facts["warnings"]:
         output.say(f"⚠ {warning}")
     output.say(f"Next: {facts['next']}")

@@ -168,6 +168,13 @@ def test_an_exchange_certificate_that_is_none_is_refused(ceremony_files):
     assert "init-recovery" in error.hint
 
 
+def test_a_custodians_own_certificate_is_no_exchange_certificate(ceremony_files, people):
+    """Whoever is named there opens the whole domain: at three in the morning files look alike."""
+    (ceremony_files / "exchange.cer").write_bytes(people[0].certificate_pem)
+    error = refused(CeremonyError, ceremony_files, "1.key", "2.key")
+    assert "one person could open all of it" in error.message
+
+
 def test_an_existing_output_is_refused_before_anything_is_read(tmp_path):
     (tmp_path / "blob.json").write_bytes(b"old")
     with pytest.raises(InputFileError, match="exists already"):
