@@ -272,7 +272,16 @@ def _stuck(family: Family) -> Iterator[str]:
         for step in state.steps.values():
             if step.status.is_stuck and step.error:
                 yield from _whole_error(state.run, step, step.error)
+                if skipped := _skipped_before(state, step.id):
+                    yield f"    → skipped before it: {', '.join(skipped)}"
                 yield ""
+
+
+def _skipped_before(state: RunState, step: str) -> list[str]:
+    """Return what was left out before a step: what it lacks may be what they would have made."""
+    names = list(state.steps)
+    before = names[: names.index(step)]
+    return [name for name in before if state.steps[name].status is S.SKIPPED]
 
 
 def _whole_error(run: RunId, step: StepState, error: JsonObject) -> Iterator[str]:
@@ -308,14 +317,19 @@ def next_commands(family: Family) -> list[str]:
 
 
 def resume_command(family: Family) -> str:
-    """Return the command that goes on with a run."""
+    """Return the command that goes on with a run, and what it takes where a step is stuck."""
     steps = [step for state in family.states.values() for step in state.steps.values()]
-    asks = family.root.run_class is RunClass.INCIDENT and not family.root.copies_to
-    elsewhere = " --copy-to FOLDER" if asks else ""
     then = ""
     if any(step.status in (S.REFUSED, S.FAILED) for step in steps):
         then = "   # once it is mended; a wrong input takes: drengine cancel, and a new plan"
-    return f"drengine resume {family.root_run}{elsewhere}{then}"
+    return f"{bare_resume(family)}{then}"
+
+
+def bare_resume(family: Family) -> str:
+    """Return the command that goes on with a run, and nothing else."""
+    asks = family.root.run_class is RunClass.INCIDENT and not family.root.copies_to
+    elsewhere = " --copy-to FOLDER" if asks else ""
+    return f"drengine resume {family.root_run}{elsewhere}"
 
 
 def _of_run(family: Family, run: RunId) -> Iterator[str]:
