@@ -78,6 +78,14 @@ def assert_refused(place, *words):
     assert all(word in record.body["why"] for word in words), record.body["why"]
 
 
+def assert_not_counted(ended, word):
+    """What will not count is handed in, as no success."""
+    assert (ended.code, "✓" in ended.out) == (8, False), ended.out
+    assert "⚠ it will not count: " in ended.err
+    assert word in ended.err
+    assert "handed in all the same" in ended.out
+
+
 def test_a_key_is_shown_with_the_id_that_openssl_computes(keys, command):
     shown = command("key", "show", keys / "ada.key", "-o", "json").document
     public = keys / "ada.pub.pem"
@@ -302,11 +310,45 @@ def test_a_decision_is_signed_elsewhere_and_brought_back(keys, command, away):
     assert "INCIDENT" in shown.err
     assert 'hsm:\n    "gone"' in shown.err
     assert "2 of security-officer" in shown.err
-    for _ in range(2):
+    for told in ("✓", "was handed in before: it moves nothing more"):
         ended = command("approval", "import", signed)
         assert ended.code == 0, ended.err
+        assert told in ended.out + ended.err
         place.absorb()
     assert place.gate.approvers == ("approver:ada",)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "word"),
+    [
+        ("carl", (), "does not hold the role"),
+        ("erik", (), "not in the register of approvers"),
+        ("ada", ("--at", "2026-01-01T00:00:00Z", "--valid", "5m"), "it expired at"),
+    ],
+    ids=["another role", "a stranger", "expired"],
+)
+def test_a_decision_that_cannot_count_is_handed_in_and_is_no_success(
+    keys, command, away, name, options, word
+):
+    assert command("key", "init", keys / "erik.key", "--passphrase", "env:PASS").code == 0
+    place, signed, _ = away(*by(keys, name), *AWAY, *options)
+    assert_not_counted(command("approval", "import", signed), word)
+    assert_refused(place, word)
+
+
+def test_json_tells_whether_a_decision_will_count(keys, command, away):
+    _, signed, _ = away(*by(keys, "carl"), *AWAY)
+    ended = command("approval", "import", signed, "-o", "json")
+    assert (ended.code, ended.err) == (8, "")
+    assert (ended.document["counts"], ended.document["repeated"]) == (False, False)
+    assert "does not hold the role" in ended.document["why"]
+
+
+def test_a_request_is_no_decision_yet(keys, command, away):
+    away(*by(keys, "ada"), *AWAY)
+    ended = command("approval", "import", keys / "request.json")
+    assert (ended.code, "it is not a signed decision; it is of schema" in ended.err) == (3, True)
+    assert f"Next: Sign it first: drengine approval sign {keys / 'request.json'}" in ended.err
 
 
 def test_every_command_of_the_way_there_and_back_speaks_json(keys, command, open_gate):
@@ -379,7 +421,7 @@ def test_a_request_that_shows_something_else_is_not_signed(keys, away, old, new)
 )
 def test_a_request_for_another_run_or_record_does_not_count(keys, command, away, old, new, word):
     place, signed, _ = away(*by(keys, "ada"), *AWAY, change=lambda text: re.sub(old, new, text))
-    assert command("approval", "import", signed).code == 0
+    assert_not_counted(command("approval", "import", signed), word)
     assert_refused(place, word)
 
 
@@ -429,11 +471,13 @@ def test_a_security_keys_touch_decides_and_nothing_less(keys, command, away, tou
     signature = token.sign(pae(doc["payloadType"], said), touched=touched)
     doc["signatures"] = [{"keyid": keyid, "sig": b64encode(signature).decode()}]
     signed.write_text(json.dumps(doc))
-    assert command("approval", "import", signed).code == 0
+    ended = command("approval", "import", signed)
     if touched:
+        assert ended.code == 0, ended.err
         record = place.absorb()
         assert (record.type, record.actor) == (R.GATE_APPROVED, "approver:tom")
     else:
+        assert_not_counted(ended, "does not verify")
         assert_refused(place, "does not verify")
 
 
