@@ -238,7 +238,8 @@ def import_command(*, file: Path, output_format: str) -> int:
         why = "" if again else _uncounted(store, family, run, said, doc, actor)
         _hand_over(store, run, said, doc, actor)
         follow = _next(store, run)
-    facts = {"run": run, "step": said.asked.step, "decision": said.decision, "by": said.by}
+    facts: dict[str, Any] = {"run": run, "step": said.asked.step}
+    facts |= {"decision": said.decision, "by": said.by}
     if output_format == "text" and (why or again):
         return _say_moves_nothing(facts, why, follow)
     facts |= {"counts": not why, "repeated": again, "why": why or None}

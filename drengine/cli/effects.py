@@ -6,7 +6,7 @@ had an effect is listed with what did: too much is looked at by a person, too li
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 from drengine.cli.family import Family
 from drengine.errors import DrError
 from drengine.journal.port import JournalStore
+from drengine.model.catalogue import Catalogue
 from drengine.model.ids import RunId, root_of
 from drengine.model.plan import Plan
 from drengine.model.run import Effect, RunState, StepState, UndoStatus
@@ -87,11 +88,18 @@ def runbook_of(store: JournalStore, state: RunState) -> Runbook | None:
         return None
 
 
+@lru_cache(maxsize=1)
+def _catalogue() -> Catalogue:
+    from drengine.cli.library import catalogue  # noqa: PLC0415 - loads the actions
+
+    return catalogue()
+
+
 @lru_cache(maxsize=16)
 def _loaded(text: str) -> Runbook:
-    from drengine.cli.library import Library, catalogue  # noqa: PLC0415 - loads the actions
+    from drengine.cli.library import Library  # noqa: PLC0415 - loads the loader of runbooks
 
-    return Library(catalogue()).from_text(text)
+    return Library(_catalogue()).from_text(text)
 
 
 def runbook_in(plan: Plan, path: tuple[str, ...]) -> Runbook:
@@ -118,3 +126,32 @@ def _texts(step: Step) -> str:
     delivery = dict(step.delivery.expects) if step.delivery else {}
     parts = (step.with_, delivery, step.when, step.irreversible, step.foreach)
     return "\n".join(str(part) for part in parts)
+
+
+def limits_of(plan: Plan | None) -> Callable[[RunState, str], int | None]:
+    """Return what says until when a step of a run may look in vain, None where that is not known.
+
+    Drawing only: whatever is wrong with the plan ends no run here.
+    """
+
+    def until_ms(state: RunState, step: str) -> int | None:
+        if plan is None:
+            return None
+        try:
+            action = runbook_in(plan, tuple(state.genesis["path"])).step(step).action
+            limit_ms = _catalogue().actions[action].timeout_ms
+        except (DrError, KeyError):
+            return None
+        st = state.steps[step]
+        since_ms = st.entered_ms if st.in_doubt_since_ms is None else st.in_doubt_since_ms
+        return max(since_ms, state.opened_ms) + limit_ms
+
+    return until_ms
+
+
+def limits_in(store: JournalStore, run: RunId) -> Callable[[RunState, str], int | None]:
+    """Return the same for a run of a store."""
+    try:
+        return limits_of(Plan.from_json(store.get_document(root_of(run), "plan")))
+    except (DrError, KeyError):
+        return limits_of(None)

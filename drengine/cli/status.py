@@ -13,7 +13,8 @@ from typing import Any, Final
 import click
 
 from drengine.cli import output
-from drengine.cli.board import ending, next_commands, render, screen
+from drengine.cli.board import ending, next_commands, render, screen, stays
+from drengine.cli.effects import limits_in
 from drengine.cli.family import Family, Follower, read_family
 from drengine.cli.places import home_folder, open_clock
 from drengine.cli.progress import Lines, live_board
@@ -82,7 +83,7 @@ def watch_command(*, run: str, through_waits: bool, every: float) -> int:
 
 def _follow_lines(follower: Follower, *, through_waits: bool, every: float) -> int:
     family = follower.family
-    lines = Lines(family.started_ms())
+    lines = Lines(family.started_ms(), limits_in(follower.store, family.root_run))
     for line in screen(family, open_clock().now_ms(), _WIDE):
         output.say(line)
     while (code := _resting(family, through_waits=through_waits)) is None:
@@ -165,6 +166,9 @@ def family_json(family: Family, now_ms: int) -> dict[str, Any]:
         "elapsed_ms": (root.finished_ms or now_ms) - family.started_ms(),
         "rto_ms": root.genesis["objectives"].get("rto_ms"),
         "waiting_for": list(root.waiting_for) if root.status is RunStatus.WAITING else [],
+        "stays": [
+            {"run": str(run), "step": step.id, "why": step.detail} for run, step in stays(family)
+        ],
         "handed_in": [
             {
                 "run": str(signal.run),
@@ -196,6 +200,7 @@ def _step_json(family: Family, run: Any, step: StepState) -> dict[str, Any]:
         "began_ms": step.began_ms,
         "ended_ms": step.ended_ms,
         "detail": step.detail,
+        "undo": str(step.undo) or None,
         "error": dict(step.error) if step.error else None,
         "request": family.requests.get((run, step.id)) if step.status.is_waiting else None,
         "approvers": list(step.gate.approvers) if step.gate else [],
