@@ -158,7 +158,9 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
         "Not signed in, or a right is missing",
         (
             "'az login', or grant the right that the message names. Role grants need minutes to "
-            "reach an HSM or an instance."
+            "reach an HSM or an instance. Where the right is there, a firewall or a private "
+            "endpoint may refuse: the message names the host. 'drengine plan' asks for what a run "
+            "needs, and changes nothing."
         ),
     ),
     "DR-A020": ("Azure asked to slow down", "The request had no effect. It is tried again later."),
