@@ -124,7 +124,8 @@ def _latest(store: SqliteStore, rows: list[RunId]) -> RunId:
             return run
     raise InputError(
         f"there is no run in {store.home}",
-        hint="drengine plan RUNBOOK --class drill --out plan.json, then drengine run plan.json",
+        hint="drengine plan RUNBOOK --class incident --out plan.json   # or --class drill; then"
+        " 'drengine run plan.json'. DRENGINE_HOME names another home",
     )
 
 
