@@ -371,8 +371,10 @@ def resume_command(family: Family) -> str:
 
 def bare_resume(family: Family) -> str:
     """Return the command that goes on with a run, and nothing else."""
-    asks = family.root.run_class is RunClass.INCIDENT and not family.root.copies_to
-    elsewhere = " --copy-to FOLDER" if asks else ""
+    root, elsewhere = family.root, ""
+    if root.run_class is RunClass.INCIDENT and not root.copies_to:
+        # Who drove it without a copy has said so, and is not asked again.
+        elsewhere = " --no-copy" if root.openings else " --copy-to FOLDER"
     return f"drengine resume {family.root_run}{elsewhere}"
 
 

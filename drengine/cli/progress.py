@@ -180,8 +180,9 @@ def _since(state: RunState, step: str, record: Record) -> str:
 def _detail(state: RunState, record: Record) -> str:
     body: Mapping[str, Any] = record.body
     if error := body.get("error"):
-        hint = f" {error['hint']}" if error.get("hint") else ""
-        return f": {error['message']}{hint}"
+        message = str(error["message"])
+        stop = "" if message.rstrip().endswith((".", "!", "?")) else "."
+        return f": {message}{stop} {error['hint']}" if error.get("hint") else f": {message}"
     match record.type:
         case R.GATE_APPROVED | R.GATE_REJECTED:
             return f" by {record.actor}{', BREAK-GLASS' if body.get('break_glass') else ''}"

@@ -524,3 +524,77 @@ def test_a_certificate_without_its_key_signs_nothing(cards, away):
     _, signed, ended = away("--as", "rosa", "--certificate", cards / "rosa.crt", code=3)
     assert "--certificate-key" in ended.err
     assert not signed.exists()
+
+
+# slips of the pen in a trust folder
+
+
+def listed(folder):
+    return {
+        each.name: [key.keyid for key in each.keys] for each in read_trust(folder).register.people
+    }
+
+
+def test_a_key_under_the_wrong_name_is_taken_out_and_entered_under_the_right_one(keys, command):
+    folder = keys / "trust"
+    command("key", "init", keys / "dora.key", "--passphrase", "env:PASS")
+    public = ("--public", keys / "dora.pub.pem")
+    assert command("key", "trust", folder, "ada", *public).code == 0
+    keyid = listed(folder)["ada"][1]
+    slip = command("key", "trust", folder, "dora", *public)
+    assert (slip.code, "this very key is ada's already" in slip.err) == (3, True)
+    assert f"drengine key trust {folder} ada --remove {keyid}" in slip.err
+    none = command("key", "trust", folder, "ada", "--remove", "0" * 64)
+    assert (none.code, "nothing was changed" in none.err) == (3, True)
+    assert command("key", "trust", folder, "ada", "--remove", keyid, *public).code == 2
+    assert command("key", "trust", folder, "ada").code == 2
+    ended = command("key", "trust", folder, "ada", "--remove", keyid)
+    assert (ended.code, "no run of this home knew it" in ended.out) == (0, True), ended.err
+    assert not (folder / "approvers" / "ada-2.pem").exists()
+    assert command("key", "trust", folder, "dora", *public).code == 0
+    assert listed(folder)["dora"] == [keyid]
+    assert len(listed(folder)["ada"]) == 1
+    assert command("key", "trust", folder, "dora", "--remove", keyid[:12]).code == 0
+    assert "dora" not in listed(folder)
+
+
+def test_a_key_that_takes_the_place_of_one_removed_overwrites_no_other(keys, command):
+    folder = keys / "trust"
+    before = listed(folder)
+    for name in ("x", "y", "z"):
+        command("key", "init", keys / f"{name}.key", "--passphrase", "env:PASS")
+    trust(command, keys, "ada", keys / "x.pub.pem")
+    trust(command, keys, "ada", keys / "y.pub.pem")
+    second, third = listed(folder)["ada"][1:]
+    assert command("key", "trust", folder, "ada", "--remove", second).code == 0
+    trust(command, keys, "ada", keys / "z.pub.pem")
+    assert listed(folder)["ada"][:2] == [*before["ada"], third]
+    assert len(set(listed(folder)["ada"])) == 3
+
+
+def test_a_key_that_a_run_knows_is_revoked_and_not_removed(keys, command, open_gate):
+    place, folder = open_gate(), keys / "trust"
+    keyid = listed(folder)["carl"][0]
+    ended = command("key", "trust", folder, "carl", "--remove", keyid)
+    assert (ended.code, f"stands in the register of {place.chain.run}" in ended.err) == (8, True)
+    assert "--revoked UTC" in ended.err
+    assert listed(folder)["carl"] == [keyid]
+    since = ("--revoked", "2026-01-01T00:00:00Z")
+    told = command("key", "trust", folder, "carl", "--public", keys / "carl.pub.pem", *since)
+    assert f"{keyid} is REVOKED: it does not count from 2026-01-01T00:00:00Z on" in told.out
+    assert "approves with" not in told.out
+
+
+def test_a_key_that_cannot_be_made_says_what_to_do(keys, command, monkeypatch):
+    there = command("key", "init", keys / "ada.key", "--passphrase", "env:PASS")
+    assert (there.code, "Next: Name another file" in there.err) == (3, True)
+    monkeypatch.setenv("PASS", "short")
+    short = command("key", "init", keys / "new.key", "--passphrase", "env:PASS")
+    assert (short.code, "Next: Give a longer one" in short.err) == (3, True)
+
+
+def test_a_request_is_not_written_over_a_file(keys, command, open_gate):
+    open_gate()
+    ended = command("approval", "request", "@latest", "agree", "--out", keys / "ada.key")
+    assert (ended.code, "exists already; nothing was written" in ended.err) == (3, True)
+    assert "Next: Name another file" in ended.err

@@ -187,3 +187,10 @@ def test_a_refused_undo_is_told_in_full(story, command):
     assert "✗ create-hsm: undo refused" in shown
     assert "    409 a lock is on it" in shown
     assert "    → remove the lock" in shown
+
+
+def test_an_error_and_its_advice_are_two_sentences(story, capsys):
+    error = {"message": "there is no group 'contoso-rd'", "hint": "Plan with one that exists"}
+    told = story().tell(BEGUN[0], (R.STEP_FAILED, {**STEP, "error": error}))
+    last = lines_of(told, capsys)[-1]
+    assert last.endswith("there is no group 'contoso-rd'. Plan with one that exists")

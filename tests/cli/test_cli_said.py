@@ -203,3 +203,12 @@ def test_a_step_that_several_children_have_is_named_with_each(command, story):
         story(f"{RUN}/{name}", steps=("inner",))
     ended = command("skip", RUN, "inner", "--reason", "x")
     assert f"its child run {RUN}/a has it (and so do {RUN}/b)" in ended.err
+
+
+def test_a_run_that_goes_without_copies_is_resumed_without(command, story):
+    told = story(run_class="incident").asks()
+    assert f"drengine resume {RUN} --copy-to FOLDER" in command("status").out
+    told.tell((R.RUN_OPENED, {"copies_to": ""}))
+    assert f"drengine resume {RUN} --no-copy" in command("status").out
+    told.tell((R.RUN_OPENED, {"copies_to": "/mnt/share"}))
+    assert command("status").out.rstrip().endswith(f"drengine resume {RUN}")
