@@ -179,8 +179,8 @@ def _enter(folder: Path, doc: dict[str, Any], entry: Entry) -> None:
                     f"{entry.name}: this very key is {other['name']}'s already, and would count one"
                     " person twice; nothing was changed",
                     hint="Every person has a key of their own: drengine key init. Where it was"
-                    f" entered under the wrong name: drengine key trust {folder} {other['name']} --remove"
-                    f" {key_id(entry.kind, entry.public)}",
+                    f" entered under the wrong name: drengine key trust {folder} {other['name']}"
+                    f" --remove {key_id(entry.kind, entry.public)}",
                 )
         key["file"] = _free_file(person, entry)
         person["keys"].append(key)
