@@ -1278,7 +1278,9 @@ def verdict(bundle, predicate):
 def begin(arguments):
     places = [Path(each) for each in arguments if not each.startswith("--")]
     if len(places) < 2 or {each for each in arguments if each.startswith("--")} - OPTIONS:
-        sys.exit("usage: verify.py BUNDLE TRUST [EARLIER ...] [--unsigned-decisions]")
+        usage = "usage: verify.py BUNDLE TRUST [EARLIER ...] [--unsigned-decisions]"
+        print(usage, file=sys.stderr)
+        return 2
     if not (places[1] / "trust.json").is_file():
         sys.exit(f"{visible(places[1])} is no trust folder: there is no trust.json in it")
     try:

@@ -365,7 +365,11 @@ def _described(flight: Flight) -> str:
 def _hint(status: int) -> str:
     if status == _UNAUTHORIZED:
         return "az login"
-    return "a role is missing, is not effective yet, or a firewall is in between: drengine doctor"
+    return (
+        "a role is missing, is not effective yet (a grant takes minutes), or a firewall is in"
+        " between: check the grants of who is signed in here, and the firewall of what was asked;"
+        " drengine explain DR-A010"
+    )
 
 
 def _unreachable(what: str, error: Exception, last: Flight | None) -> AzureError:

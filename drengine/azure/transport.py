@@ -317,7 +317,8 @@ class SharedTransport(AsyncHttpTransport[Any, Any]):
             found = "a drengine lab" if marked else "something that is not a drengine lab"
             raise LabMismatch(
                 f"expected {expected} at {host}, but the answer came from {found}",
-                hint="compare HTTPS_PROXY with where this run is meant to happen: drengine doctor",
+                hint="compare HTTPS_PROXY and DRENGINE_LAB with where this run is meant to happen:"
+                " drengine explain DR-G010",
             )
         if marked == self._lab:
             self._vouched.add(host)

@@ -26,6 +26,7 @@ from drengine.cli.people import (
     waiting_step,
 )
 from drengine.cli.places import open_clock
+from drengine.cli.register import why_uncounted
 from drengine.cli.signing import (
     DEFAULT_VALID,
     Wish,
@@ -162,9 +163,21 @@ def _read(path: Path, schema: str) -> dict[str, Any]:
         doc = parse_json(read_bounded(path, "the file", _MOST))
     except ValueError as error:
         raise InputFileError(f"reading {path}: it {error}") from None
-    if not isinstance(doc, dict) or doc.get("schema", schema) != schema:
-        raise InputFileError(f"reading {path}: it is not of schema {schema}")
+    found = doc.get("schema", schema) if isinstance(doc, dict) else None
+    if not isinstance(doc, dict) or found != schema:
+        expected = f"of schema {schema}" if schema else "a signed decision"
+        told = f"; it is of schema {str(found)[:60]}" if found else ""
+        raise InputFileError(
+            f"reading {path}: it is not {expected}{told}", hint=_way_to(path, found)
+        )
     return doc
+
+
+def _way_to(path: Path, schema: object) -> str:
+    """Return what makes a decision of a request, and a request of a gate."""
+    if schema == REQUEST_SCHEMA:
+        return f"Sign it first: drengine approval sign {path} --as NAME --key FILE --out FILE"
+    return "'drengine approval request' writes a request, 'drengine approval sign' a decision."
 
 
 def _request(path: Path, doc: dict[str, Any]) -> tuple[Asked, dict[str, Any]]:
@@ -202,7 +215,11 @@ def _show(shown: dict[str, Any], asked: Asked) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @output.output_option
 def import_command(*, file: Path, output_format: str) -> int:
-    """Hand a signed decision FILE to its run; the engine judges it."""
+    """Hand a signed decision FILE to its run; the engine judges it.
+
+    One that will not count is handed in all the same, since what somebody tried stands in the
+    journal; the exit code is then 8.
+    """
     doc = _read(file, "")
     try:
         envelope, said = read_approval(doc)
@@ -210,28 +227,68 @@ def import_command(*, file: Path, output_format: str) -> int:
         raise InputFileError(f"reading {file}: it {error}") from None
     with open_store() as store:
         run = find_run(store, said.asked.run)
-        why_not = _unasked(read_family(store, run), run, said)
-        _hand_over(store, run, said, doc, _actor(store, run, envelope, said))
+        family = read_family(store, run)
+        if family.states[run].status.is_over:
+            raise InputError(
+                f"run {run} is {family.states[run].status}, and takes no decision any more;"
+                " nothing was handed in",
+                hint=f"drengine status {family.root_run}",
+            )
+        actor, again = _actor(store, run, envelope, said), _is_repeated(family, run, said)
+        why = "" if again else _uncounted(store, family, run, said, doc, actor)
+        _hand_over(store, run, said, doc, actor)
         follow = _next(store, run)
-    if why_not:
-        output.talk(f"⚠ {why_not}")
-    facts = {"run": run, "step": said.asked.step, "decision": said.decision, "by": said.by}
+    facts: dict[str, Any] = {"run": run, "step": said.asked.step}
+    facts |= {"decision": said.decision, "by": said.by}
+    if output_format == "text" and (why or again):
+        return _say_moves_nothing(facts, why, follow)
+    facts |= {"counts": not why, "repeated": again, "why": why or None}
     told = f"{said.decision} of {run} {said.asked.step} by {said.by} handed in"
-    return _done(told, facts, "", follow, output_format)
+    return _done(told, facts, "", follow, output_format) or (_WILL_NOT_COUNT if why else 0)
 
 
-def _unasked(family: Family, run: RunId, said: Approval) -> str:
-    """Say why a decision will move nothing; empty where it may.
+_WILL_NOT_COUNT: Final = 8
 
-    It is handed in all the same: what somebody tried stands in the journal.
-    """
-    state = family.states[run]
-    step = state.steps.get(said.asked.step)
-    if said.nonce in state.signals or said.nonce in {signal.id for signal in family.inbox}:
-        return f"this very {said.decision} was handed in before: it moves nothing more"
-    if step is None or said.decision == "withdraw" or step.status is S.AWAITING_APPROVAL:
-        return ""
-    return f"step {said.asked.step} is '{step.status}' and asks nothing now: it will be noted only"
+
+def _say_moves_nothing(facts: dict[str, Any], why: str, follow: str) -> int:
+    if why:
+        output.talk(f"⚠ it will not count: {why}")
+        output.say("· handed in all the same: what somebody tried stands in the journal")
+    else:
+        decision = facts["decision"]
+        output.talk(f"⚠ this very {decision} was handed in before: it moves nothing more")
+    output.say(f"Next: {follow}")
+    return _WILL_NOT_COUNT if why else 0
+
+
+def _is_repeated(family: Family, run: RunId, said: Approval) -> bool:
+    """Whether this very decision was handed in before."""
+    waiting = {signal.id for signal in family.inbox}
+    return said.nonce in family.states[run].signals or said.nonce in waiting
+
+
+def _uncounted(
+    store: JournalStore,
+    family: Family,
+    run: RunId,
+    said: Approval,
+    doc: dict[str, Any],
+    actor: str,
+) -> str:
+    """Say why the engine will not count a decision; empty where it will."""
+    state, name = family.states[run], said.asked.step
+    step = state.steps.get(name)
+    if step is None:
+        return f"run {run} has no step '{name}'"
+    if said.decision == "withdraw":
+        if step.gate is None or actor not in step.gate.approvers:
+            return f"{actor} did not approve what step {name} asks now"
+    elif step.status is not S.AWAITING_APPROVAL:
+        return f"step {name} is '{step.status}' and asks nothing now"
+    asked, request = asked_of(state, step), family.requests[run, name]
+    if (said.asked.seq, said.asked.digest) != (asked.seq, asked.digest):
+        return f"it decides on another request than record {asked.seq}, which step {name} asks now"
+    return why_uncounted(store, state, asked, request, doc, actor, open_clock().now_ms())
 
 
 def _next(store: SqliteStore, run: RunId) -> str:

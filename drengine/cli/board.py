@@ -15,7 +15,7 @@ from drengine.cli.output import banner, clock_ms, shorten, spell_ms, styled
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId
 from drengine.model.records import Signal
-from drengine.model.run import RunState, RunStatus, StepState
+from drengine.model.run import RunState, RunStatus, StepState, UndoStatus
 from drengine.model.run import StepStatus as S
 from drengine.model.runbook import RunClass
 
@@ -47,6 +47,14 @@ _RUN_WORDS: Final = {
     RunStatus.ROLLING_BACK: ("↶", "rolling back", "yellow"),
     RunStatus.ROLLED_BACK: ("↶", "rolled back", "yellow"),
 }
+_UNDO: Final = {
+    UndoStatus.SENDING: ("↶", "undoing", "cyan"),
+    UndoStatus.RUNNING: ("↶", "undoing", "cyan"),
+    UndoStatus.CHECKING: ("↶", "undoing", "cyan"),
+    UndoStatus.DONE: ("↶", "undone", "green"),
+    UndoStatus.KEPT: ("⚠", "stays", "yellow"),
+    UndoStatus.REFUSED: ("✗", "undo refused", "red"),
+}
 _BAR: Final = 10
 _NAME_WIDTH: Final = 30
 
@@ -76,8 +84,42 @@ def render(family: Family, now_ms: int, width: int) -> list[str]:
 
 def ending(family: Family) -> list[str]:
     """Return what stands below the board: why steps are stuck, in full, and what comes next."""
-    told = (*_stuck(family), *uncounted_lines(family), *handed_in_lines(family))
+    told = (
+        *_stuck(family),
+        *undone_lines(family),
+        *uncounted_lines(family),
+        *handed_in_lines(family),
+    )
     return [*told, *(f"Next: {text}" for text in next_commands(family))]
+
+
+def stays(family: Family) -> Iterator[tuple[RunId, StepState]]:
+    """Yield what a rollback leaves as it is; its reason is the step's detail."""
+    for run, state in family.states.items():
+        for step in state.steps.values():
+            if step.undo is UndoStatus.KEPT:
+                yield run, step
+
+
+def undone_lines(family: Family) -> list[str]:
+    """Return what a rollback has taken away, and what stays and why."""
+    state = family.root
+    if state.status not in (RunStatus.ROLLING_BACK, RunStatus.ROLLED_BACK):
+        return []
+    head = f"↶ {_RUN_WORDS[state.status][1]}: {undone_text(state)}"
+    # On one line each: text from outside must not look like a line of ours.
+    left = [f"⚠ {step.id} stays: {shorten(step.detail, 400)}" for _, step in stays(family)]
+    return [head, *(styled(line, fg="yellow") for line in left)]
+
+
+def undone_text(state: RunState) -> str:
+    """Return what was undone and what stays, by the names of the steps."""
+    steps = state.steps.values()
+    gone = [step.id for step in steps if step.undo is UndoStatus.DONE]
+    kept = [step.id for step in steps if step.undo is UndoStatus.KEPT]
+    told = [f"undone: {', '.join(gone)}"] if gone else []
+    told += [f"stays: {', '.join(kept)}"] if kept else []
+    return "; ".join(told) or "nothing was undone"
 
 
 def uncounted_lines(family: Family) -> list[str]:
@@ -218,7 +260,7 @@ def _lines(family: Family, run: RunId, now_ms: int, depth: int) -> Iterator[Line
 def _step_line(family: Family, run: RunId, step: StepState, now_ms: int, depth: int) -> Line:
     over_ms = family.states[run].finished_ms or family.root.finished_ms
     now_ms = over_ms or now_ms
-    symbol, word, colour = _SYMBOLS[step.status]
+    symbol, word, colour = _UNDO.get(step.undo, _SYMBOLS[step.status])
     if over_ms and step.status.is_waiting:
         # Nobody is waited for any more.
         return Line(depth, step.id, "⏸", "left undecided", "", "", "")
@@ -232,6 +274,8 @@ def _step_line(family: Family, run: RunId, step: StepState, now_ms: int, depth: 
 
 
 def _note(step: StepState, request: Any) -> str:
+    if step.undo is not UndoStatus.NONE:
+        return str((step.error or {}).get("message", "")) or step.detail
     match step.status:
         case S.AWAITING_APPROVAL:
             have = len(step.gate.approvers) if step.gate else 0
@@ -270,13 +314,22 @@ def _text(line: Line, width: int) -> str:
 def _stuck(family: Family) -> Iterator[str]:
     for state in family.states.values():
         for step in state.steps.values():
-            if step.status.is_stuck and step.error:
+            if (step.status.is_stuck or step.undo is UndoStatus.REFUSED) and step.error:
                 yield from _whole_error(state.run, step, step.error)
+                if skipped := _skipped_before(state, step.id):
+                    yield f"    → skipped before it: {', '.join(skipped)}"
                 yield ""
 
 
+def _skipped_before(state: RunState, step: str) -> list[str]:
+    """Return what was left out before a step: what it lacks may be what they would have made."""
+    names = list(state.steps)
+    before = names[: names.index(step)]
+    return [name for name in before if state.steps[name].status is S.SKIPPED]
+
+
 def _whole_error(run: RunId, step: StepState, error: JsonObject) -> Iterator[str]:
-    symbol, word, colour = _SYMBOLS[step.status]
+    symbol, word, colour = _UNDO.get(step.undo, _SYMBOLS[step.status])
     name = "/".join(part for part in (run.partition("/")[2], step.id) if part)
     yield styled(f"{symbol} {name}: {word}", fg=colour, bold=True)
     # Indented line by line: text from outside must not look like a line of ours.
@@ -308,14 +361,21 @@ def next_commands(family: Family) -> list[str]:
 
 
 def resume_command(family: Family) -> str:
-    """Return the command that goes on with a run."""
+    """Return the command that goes on with a run, and what it takes where a step is stuck."""
     steps = [step for state in family.states.values() for step in state.steps.values()]
-    asks = family.root.run_class is RunClass.INCIDENT and not family.root.copies_to
-    elsewhere = " --copy-to FOLDER" if asks else ""
     then = ""
     if any(step.status in (S.REFUSED, S.FAILED) for step in steps):
         then = "   # once it is mended; a wrong input takes: drengine cancel, and a new plan"
-    return f"drengine resume {family.root_run}{elsewhere}{then}"
+    return f"{bare_resume(family)}{then}"
+
+
+def bare_resume(family: Family) -> str:
+    """Return the command that goes on with a run, and nothing else."""
+    root, elsewhere = family.root, ""
+    if root.run_class is RunClass.INCIDENT and not root.copies_to:
+        # Who drove it without a copy has said so, and is not asked again.
+        elsewhere = " --no-copy" if root.openings else " --copy-to FOLDER"
+    return f"drengine resume {family.root_run}{elsewhere}"
 
 
 def _of_run(family: Family, run: RunId) -> Iterator[str]:

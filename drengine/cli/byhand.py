@@ -9,14 +9,16 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from drengine.cli import output
+from drengine.cli.effects import left_by, runbook_of, steps_behind
 from drengine.cli.elsewhere import bring_up_to_date, refuse_behind
 from drengine.cli.family import read_family
-from drengine.cli.people import send
+from drengine.cli.people import Said, say_sent, send
 from drengine.cli.places import open_clock
 from drengine.cli.stores import (
     find_run,
@@ -35,7 +37,9 @@ from drengine.model.ids import RunId, root_of
 from drengine.model.records import Draft, RecordType
 from drengine.model.run import Effect, StepState
 from drengine.model.run import StepStatus as S
+from drengine.model.runbook import Runbook
 
+_SHOWS_IT = "Give the file that shows it (a transcript, a screenshot): --evidence FILE"
 _MAX_EVIDENCE_BYTES = 64 * 1024 * 1024
 _name = click.option("--as", "name", help="Who says so; by default the user here.")
 
@@ -47,17 +51,18 @@ def _step_of(store: SqliteStore, run: RunId, step: str, allowed: tuple[S, ...]) 
         raise InputError(f"run {run} has no step '{step}'", hint=f"drengine status {run}")
     if found.status not in allowed:
         listed = ", ".join(allowed)
-        raise InputError(f"step {step} of {run} is '{found.status}', expected one of: {listed}")
+        kept = "   # what was skipped stays so; a step behind it can be marked as done"
+        raise InputError(
+            f"step {step} of {run} is '{found.status}', expected one of: {listed}; nothing was"
+            " sent",
+            hint=f"drengine status {root_of(run)}{kept if found.status is S.SKIPPED else ''}",
+        )
     return found
 
 
-def _tell(kind: str, run: RunId, step: str, output_format: str) -> None:
-    root = root_of(run)
-    if output_format == "json":
-        output.emit("drengine/signal/v1", {"run": run, "step": step, "kind": kind})
-        return
-    output.say(f"✓ {kind} of {f'{run} {step}'.rstrip()} sent")
-    output.say(f"Next: drengine resume {root}   # unless it runs")
+def _tell(said: Said, output_format: str, **facts: object) -> None:
+    follow = f"drengine resume {root_of(said.run)}   # unless it runs"
+    say_sent(said, follow, output_format, **facts)
 
 
 @click.command("skip")
@@ -76,9 +81,28 @@ def skip_command(*, run: str, step: str, reason: str, name: str | None, output_f
         found, step = find_step(store, run, step)
         _refuse_at_work(found, _step_of(store, found, step, (S.PENDING, S.FAILED, S.REFUSED)))
         actor = f"operator:{name or user_name()}"
-        send(store, found, "skip", actor, {"step": step, "reason": reason})
-    _tell("skip", found, step, output_format)
+        sent = send(store, found, "skip", actor, {"step": step, "reason": reason})
+        runbook = runbook_of(store, read_family(store, found).states[found])
+    waits, reads = steps_behind(runbook, step) if runbook else ([], [])
+    said = Said("skip", sent, found, step, actor, notes=tuple(_behind(runbook, step)))
+    named = {"behind": [each.id for each in waits], "read_by": [each.id for each in reads]}
+    _tell(said, output_format, **(named if runbook else {}))
     return 0
+
+
+def _behind(runbook: Runbook | None, step: str) -> Iterator[str]:
+    """Yield what a skip means for the rest of the run."""
+    if runbook is None:
+        return
+    waits, reads = steps_behind(runbook, step)
+    title = runbook.step(step).title
+    yield f"What will not be true by this run: {title or step}"
+    if waits:
+        listed = ", ".join(f"{each.id} ({each.title})" if each.title else each.id for each in waits)
+        yield f"Goes on as if it were: {listed}"
+    if reads:
+        listed = ", ".join(each.id for each in reads)
+        yield f"⚠ reads what it would have told, and fails without: {listed}"
 
 
 def _refuse_at_work(run: RunId, st: StepState) -> None:
@@ -123,8 +147,8 @@ def mark_done_command(
         _step_of(store, found, step, (S.PENDING, S.FAILED, S.REFUSED, S.UNKNOWN))
         actor = f"operator:{name or user_name()}"
         body: JsonObject = {"step": step, "evidence": store.put_object(data), "reason": reason}
-        send(store, found, "mark", actor, body)
-    _tell("mark-done", found, step, output_format)
+        sent = send(store, found, "mark", actor, body)
+    _tell(Said("mark-done", sent, found, step, actor), output_format)
     return 0
 
 
@@ -132,11 +156,16 @@ def _evidence(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputFileError(f"reading the evidence {path}: {error.strerror}") from None
+        raise InputFileError(
+            f"reading the evidence {path}: {error.strerror}; nothing was sent", hint=_SHOWS_IT
+        ) from None
     if not data:
-        raise InputFileError(f"the evidence {path} is empty")
+        raise InputFileError(f"the evidence {path} is empty; nothing was sent", hint=_SHOWS_IT)
     if len(data) > _MAX_EVIDENCE_BYTES:
-        raise LimitExceeded(f"the evidence {path} is larger than {_MAX_EVIDENCE_BYTES} bytes")
+        raise LimitExceeded(
+            f"the evidence {path} is larger than {_MAX_EVIDENCE_BYTES} bytes; nothing was sent",
+            hint=_SHOWS_IT,
+        )
     return data
 
 
@@ -159,8 +188,12 @@ def rollback_command(*, run: str, reason: str, name: str | None, output_format: 
             raise InputError(f"run {found} is {family.states[found].status}; nothing was sent")
         if "/" in found:
             raise InputError(f"{found} is a child run; only a whole run is rolled back")
-        send(store, found, "rollback", f"operator:{name or user_name()}", {"reason": reason})
-    _tell("rollback", found, "", output_format)
+        actor = f"operator:{name or user_name()}"
+        sent = send(store, found, "rollback", actor, {"reason": reason})
+        left = left_by(store, family)
+    notes = [f"To be undone, as far as it can be: {each}" for each in reversed(left)]
+    said = Said("rollback", sent, found, "", actor, notes=tuple(notes))
+    _tell(said, output_format, to_undo=[each.to_json() for each in reversed(left)])
     return 0
 
 

@@ -18,7 +18,8 @@ EXIT_CODES: Final[Mapping[str, str]] = {
     "5": "A person, a delivery or a secret is waited for, or the run is paused; a clean stop.",
     "6": "The plan is stale: it, or a file it names, changed since it was made.",
     "7": "Another process or host holds the run, or another run holds the target.",
-    "8": "Refused by a guard, a rule or a gate; nothing was sent.",
+    "8": "Refused by a guard, a rule or a gate; nothing was sent. 'approval import': the decision "
+    "will not count; it was handed in, and is noted.",
     "9": "Evidence or a journal does not verify.",
     "10": "The run finished, but an objective or a criterion was missed.",
     "11": "The run was rolled back.",
@@ -158,7 +159,9 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
         "Not signed in, or a right is missing",
         (
             "'az login', or grant the right that the message names. Role grants need minutes to "
-            "reach an HSM or an instance."
+            "reach an HSM or an instance. Where the right is there, a firewall or a private "
+            "endpoint may refuse: the message names the host. 'drengine plan' asks for what a run "
+            "needs, and changes nothing."
         ),
     ),
     "DR-A020": ("Azure asked to slow down", "The request had no effect. It is tried again later."),

@@ -98,7 +98,7 @@ class Follower:
     """
 
     def __init__(self, store: JournalStore, run: RunId) -> None:
-        self._store = store
+        self.store = store
         self.family = Family(run)
 
     def advance(self) -> list[tuple[RunState, Record]]:
@@ -106,13 +106,13 @@ class Follower:
         family, found = self.family, []
         runs = [family.root_run]
         for run in runs:
-            if run not in family.states and not self._store.exists(run):
+            if run not in family.states and not self.store.exists(run):
                 continue
             found += self._grow(run)
             steps = family.states[run].steps.values()
             runs += [child.run for step in steps for child in step.children.values()]
         family.inbox = [each for run in runs for each in self._waiting(run)]
-        family.owner = self._store.living_owner(family.root_run)
+        family.owner = self.store.living_owner(family.root_run)
         # Stable: the order within a chain stays, whatever its clock did.
         return sorted(found, key=lambda pair: pair[1].at_ms)
 
@@ -121,12 +121,12 @@ class Follower:
         state = self.family.states.get(run)
         if state is None:
             return ()
-        return [each for each in self._store.peek_signals(run) if each.id not in state.signals]
+        return [each for each in self.store.peek_signals(run) if each.id not in state.signals]
 
     def _grow(self, run: RunId) -> list[tuple[RunState, Record]]:
         state = self.family.states.get(run)
         found = []
-        for record in self._store.read(run, state.head.seq if state else -1):
+        for record in self.store.read(run, state.head.seq if state else -1):
             state = begin(record) if state is None else apply(state, record)
             self.family.take(state, record)
             found.append((state, record))

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from drengine.cli import output
-from drengine.errors import InputError
+from drengine.errors import GuardError, InputError, InputFileError
+
+if TYPE_CHECKING:
+    from drengine.journal.sqlite import SqliteStore
+    from drengine.model.ids import RunId
+    from drengine.trust.keys import PrivateKey
 
 _file = click.Path(path_type=Path, dir_okay=False)
 
@@ -37,14 +43,13 @@ def init_command(*, path: Path, passphrase: str | None, output_format: str) -> i
         keyid_of,
         make_key,
         public_pem,
-        save_key,
     )
 
     secret = SecretResolver()(passphrase or f"prompt:New passphrase of {path.name}")
     if passphrase is None:
         confirm(secret.reveal(), f"the key {path.name}")
     made = make_key()
-    public = save_key(made, path, secret.reveal().encode())
+    public = _saved(made, path, secret.reveal().encode())
     keyid = keyid_of(public_pem(made))
     if output_format == "json":
         facts = {"key": str(path), "public": str(public), "keyid": keyid}
@@ -54,6 +59,19 @@ def init_command(*, path: Path, passphrase: str | None, output_format: str) -> i
     output.say(f"Id    {keyid}")
     output.say(f"Next: drengine key trust FOLDER NAME --public {public}")
     return 0
+
+
+def _saved(made: PrivateKey, path: Path, passphrase: bytes) -> Path:
+    from drengine.trust.keys import save_key  # noqa: PLC0415 - with a key only
+
+    try:
+        return save_key(made, path, passphrase)
+    except InputFileError as error:
+        hint = error.hint or "Name another file, or move that one away."
+        raise InputFileError(error.message, hint=hint) from None
+    except InputError as error:
+        hint = error.hint or "Give a longer one: drengine key init asks for it without --passphrase"
+        raise InputError(error.message, hint=hint) from None
 
 
 @key.command("show", short_help="Show the public half of a key.")
@@ -97,29 +115,42 @@ def _identify(path: Path, text: str) -> tuple[str, str]:
 @key.command("trust", short_help="Enter a key into a trust folder.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("name")
-@click.option("--public", type=_file, required=True, help="Public key, SSH key or certificate.")
+@click.option("--public", type=_file, help="Public key, SSH key or certificate.")
 @click.option("--role", "roles", multiple=True, help="A role that the person holds; repeatable.")
 @click.option("--drop-role", "dropped", multiple=True, help="One to take away; repeatable.")
 @click.option("--account", "accounts", multiple=True, help="A name this person starts runs under.")
 @click.option("--sealer", is_flag=True, help="The key seals bundles; it approves nothing.")
 @click.option("--revoked", metavar="UTC", help="The key does not count from this time on.")
+@click.option(
+    "--remove",
+    "removed",
+    metavar="KEYID",
+    help="Take out a key that was entered by mistake, before any run here knows it.",
+)
 @output.output_option
 def trust_command(
     *,
     folder: Path,
     name: str,
-    public: Path,
+    public: Path | None,
     roles: tuple[str, ...],
     dropped: tuple[str, ...],
     accounts: tuple[str, ...],
     sealer: bool,
     revoked: str | None,
+    removed: str | None,
     output_format: str,
 ) -> int:
     """Enter NAME's key into the trust FOLDER, making it where there is none.
 
     A run keeps the register that it began with: what is changed here holds for later plans.
     """
+    if removed is not None:
+        if any((public, roles, dropped, accounts, sealer, revoked)):
+            raise click.UsageError("--remove takes a key out; give nothing else with it.")
+        return _take_out(folder, name, removed, output_format)
+    if public is None:
+        raise click.UsageError("Give --public FILE, or --remove KEYID.")
     from drengine.trust.enrolling import Entry, enrol  # noqa: PLC0415 - with a key only
     from drengine.trust.files import read_bounded  # noqa: PLC0415 - as above
 
@@ -137,11 +168,54 @@ def trust_command(
         facts = {"folder": str(folder), "name": name, "kind": kind, "keyid": keyid}
         output.emit("drengine/trusted/v1", {**facts, "sealer": sealer, "roles": list(holds)})
         return 0
-    output.say(f"✓ {folder}: {name} {'seals with' if sealer else 'approves with'} {keyid}")
+    does = "seals with" if sealer else "approves with"
+    if revoked:
+        output.say(f"✓ {folder}: {name}: {keyid} is REVOKED: it does not count from {revoked} on")
+    else:
+        output.say(f"✓ {folder}: {name} {does} {keyid}")
     if not sealer:
         said = ", ".join(holds) or "none: gates that ask for a role do not count it"
         output.say(f"  Roles   {said}")
     return 0
+
+
+def _take_out(folder: Path, name: str, keyid: str, output_format: str) -> int:
+    from drengine.trust.enrolling import remove  # noqa: PLC0415 - with a key only
+
+    if users := _runs_with(keyid):
+        raise GuardError(
+            f"{keyid} stands in the register of {', '.join(users)}: what it signed there could not"
+            " be verified with this folder any more; nothing was changed",
+            hint=f"drengine key trust {folder} {name} --public FILE --revoked UTC   # from then on"
+            " it does not count",
+        )
+    whole = remove(folder, name, keyid)
+    if output_format == "json":
+        facts = {"folder": str(folder), "name": name, "keyid": whole, "removed": True}
+        output.emit("drengine/trusted/v1", facts)
+        return 0
+    output.say(f"✓ {folder}: {name} has {whole} no more; no run of this home knew it")
+    output.say(f"Next: drengine key trust {folder} NAME --public FILE   # under the right name")
+    return 0
+
+
+def _runs_with(keyid: str) -> list[str]:
+    """Return the runs of this home whose register has a key."""
+    from drengine.cli.places import home_folder  # noqa: PLC0415 - on this path only
+    from drengine.cli.stores import open_store  # noqa: PLC0415 - as above
+
+    if not (home_folder() / "drengine.db").exists():
+        return []
+    with open_store() as store:
+        roots = [row.run for row in store.runs() if "/" not in row.run]
+        return [run for run in roots if _knows(store, run, keyid)]
+
+
+def _knows(store: SqliteStore, run: RunId, keyid: str) -> bool:
+    if "approvers" not in store.documents(run):
+        return False
+    people: Any = store.get_document(run, "approvers")["people"]
+    return any(key["keyid"].startswith(keyid) for person in people for key in person["keys"])
 
 
 @key.command("trust-tsa", short_help="Enter a time-stamp authority's root.")

@@ -62,7 +62,7 @@ COMMANDS: Final[dict[str, Lazy]] = {
         "deliveries:request_command", "Write what a delivery needs for its custodians.", DECIDE
     ),
     "deliver": Lazy("deliveries:deliver_command", "Hand in the file a run waits for.", DECIDE),
-    "resolve": Lazy("people:resolve_command", "Say how an unknown outcome turned out.", DECIDE),
+    "resolve": Lazy("resolving:resolve_command", "Say how an unknown outcome turned out.", DECIDE),
     "skip": Lazy("byhand:skip_command", "Leave a step out, with a reason.", DECIDE),
     "mark-done": Lazy("byhand:mark_done_command", "Say that a step was done by hand.", DECIDE),
     "rollback": Lazy("byhand:rollback_command", "Undo what a run has done, and end it.", DECIDE),

@@ -1,4 +1,4 @@
-"""What people say of a step: approve, reject, resolve.
+"""What people decide at a gate: approve, reject; and how a word is sent to a run.
 
 Each command puts a signal into the run's inbox; the process that drives the run (now or
 after the next resume) records it. A signal that does not fit is recorded as a note.
@@ -51,7 +51,6 @@ from drengine.model.records import RecordType, Signal
 from drengine.model.run import RunState, StepState
 from drengine.model.run import StepStatus as S
 from drengine.model.runbook import RunClass
-from drengine.model.times import utc_seconds
 from drengine.trust.signers import Signer
 
 reason_option = click.option("--reason", default="", help="Why, for the journal.")
@@ -241,7 +240,6 @@ def _decision(
     with open_store() as store:
         found, step = find_step(store, run, step)
         family = read_family(store, found)
-        _refuse_step_of_child(family, found, step, kind)
         waiting_step(family.states[found], step, S.AWAITING_APPROVAL)
         # Nobody is asked for a passphrase only to hear that the role was the wrong one.
         require_signer(
@@ -256,8 +254,8 @@ def _decision(
             _confirm(kind, can_ask=output_format == "text" and sys.stdin.isatty())
         manner = replace(manner, signer=signer_of(**keys))
         sent = decide(store, family, found, step, kind, person, reason, manner)
-    actor = person.actor("approver")
-    say_sent(kind, sent, found, step, actor, output_format, family)
+    said = Said(kind, sent, found, step, person.actor("approver"))
+    say_sent(said, follow_up(family), output_format)
     return 0
 
 
@@ -271,19 +269,6 @@ def _refuse_second(family: Family, run: RunId, step: str, kind: str, actor: str)
                 hint=follow_up(family)
                 if signal.kind == kind
                 else f"{follow_up(family)}   # takes in the {signal.kind}; then decide anew",
-            )
-
-
-def _refuse_step_of_child(family: Family, run: RunId, step: str, kind: str) -> None:
-    """Refuse a gate that waits in a child run, with the command that names the child."""
-    if step in family.states[run].steps:
-        return
-    for other, state in family.states.items():
-        found = state.steps.get(step)
-        if found is not None and found.status is S.AWAITING_APPROVAL:
-            raise InputError(
-                f"run {run} has no step '{step}'; its child run {other} waits there",
-                hint=f"drengine {kind} {other} {step}, with the same options",
             )
 
 
@@ -332,17 +317,40 @@ def follow_up(family: Family) -> str:
     return f"drengine status {family.root_run}" if family.owner else resume_command(family)
 
 
-def say_sent(
-    kind: str, signal: str, run: RunId, step: str, actor: str, output_format: str, family: Family
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What somebody has said to a run, for the answer of the command.
+
+    Attributes:
+        signal: its id; empty where it was recorded at once.
+        as_what: what was said, where the kind alone does not tell: "as ABSENT".
+        notes: what whoever said it should know.
+    """
+
+    kind: str
+    signal: str
+    run: RunId
+    step: str
+    actor: str
+    as_what: str = ""
+    notes: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as JSON gives it."""
+        facts = {"signal": self.signal or None, "kind": self.kind, "run": self.run}
+        return {**facts, "step": self.step, "actor": self.actor}
+
+
+def say_sent(said: Said, follow: str, output_format: str, **facts: Any) -> None:
     """Print that a signal is on its way, and what comes next."""
-    follow = follow_up(family)
     if output_format == "json":
-        facts = {"signal": signal, "kind": kind, "run": run, "step": step, "actor": actor}
-        output.emit("drengine/signal/v1", {**facts, "next": follow})
+        output.emit("drengine/signal/v1", {**said.facts(), **facts, "next": follow})
         return
-    where = f" {step}" if step else ""
-    output.say(f"✓ {kind} of {run}{where} sent as {actor}")
+    where = f"{said.run} {said.step}".rstrip()
+    how = f"{said.as_what} " if said.as_what else ""
+    output.say(f"✓ {said.kind} of {where} {how}sent as {said.actor}")
+    for note in said.notes:
+        output.say(f"  {note}")
     output.say(f"Next: {follow}")
 
 
@@ -410,61 +418,3 @@ def reject_command(
     """Refuse what gate STEP of RUN asks; the run stops there, and 'resume' asks again."""
     person = Person(name or user_name(), role, simulated)
     return _decision("reject", run, step, person, reason, output_format, Manner(), keys, sure=sure)
-
-
-@click.command("resolve")
-@run_argument
-@click.argument("step")
-@click.option("--found/--absent", "found", default=None, help="It happened / it did not.")
-@click.option("--reason", required=True, help="How you know; it stands in the report.")
-@click.option(
-    "--set",
-    "outputs",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="With --found: an output that later steps need.",
-)
-@click.option("--as", "name", help="Who looked; by default the user here.")
-@output.output_option
-def resolve_command(
-    *,
-    run: str,
-    step: str,
-    found: bool | None,
-    reason: str,
-    outputs: tuple[str, ...],
-    name: str | None,
-    output_format: str,
-) -> int:
-    """Say how the unknown outcome of STEP turned out, after looking in Azure by hand.
-
-    --found: the request had its effect; it is verified and the run goes on.
-    --absent: it had none; the step begins again.
-    """
-    if found is None:
-        raise click.UsageError("Say --found or --absent.")
-    with open_store() as store:
-        run_id, step = find_step(store, run, step)
-        body = {"step": step, "found": found, "reason": reason, "outputs": _pairs(outputs)}
-        family = read_family(store, run_id)
-        st = waiting_step(family.states[run_id], step, S.UNKNOWN)
-        # What was looked at is this request, not one that is sent later.
-        body["unknown_seq"] = st.unknown_seq
-        when = "" if st.intent_at_ms is None else f", last at {utc_seconds(st.intent_at_ms)}"
-        count = "once" if st.sends == 1 else f"{st.sends} times"
-        if output_format == "text":
-            output.say(f"{step} was sent {count}{when}; what you say is about the last one.")
-        actor = f"operator:{name or user_name()}"
-        sent = send(store, run_id, "resolve", actor, body)
-    say_sent("resolve", sent, run_id, step, actor, output_format, family)
-    return 0
-
-
-def _pairs(pairs: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise InputError(f"{pair!r} is not NAME=VALUE")
-        found[name] = value
-    return found

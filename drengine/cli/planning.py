@@ -61,11 +61,24 @@ def make(request: PlanRequest, output_format: str) -> int:
     with open_store() as store:
         plan, ahead = asyncio.run(_discover(request, runbook, library, given, store))
     write_private(request.out, canonical(plan.to_json()) + b"\n", "the plan")
+    begins = _begins(plan, given)
     if output_format == "json":
-        output.emit("drengine/plan-made/v1", _facts(plan, request.out, ahead))
+        facts = {**_facts(plan, request.out, ahead), "clock_begins_now": bool(begins)}
+        output.emit("drengine/plan-made/v1", facts)
     else:
-        _show(plan, runbook, request.out, ahead)
+        _show(plan, runbook, request.out, ahead, begins)
     return 0
+
+
+def _begins(plan: Plan, given: Mapping[str, Json]) -> str:
+    """Say that the RTO's clock begins with the plan; empty where somebody said when it does."""
+    named = plan.root.inputs.get("incident_at")
+    if named is None or given.get("incident_at", "now") != "now":
+        return ""
+    return (
+        f"now, {named}: nobody named the time of the incident. Where it began earlier:"
+        " --input incident_at=UTC"
+    )
 
 
 def _given(request: PlanRequest) -> dict[str, Json]:
@@ -144,7 +157,7 @@ def _facts(plan: Plan, out: Path, ahead: Ahead) -> dict[str, Any]:
     }
 
 
-def _show(plan: Plan, runbook: Runbook, out: Path, ahead: Ahead) -> None:
+def _show(plan: Plan, runbook: Runbook, out: Path, ahead: Ahead, begins: str) -> None:
     summary: Mapping[str, Any] = plan.summary
     cloud = plan.cloud
     say = output.say
@@ -159,6 +172,8 @@ def _show(plan: Plan, runbook: Runbook, out: Path, ahead: Ahead) -> None:
     if isinstance(backup, Mapping):
         say(f"Backup    {backup.get('folder')}")
     say(f"Expected  {_expected(summary)}")
+    if begins:
+        say(f"RTO clock begins {begins}")
     _list("Inputs", list(_inputs(plan, runbook)), lambda each: output.shorten(each, 160))
     _list("Points of no return", summary["points_of_no_return"], _point)
     _list("Gates", summary["gates"], _gate)

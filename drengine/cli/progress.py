@@ -5,14 +5,16 @@ Drawing only: nothing in here decides, and an error of drawing must not end a ru
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from drengine.cli import output
-from drengine.cli.board import next_commands, screen
+from drengine.cli.board import next_commands, screen, undone_text
+from drengine.cli.effects import limits_of
 from drengine.cli.family import Family
 from drengine.cli.places import open_clock
 from drengine.clock import Clock
@@ -20,7 +22,7 @@ from drengine.model.ids import RunId
 from drengine.model.plan import Plan
 from drengine.model.records import Record
 from drengine.model.records import RecordType as R
-from drengine.model.run import RunState, RunStatus
+from drengine.model.run import RunState, RunStatus, StepState, StepStatus
 from drengine.model.times import instant_ms
 
 if TYPE_CHECKING:
@@ -82,28 +84,49 @@ _WORDS: Final[Mapping[R, tuple[str, str]]] = {
     R.DELIVERY_REQUESTED: ("⏸", "delivery asked"),
     R.DELIVERY_ACCEPTED: ("✓", "delivered"),
     R.GENERATION_ENDED: ("⚠", "begins anew"),
+    R.PROBE_BUSY: ("⏳", "cannot be told yet"),
+    R.DOUBT_CLEARED: ("●", "not there"),
+    R.RUN_ROLLBACK: ("↶", "to be rolled back"),
+    R.RUN_ROLLED_BACK: ("↶", "rolled back"),
+    R.UNDO_INTENT: ("↶", "undoing"),
+    R.UNDO_ANSWERED: ("↶", "asked to go; looking whether it is gone"),
+    R.UNDO_POLLED: ("↶", "still there or going; looking"),
+    R.UNDO_DONE: ("✓", "undone: read back, it is gone"),
+    R.UNDO_KEPT: ("⚠", "stays"),
+    R.UNDO_REFUSED: ("✗", "could not be undone"),
     R.CHILD_STARTED: ("●", "child run started"),
     R.CHILD_FINISHED: ("✓", "child run ended"),
 }
 
 
-_REPEATED: Final = (R.OPERATION_POLLED, R.VERIFY_MISSED)
+_REPEATED: Final = (R.OPERATION_POLLED, R.VERIFY_MISSED, R.UNDO_POLLED)
+_LOOKS: Final = (*_REPEATED, R.PROBE_BUSY)
 _SILENCE_MS: Final = 5 * 60_000
 """After so long without a line of a step, one of its many looks is told."""
+
+_CHANGING: Final = re.compile(r"[0-9a-f-]{8,}|\d+")
+"""What differs between two answers that say the same: times, counts and ids of requests."""
+
+_Limit = Callable[[RunState, str], int | None]
+"""Says until when a step's looks may go on in vain; None where that is not known."""
 
 
 class Lines:
     """One line per event, for pipes, CI and screen readers.
 
     Of the looks at what takes long one is told now and then: whoever waits sees that it lives.
+    Of those that could not tell the first is told, too, and each whose reason is a new one.
 
     Parameters:
         since_ms: when the run's clock began; None takes the first record's time.
+        until_ms: until when looks may go on in vain.
     """
 
-    def __init__(self, since_ms: int | None = None) -> None:
+    def __init__(self, since_ms: int | None = None, until_ms: _Limit = lambda *_: None) -> None:
         self._since_ms = since_ms
+        self._until_ms = until_ms
         self._told: dict[tuple[RunId, str], int] = {}
+        self._why: dict[tuple[RunId, str], str] = {}
 
     def listen(self, state: RunState, record: Record) -> None:
         """Print a line where the record says something to a person."""
@@ -120,27 +143,46 @@ class Lines:
         name = f"{where}/{step}" if where else step
         label = output.banner(str(state.run_class), lab=bool(state.genesis["cloud"]["lab"]))
         at = output.clock_ms(record.at_ms - self._since_ms)
-        since = _since(state, step, record) if record.type in _REPEATED else ""
-        text = f"{label} {at} {symbol} {name}: {word}{since}{_detail(record)}"
+        since = _since(state, step, record) if record.type in _LOOKS else ""
+        told = self._looking_on(state, step, record) if record.type is R.PROBE_BUSY else ""
+        text = f"{label} {at} {symbol} {name}: {word}{since}{_detail(state, record)}{told}"
         output.say(output.shorten(text, 400) if "\n" in text else text)
 
     def _is_told(self, record: Record, step: str) -> bool:
-        last_ms = self._told.setdefault((record.run, step), record.at_ms)
-        if record.type in _REPEATED and record.at_ms - last_ms < _SILENCE_MS:
+        place = (record.run, step)
+        last_ms = self._told.setdefault(place, record.at_ms)
+        why = _CHANGING.sub("", str(record.body.get("why", "")))
+        why = why if record.type is R.PROBE_BUSY else ""
+        is_news = record.type not in _LOOKS or (why != "" and why != self._why.get(place))
+        if not is_news and record.at_ms - last_ms < _SILENCE_MS:
             return False
-        self._told[record.run, step] = record.at_ms
+        self._why[place] = why
+        self._told[place] = record.at_ms
         return True
+
+    def _looking_on(self, state: RunState, step: str, record: Record) -> str:
+        until_ms = self._until_ms(state, step)
+        if until_ms is None or self._since_ms is None:
+            return "; it looks again"
+        left = output.spell_ms(until_ms - record.at_ms)
+        at = output.clock_ms(until_ms - self._since_ms)
+        return f"; it looks again, until {at} at most (for {left})"
 
 
 def _since(state: RunState, step: str, record: Record) -> str:
-    return f" after {output.spell_ms(record.at_ms - state.steps[step].entered_ms)}"
+    st = state.steps[step]
+    since_ms = st.in_doubt_since_ms if st.status is StepStatus.IN_DOUBT else st.entered_ms
+    if record.type is R.UNDO_POLLED or since_ms is None or since_ms >= record.at_ms:
+        return ""
+    return f" after {output.spell_ms(record.at_ms - since_ms)}"
 
 
-def _detail(record: Record) -> str:
+def _detail(state: RunState, record: Record) -> str:
     body: Mapping[str, Any] = record.body
     if error := body.get("error"):
-        hint = f" {error['hint']}" if error.get("hint") else ""
-        return f": {error['message']}{hint}"
+        message = str(error["message"])
+        stop = "" if message.rstrip().endswith((".", "!", "?")) else "."
+        return f": {message}{stop} {error['hint']}" if error.get("hint") else f": {message}"
     match record.type:
         case R.GATE_APPROVED | R.GATE_REJECTED:
             return f" by {record.actor}{', BREAK-GLASS' if body.get('break_glass') else ''}"
@@ -157,10 +199,37 @@ def _detail(record: Record) -> str:
             return _missing(body)
         case R.CHILD_STARTED | R.CHILD_FINISHED:
             return f": {body['name']} {body.get('status', '')}".rstrip()
-        case R.STEP_HELD | R.GATE_VOIDED | R.ANSWER_LOST | R.GENERATION_ENDED | R.PROBE_PRESENT:
-            return f": {body['why']}" if body.get("why") else ""
         case _:
-            return ""
+            return _why(state, record)
+
+
+def _why(state: RunState, record: Record) -> str:
+    body: Mapping[str, Any] = record.body
+    match record.type:
+        case R.DOUBT_CLEARED:
+            return _cleared(state.steps[str(body["step"])], record)
+        case R.RUN_ROLLBACK:
+            return f": {body['reason']}" if body.get("reason") else ""
+        case R.RUN_ROLLED_BACK:
+            return f": {undone_text(state)}"
+        case _:
+            return f": {body['why']}" if record.type in _WHY and body.get("why") else ""
+
+
+_WHY: Final = (
+    *(R.STEP_HELD, R.GATE_VOIDED, R.ANSWER_LOST, R.GENERATION_ENDED, R.PROBE_PRESENT),
+    *(R.PROBE_BUSY, R.DOUBT_RAISED, R.UNDO_KEPT, R.UNDO_POLLED, R.UNDO_ANSWERED),
+)
+
+
+def _cleared(st: StepState, record: Record) -> str:
+    """Return why the same thing is sent once more: nobody should have to wonder."""
+    since_ms = st.in_doubt_since_ms
+    over = "" if since_ms is None else f" over {output.spell_ms(record.at_ms - since_ms)}"
+    looks = int(record.body.get("looks", st.looks))
+    times = "once" if looks == 1 else f"{looks} times"
+    then = "sent again" if st.sends else "sent"
+    return f": looked {times}{over} for what came of it; it is checked and {then}"
 
 
 def _missing(body: Mapping[str, Any]) -> str:
@@ -217,7 +286,7 @@ def progress_for(plan: Plan, family: Family | None, *, quiet: bool) -> Iterator[
         return
     if output.is_plain(sys.stdout):
         named = plan.root.inputs.get("incident_at")
-        yield Lines(family.started_ms() if family else instant_ms(named))
+        yield Lines(family.started_ms() if family else instant_ms(named), limits_of(plan))
         return
     with live_board(family or Family(plan.run_id), open_clock()) as live:
         yield live

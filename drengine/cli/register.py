@@ -87,21 +87,40 @@ def require_counting(
     Raises:
         GuardError: says why it would not count.
     """
-    known = str(state.genesis.get("approvers", ""))
-    if not known:
-        return
-    terms = terms_of(asked, request, initiator=str(state.genesis["initiator"]), at_ms=now_ms)
-    judged = judge(envelope, terms, kept_register(store, root_of(state.run), known))
-    why = judged.why
-    if judged.person is not None and not why and judged.person.actor != actor:
-        why = f"the key is {judged.person.name}'s, and it was given as {actor}"
-    if why:
+    if why := why_uncounted(store, state, asked, request, envelope, actor, now_ms):
         raise GuardError(
             f"this decision would not count: {why}; nothing was sent",
-            hint="Use the key and the role of somebody whom the run's register names for it. The"
-            f" register cannot change: where it is wrong, drengine cancel {root_of(state.run)}"
-            " --reason TEXT, mend it, and start a new plan.",
+            hint=another_key(state.run),
         )
+
+
+def another_key(run: RunId) -> str:
+    """Return what helps where a key or a role does not count."""
+    return (
+        "Use the key and the role of somebody whom the run's register names for it. The register"
+        f" cannot change: where it is wrong, drengine cancel {root_of(run)} --reason TEXT, mend"
+        " it, and start a new plan."
+    )
+
+
+def why_uncounted(
+    store: JournalStore,
+    state: RunState,
+    asked: Asked,
+    request: JsonObject,
+    envelope: JsonObject,
+    actor: str,
+    now_ms: int,
+) -> str:
+    """Say why the engine would not count a signed decision; empty where it would."""
+    known = str(state.genesis.get("approvers", ""))
+    if not known:
+        return ""
+    terms = terms_of(asked, request, initiator=str(state.genesis["initiator"]), at_ms=now_ms)
+    judged = judge(envelope, terms, kept_register(store, root_of(state.run), known))
+    if judged.person is not None and not judged.why and judged.person.actor != actor:
+        return f"the key is {judged.person.name}'s, and it was given as {actor}"
+    return judged.why
 
 
 def _judging(world: World, register: Register) -> World:

@@ -21,7 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 from drengine import failpoints
 from drengine.azure.auth import AuthKind
 from drengine.cli import output
-from drengine.cli.board import in_flight_lines, next_commands, uncounted_lines
+from drengine.cli.board import (
+    in_flight_lines,
+    next_commands,
+    uncounted_lines,
+    undone_lines,
+)
 from drengine.cli.elsewhere import check_place, open_copy, place_as_before
 from drengine.cli.family import Family, read_family
 from drengine.cli.library import Library, catalogue
@@ -273,7 +278,7 @@ def _report(
     for reason in reasons:
         output.say(f"  {reason}")
     left = in_flight_lines(family) if code in (_INTERRUPTED, _TERMINATED) else []
-    for line in (*left, *uncounted_lines(family)):
+    for line in (*left, *undone_lines(family), *uncounted_lines(family)):
         output.say(f"  {line}")
     for text in commands:
         output.say(f"Next: {text}")

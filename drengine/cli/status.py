@@ -13,12 +13,12 @@ from typing import Any, Final
 import click
 
 from drengine.cli import output
-from drengine.cli.board import ending, next_commands, render, screen
+from drengine.cli.board import ending, next_commands, render, screen, stays
+from drengine.cli.effects import limits_in
 from drengine.cli.family import Family, Follower, read_family
 from drengine.cli.places import home_folder, open_clock
 from drengine.cli.progress import Lines, live_board
 from drengine.cli.stores import find_run, open_store, run_or_latest
-from drengine.errors import InputError
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.run import RunStatus, StepState
 from drengine.model.run import StepStatus as S
@@ -46,6 +46,8 @@ def status_command(*, run: str, every: bool, output_format: str) -> int:
     if not (home_folder() / "drengine.db").exists():
         return _empty(output_format)
     with open_store() as store:
+        if not any("/" not in row.run for row in store.runs()):
+            return _empty(output_format)
         if every:
             return _list(store, output_format)
         family = read_family(store, find_run(store, run))
@@ -82,7 +84,7 @@ def watch_command(*, run: str, through_waits: bool, every: float) -> int:
 
 def _follow_lines(follower: Follower, *, through_waits: bool, every: float) -> int:
     family = follower.family
-    lines = Lines(family.started_ms())
+    lines = Lines(family.started_ms(), limits_in(follower.store, family.root_run))
     for line in screen(family, open_clock().now_ms(), _WIDE):
         output.say(line)
     while (code := _resting(family, through_waits=through_waits)) is None:
@@ -118,11 +120,13 @@ def _width() -> int:
 
 
 def _empty(output_format: str) -> int:
+    home = home_folder()
     if output_format == "json":
-        output.emit("drengine/runs/v1", {"home": str(home_folder()), "runs": []})
-    else:
-        output.say(f"There is no run in {home_folder()} yet.")
-        output.say("Next: drengine drill, or drengine plan RUNBOOK --class drill --out plan.json")
+        output.emit("drengine/runs/v1", {"home": str(home), "runs": []})
+        return 0
+    output.say(f"There is no run in {home} yet; DRENGINE_HOME names another home.")
+    plan = "drengine plan RUNBOOK --class incident --out plan.json"
+    output.say(f"Next: {plan}   # or --class drill; 'drengine drill' practises on a lab of its own")
     return 0
 
 
@@ -142,8 +146,6 @@ def _list(store: SqliteStore, output_format: str) -> int:
         ]
         output.emit("drengine/runs/v1", {"home": str(store.home), "runs": listed})
         return 0
-    if not rows:
-        raise InputError(f"there is no run in {store.home}")
     for row in rows:
         at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(row.created_at_ms / 1000))
         output.say(f"{row.run}  {row.run_class.upper():8}  {row.status:10}  {at}  {row.title}")
@@ -165,6 +167,9 @@ def family_json(family: Family, now_ms: int) -> dict[str, Any]:
         "elapsed_ms": (root.finished_ms or now_ms) - family.started_ms(),
         "rto_ms": root.genesis["objectives"].get("rto_ms"),
         "waiting_for": list(root.waiting_for) if root.status is RunStatus.WAITING else [],
+        "stays": [
+            {"run": str(run), "step": step.id, "why": step.detail} for run, step in stays(family)
+        ],
         "handed_in": [
             {
                 "run": str(signal.run),
@@ -196,6 +201,7 @@ def _step_json(family: Family, run: Any, step: StepState) -> dict[str, Any]:
         "began_ms": step.began_ms,
         "ended_ms": step.ended_ms,
         "detail": step.detail,
+        "undo": str(step.undo) or None,
         "error": dict(step.error) if step.error else None,
         "request": family.requests.get((run, step.id)) if step.status.is_waiting else None,
         "approvers": list(step.gate.approvers) if step.gate else [],

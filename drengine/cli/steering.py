@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from drengine.cli import output
+from drengine.cli.board import next_commands
+from drengine.cli.effects import Left, left_by
 from drengine.cli.elsewhere import bring_up_to_date
-from drengine.cli.family import read_family
-from drengine.cli.people import reason_option, say_sent, send
+from drengine.cli.family import Family, read_family
+from drengine.cli.people import (
+    Said,
+    follow_up,
+    reason_option,
+    refuse_if_given_away,
+    say_sent,
+    send,
+)
 from drengine.cli.places import open_clock
 from drengine.cli.stores import (
     find_run,
@@ -29,11 +40,60 @@ def _to_run(kind: str, run: str, reason: str, output_format: str) -> int:
         family = read_family(store, run_id)
         state = family.states[run_id]
         if state.status.is_over:
-            raise InputError(f"run {run_id} is {state.status}; nothing was sent")
+            raise InputError(
+                f"run {run_id} is {state.status}; nothing was sent",
+                hint=f"drengine status {family.root_run}",
+            )
+        refuse_if_given_away(store, run_id)
+        if kind != "cancel" and (already := _already(kind, family, run_id)):
+            return _nothing_new(kind, run_id, already, family, output_format)
         actor = f"operator:{user_name()}"
         sent = send(store, run_id, kind, actor, {"reason": reason})
-    say_sent(kind, sent, run_id, "", actor, output_format, family)
+        left = left_by(store, family) if kind == "cancel" else []
+    said = Said(kind, sent, run_id, "", actor, notes=_left_lines(left, "until now: "))
+    more = {"left": [each.to_json() for each in left]} if kind == "cancel" else {}
+    say_sent(said, follow_up(family), output_format, **more)
     return 0
+
+
+def _already(kind: str, family: Family, run: RunId) -> str:
+    """Say why a pause or its end changes nothing; empty where it does."""
+    wants = kind == "pause"
+    waiting = [each for each in family.inbox if each.run == run and each.kind in _PAUSES]
+    if waiting:
+        told = f"a {waiting[-1].kind} of {run} is handed in already and not taken in yet"
+        return told if waiting[-1].kind == kind else ""
+    if family.states[run].paused == wants:
+        return f"{run} is paused already" if wants else f"{run} is not paused"
+    return ""
+
+
+_PAUSES: Final = ("pause", "continue")
+
+
+def _nothing_new(kind: str, run: RunId, already: str, family: Family, output_format: str) -> int:
+    follow = next_commands(family)[0]
+    if output_format == "json":
+        facts = Said(kind, "", run, "", f"operator:{user_name()}").facts()
+        output.emit("drengine/signal/v1", {**facts, "already": already, "next": follow})
+        return 0
+    output.say(f"· {already}; nothing was sent")
+    output.say(f"Next: {follow}")
+    return 0
+
+
+def _left_lines(left: list[Left], since: str = "") -> tuple[str, ...]:
+    if not left:
+        until = " until now" if since else ""
+        return (f"Nothing is left behind{until}: no request of it had an effect",)
+    lines = [f"Left as it is, {since}{each}" for each in left]
+    return (*lines, _TOO_LATE)
+
+
+_TOO_LATE: Final = (
+    "A 'drengine rollback' instead of the cancel would have undone what can be undone; after a"
+    " cancel that is done by hand"
+)
 
 
 @click.command("pause")
@@ -72,17 +132,23 @@ def cancel_command(*, run: str, reason: str, output_format: str) -> int:
 
 
 def _cancelled(store: SqliteStore, run: RunId, reason: str, output_format: str) -> int:
-    state = read_family(store, run).root
+    family = read_family(store, run)
+    state = family.root
     if state.status.is_over:
-        raise InputError(f"run {run} is {state.status}; nothing was done")
+        raise InputError(
+            f"run {run} is {state.status}; nothing was done", hint=f"drengine status {run}"
+        )
     actor = f"operator:{user_name()}"
     cancel(store, run, owner_name(), actor, reason, open_clock())
     bring_up_to_date(store, run, state.copies_to)
+    left = left_by(store, family)
     follow = f"drengine report {run} --out evidence-{run}"
     if output_format == "json":
-        facts = {"signal": "", "kind": "cancel", "run": run, "step": "", "actor": actor}
-        output.emit("drengine/signal/v1", {**facts, "next": follow})
+        facts = {**Said("cancel", "", run, "", actor).facts(), "next": follow}
+        output.emit("drengine/signal/v1", {**facts, "left": [each.to_json() for each in left]})
         return 0
     output.say(f"✓ {run} is cancelled; no process drove it")
+    for line in _left_lines(left):
+        output.say(f"  {line}")
     output.say(f"Next: {follow}")
     return 0

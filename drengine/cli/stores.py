@@ -80,12 +80,42 @@ def find_step(store: SqliteStore, run: str, step: str) -> tuple[RunId, str]:
     The screens name it so below its root run.
 
     Raises:
-        InputError: there is no such run, or several.
+        InputError: there is no such run, or several; or the step is a child run's.
     """
     found = find_run(store, run)
     way, _, last = step.rpartition("/")
     child = RunId(f"{found}/{way}")
-    return (child, last) if way and store.exists(child) else (found, step)
+    if way and store.exists(child):
+        return child, last
+    if step not in next(iter(store.read(found))).body["steps"]:
+        _refuse_step_of_child(store, found, step)
+    return found, step
+
+
+def _refuse_step_of_child(store: SqliteStore, run: RunId, step: str) -> None:
+    """Refuse a step that is in open child runs, with the command that names the child."""
+    from drengine.cli.family import read_family  # noqa: PLC0415 - only where a step is not there
+
+    states = read_family(store, run).states
+    below = {
+        other: state.steps[step].status
+        for other, state in states.items()
+        if other.startswith(f"{run}/") and step in state.steps and not state.status.is_over
+    }
+    waiting = [other for other, status in below.items() if status.is_waiting or status.is_stuck]
+    if named := waiting or list(below):
+        word = "waits there" if waiting else "has it"
+        others = f" (and so do {', '.join(named[1:])})" if named[1:] else ""
+        raise InputError(
+            f"run {run} has no step '{step}'; its child run {named[0]} {word}{others}",
+            hint=f"{_command()} {named[0]} {step}, with the same options",
+        )
+
+
+def _command() -> str:
+    """Return the command that this process runs, without its arguments."""
+    context = click.get_current_context(silent=True)
+    return context.command_path if context else "drengine COMMAND"
 
 
 def _latest(store: SqliteStore, rows: list[RunId]) -> RunId:
@@ -94,7 +124,8 @@ def _latest(store: SqliteStore, rows: list[RunId]) -> RunId:
             return run
     raise InputError(
         f"there is no run in {store.home}",
-        hint="drengine plan RUNBOOK --class drill --out plan.json, then drengine run plan.json",
+        hint="drengine plan RUNBOOK --class incident --out plan.json   # or --class drill; then"
+        " 'drengine run plan.json'. DRENGINE_HOME names another home",
     )
 
 

@@ -158,6 +158,16 @@ def _stopped(record: Record) -> str:
     return "; ".join((_why(record), *texts(record.body.get("for"))))
 
 
+def _undone(record: Record) -> str:
+    rest = "; ".join(finding.message for finding in findings(record.body, ""))
+    return f"its effect was taken away, and read back: {rest or 'it is gone'}"
+
+
+def _rolled_back(record: Record) -> str:
+    del record
+    return "what could be undone was undone; each step of it, and each that stays, is listed"
+
+
 def _imported(record: Record) -> str:
     chains = record.body.get("chains")
     count = len(chains) if isinstance(chains, list) else 0
@@ -191,6 +201,11 @@ _KINDS: Final[Mapping[R, tuple[str, Wording]]] = {
     R.RUN_STOPPED: ("run stopped", _stopped),
     R.RUN_PAUSED: ("run paused", _reason),
     R.RUN_CANCELLED: ("run cancelled", _reason),
+    R.RUN_ROLLBACK: ("rollback asked", _reason),
+    R.UNDO_DONE: ("undone", _undone),
+    R.UNDO_KEPT: ("stays after the rollback", _why),
+    R.UNDO_REFUSED: ("undo refused", _error),
+    R.RUN_ROLLED_BACK: ("run rolled back", _rolled_back),
     R.RUN_HANDED_OVER: ("handed over", _handed_over),
     R.RUN_IMPORTED: ("taken over", _imported),
 }
@@ -199,6 +214,11 @@ _ONLY_TOLD: Final = (
     R.STEP_SKIPPED,
     R.NOTE,
     R.RUN_CANCELLED,
+    R.RUN_ROLLBACK,
+    R.UNDO_DONE,
+    R.UNDO_KEPT,
+    R.UNDO_REFUSED,
+    R.RUN_ROLLED_BACK,
     R.RUN_HANDED_OVER,
     R.RUN_IMPORTED,
 )

@@ -66,7 +66,9 @@ def name_available(facts: JsonObject, ctx: RuleContext) -> Findings:
         )
     if seen["live"] or not seen["free"]:
         why = seen["message"] or seen["reason"] or seen["live"]
-        return (block(rule, f"{seen['name']} is taken: {why}", "Choose another name."),)
+        return (
+            block(rule, f"{seen['name']} is taken: {str(why).rstrip('.')}", "Choose another name."),
+        )
     return (ok(rule, f"{seen['name']} is free"),)
 
 

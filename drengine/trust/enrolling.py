@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from drengine.trust.register import (
     read_trust,
 )
 
+_SHORTEST: Final = 8
 _TRIES: Final = 500
 _PAUSE_SECONDS: Final = 0.02
 _SUFFIX: Final = {"p256": "pem", "ssh": "pub", "cms": "crt"}
@@ -176,13 +178,63 @@ def _enter(folder: Path, doc: dict[str, Any], entry: Entry) -> None:
                 raise InputFileError(
                     f"{entry.name}: this very key is {other['name']}'s already, and would count one"
                     " person twice; nothing was changed",
-                    hint="Every person has a key of their own: drengine key init.",
+                    hint="Every person has a key of their own: drengine key init. Where it was"
+                    f" entered under the wrong name: drengine key trust {folder} {other['name']}"
+                    f" --remove {key_id(entry.kind, entry.public)}",
                 )
-        number = len(person["keys"])
-        end = f"-{number + 1}" if number else ""
-        key["file"] = f"approvers/{entry.name}{end}.{_SUFFIX[entry.kind]}"
+        key["file"] = _free_file(person, entry)
         person["keys"].append(key)
     _write(folder / str(key["file"]), entry.public)
+
+
+def _free_file(person: dict[str, Any], entry: Entry) -> str:
+    taken = {str(key["file"]) for key in person["keys"]}
+    suffix = _SUFFIX[entry.kind]
+    names = (f"approvers/{entry.name}{f'-{n}' if n > 1 else ''}.{suffix}" for n in count(1))
+    return next(name for name in names if name not in taken)
+
+
+def remove(folder: Path, name: str, keyid: str) -> str:
+    """Take a key that was entered by mistake out of a trust folder; return its id.
+
+    A person without any key left goes, too. Whoever calls it has made sure that nothing was
+    decided with the key: what it signed could not be verified with this folder any more.
+
+    Parameters:
+        keyid: or its first digits, eight at least.
+
+    Raises:
+        InputError: the person has no such key, or several that begin so.
+        InputFileError: the folder cannot be read or written; the list is as it was.
+    """
+    with _alone(folder):
+        place = folder / TRUST_FILE
+        read_trust(folder)
+        doc = parse_json(read_bounded(place, "the trust folder's list"))
+        person = next((each for each in doc["people"] if each["name"] == name), None)
+        keys = {key_id_of(folder, key): key for key in person["keys"]} if person else {}
+        found = [known for known in keys if known.startswith(keyid) and len(keyid) >= _SHORTEST]
+        if person is None or len(found) != 1:
+            has = ", ".join(keys) or "no key"
+            raise InputError(
+                f"{folder}: {name} has {len(found) or 'no'} key(s) {keyid[:64]!r}; nothing was"
+                " changed",
+                hint=f"{name} has {has}; give one whole id.",
+            )
+        gone = keys[found[0]]
+        person["keys"].remove(gone)
+        if not person["keys"]:
+            doc["people"].remove(person)
+        _write(place, f"{json.dumps(doc, indent=2, sort_keys=True)}\n")
+        with suppress(OSError):
+            (folder / str(gone["file"])).unlink()
+    return found[0]
+
+
+def key_id_of(folder: Path, key: dict[str, Any]) -> str:
+    """Return the id of a key that the list of a trust folder names."""
+    known = read_member(folder, str(key["file"])).decode("ascii", "replace")
+    return key_id(str(key["kind"]), known)
 
 
 def _standing(folder: Path, person: dict[str, Any], entry: Entry) -> dict[str, Any] | None:

@@ -56,7 +56,8 @@ def write_new(path: Path, data: bytes, what: str, mode: int = 0o600) -> None:
         os.link(draft, path)
     except FileExistsError:
         raise InputFileError(
-            f"writing {what} {path}: it exists already; nothing was written"
+            f"writing {what} {path}: it exists already; nothing was written",
+            hint="Name another file, or move that one away.",
         ) from None
     except OSError as error:
         raise InputFileError(

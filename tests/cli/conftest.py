@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
+from drengine.cli.library import find_document
 from drengine.cli.main import run
 from drengine.journal.sqlite import SqliteStore
+from drengine.model.canonical import sha256_hex
 from drengine.model.ids import RunId
+from drengine.model.plan import CloudIdentity, Plan, PlanPart
 from drengine.model.records import Draft
 from drengine.model.records import RecordType as R
+from drengine.model.runbook import RunClass
 
 ENVIRONMENT = ("DRENGINE_LAB", "DRENGINE_AUTH", "XDG_DATA_HOME", "NO_COLOR", "CI")
 
@@ -77,15 +81,28 @@ class Story:
             "title": "A recovery",
             "plan": "0" * 64,
             "initiator": "operator:somebody",
-            "inputs": {"sd_file": {"path": "/sd.json", "sha256": "0" * 64, "size": 1}},
+            "inputs": {
+                "sd_file": {"path": "/sd.json", "sha256": "0" * 64, "size": 1},
+                "target_hsm": "contoso-hsm2",
+            },
             "objectives": {"rto_ms": 4 * 3_600_000},
             "steps": list(steps),
             "cloud": {"lab": lab},
+            "path": [],
         }
         self.store.create(self.run, "A recovery", run_class, self._draft(R.RUN_CREATED, genesis))
 
     def _draft(self, kind: R, body: dict[str, Any], actor: str = "engine") -> Draft:
         return Draft(kind, actor, body, self.now_ms, 0)
+
+    def plans(self, runbook: str = "mhsm-full-recovery") -> Story:
+        """Put the plan of a shipped runbook beside the journal."""
+        text = find_document(runbook, None).text.decode()
+        part = PlanPart(runbook, text, sha256_hex(text.encode()), {"target_hsm": "contoso-hsm2"})
+        cloud = CloudIdentity("AzureCloud", "t", "s", "p", lab=True)
+        plan = Plan(RunClass.DRILL, "2026-12-01T09:58:00.000Z", "0", cloud, part, {})
+        self.store.put_document(self.run, "plan", plan.to_json())
+        return self
 
     def tell(self, *records: tuple[R, dict[str, Any]]) -> Story:
         lease = self.store.acquire(self.run, "the story")

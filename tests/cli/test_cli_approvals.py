@@ -78,6 +78,14 @@ def assert_refused(place, *words):
     assert all(word in record.body["why"] for word in words), record.body["why"]
 
 
+def assert_not_counted(ended, word):
+    """What will not count is handed in, as no success."""
+    assert (ended.code, "✓" in ended.out) == (8, False), ended.out
+    assert "⚠ it will not count: " in ended.err
+    assert word in ended.err
+    assert "handed in all the same" in ended.out
+
+
 def test_a_key_is_shown_with_the_id_that_openssl_computes(keys, command):
     shown = command("key", "show", keys / "ada.key", "-o", "json").document
     public = keys / "ada.pub.pem"
@@ -302,11 +310,45 @@ def test_a_decision_is_signed_elsewhere_and_brought_back(keys, command, away):
     assert "INCIDENT" in shown.err
     assert 'hsm:\n    "gone"' in shown.err
     assert "2 of security-officer" in shown.err
-    for _ in range(2):
+    for told in ("✓", "was handed in before: it moves nothing more"):
         ended = command("approval", "import", signed)
         assert ended.code == 0, ended.err
+        assert told in ended.out + ended.err
         place.absorb()
     assert place.gate.approvers == ("approver:ada",)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "word"),
+    [
+        ("carl", (), "does not hold the role"),
+        ("erik", (), "not in the register of approvers"),
+        ("ada", ("--at", "2026-01-01T00:00:00Z", "--valid", "5m"), "it expired at"),
+    ],
+    ids=["another role", "a stranger", "expired"],
+)
+def test_a_decision_that_cannot_count_is_handed_in_and_is_no_success(
+    keys, command, away, name, options, word
+):
+    assert command("key", "init", keys / "erik.key", "--passphrase", "env:PASS").code == 0
+    place, signed, _ = away(*by(keys, name), *AWAY, *options)
+    assert_not_counted(command("approval", "import", signed), word)
+    assert_refused(place, word)
+
+
+def test_json_tells_whether_a_decision_will_count(keys, command, away):
+    _, signed, _ = away(*by(keys, "carl"), *AWAY)
+    ended = command("approval", "import", signed, "-o", "json")
+    assert (ended.code, ended.err) == (8, "")
+    assert (ended.document["counts"], ended.document["repeated"]) == (False, False)
+    assert "does not hold the role" in ended.document["why"]
+
+
+def test_a_request_is_no_decision_yet(keys, command, away):
+    away(*by(keys, "ada"), *AWAY)
+    ended = command("approval", "import", keys / "request.json")
+    assert (ended.code, "it is not a signed decision; it is of schema" in ended.err) == (3, True)
+    assert f"Next: Sign it first: drengine approval sign {keys / 'request.json'}" in ended.err
 
 
 def test_every_command_of_the_way_there_and_back_speaks_json(keys, command, open_gate):
@@ -379,7 +421,7 @@ def test_a_request_that_shows_something_else_is_not_signed(keys, away, old, new)
 )
 def test_a_request_for_another_run_or_record_does_not_count(keys, command, away, old, new, word):
     place, signed, _ = away(*by(keys, "ada"), *AWAY, change=lambda text: re.sub(old, new, text))
-    assert command("approval", "import", signed).code == 0
+    assert_not_counted(command("approval", "import", signed), word)
     assert_refused(place, word)
 
 
@@ -429,11 +471,13 @@ def test_a_security_keys_touch_decides_and_nothing_less(keys, command, away, tou
     signature = token.sign(pae(doc["payloadType"], said), touched=touched)
     doc["signatures"] = [{"keyid": keyid, "sig": b64encode(signature).decode()}]
     signed.write_text(json.dumps(doc))
-    assert command("approval", "import", signed).code == 0
+    ended = command("approval", "import", signed)
     if touched:
+        assert ended.code == 0, ended.err
         record = place.absorb()
         assert (record.type, record.actor) == (R.GATE_APPROVED, "approver:tom")
     else:
+        assert_not_counted(ended, "does not verify")
         assert_refused(place, "does not verify")
 
 
@@ -480,3 +524,77 @@ def test_a_certificate_without_its_key_signs_nothing(cards, away):
     _, signed, ended = away("--as", "rosa", "--certificate", cards / "rosa.crt", code=3)
     assert "--certificate-key" in ended.err
     assert not signed.exists()
+
+
+# slips of the pen in a trust folder
+
+
+def listed(folder):
+    return {
+        each.name: [key.keyid for key in each.keys] for each in read_trust(folder).register.people
+    }
+
+
+def test_a_key_under_the_wrong_name_is_taken_out_and_entered_under_the_right_one(keys, command):
+    folder = keys / "trust"
+    command("key", "init", keys / "dora.key", "--passphrase", "env:PASS")
+    public = ("--public", keys / "dora.pub.pem")
+    assert command("key", "trust", folder, "ada", *public).code == 0
+    keyid = listed(folder)["ada"][1]
+    slip = command("key", "trust", folder, "dora", *public)
+    assert (slip.code, "this very key is ada's already" in slip.err) == (3, True)
+    assert f"drengine key trust {folder} ada --remove {keyid}" in slip.err
+    none = command("key", "trust", folder, "ada", "--remove", "0" * 64)
+    assert (none.code, "nothing was changed" in none.err) == (3, True)
+    assert command("key", "trust", folder, "ada", "--remove", keyid, *public).code == 2
+    assert command("key", "trust", folder, "ada").code == 2
+    ended = command("key", "trust", folder, "ada", "--remove", keyid)
+    assert (ended.code, "no run of this home knew it" in ended.out) == (0, True), ended.err
+    assert not (folder / "approvers" / "ada-2.pem").exists()
+    assert command("key", "trust", folder, "dora", *public).code == 0
+    assert listed(folder)["dora"] == [keyid]
+    assert len(listed(folder)["ada"]) == 1
+    assert command("key", "trust", folder, "dora", "--remove", keyid[:12]).code == 0
+    assert "dora" not in listed(folder)
+
+
+def test_a_key_that_takes_the_place_of_one_removed_overwrites_no_other(keys, command):
+    folder = keys / "trust"
+    before = listed(folder)
+    for name in ("x", "y", "z"):
+        command("key", "init", keys / f"{name}.key", "--passphrase", "env:PASS")
+    trust(command, keys, "ada", keys / "x.pub.pem")
+    trust(command, keys, "ada", keys / "y.pub.pem")
+    second, third = listed(folder)["ada"][1:]
+    assert command("key", "trust", folder, "ada", "--remove", second).code == 0
+    trust(command, keys, "ada", keys / "z.pub.pem")
+    assert listed(folder)["ada"][:2] == [*before["ada"], third]
+    assert len(set(listed(folder)["ada"])) == 3
+
+
+def test_a_key_that_a_run_knows_is_revoked_and_not_removed(keys, command, open_gate):
+    place, folder = open_gate(), keys / "trust"
+    keyid = listed(folder)["carl"][0]
+    ended = command("key", "trust", folder, "carl", "--remove", keyid)
+    assert (ended.code, f"stands in the register of {place.chain.run}" in ended.err) == (8, True)
+    assert "--revoked UTC" in ended.err
+    assert listed(folder)["carl"] == [keyid]
+    since = ("--revoked", "2026-01-01T00:00:00Z")
+    told = command("key", "trust", folder, "carl", "--public", keys / "carl.pub.pem", *since)
+    assert f"{keyid} is REVOKED: it does not count from 2026-01-01T00:00:00Z on" in told.out
+    assert "approves with" not in told.out
+
+
+def test_a_key_that_cannot_be_made_says_what_to_do(keys, command, monkeypatch):
+    there = command("key", "init", keys / "ada.key", "--passphrase", "env:PASS")
+    assert (there.code, "Next: Name another file" in there.err) == (3, True)
+    monkeypatch.setenv("PASS", "short")
+    short = command("key", "init", keys / "new.key", "--passphrase", "env:PASS")
+    assert (short.code, "Next: Give a longer one" in short.err) == (3, True)
+
+
+def test_a_request_is_not_written_over_a_file(keys, command, open_gate):
+    open_gate()
+    ended = command("approval", "request", "@latest", "agree", "--out", keys / "ada.key")
+    assert (ended.code, "exists already; nothing was written" in ended.err) == (3, True)
+    assert "Next: Name another file" in ended.err

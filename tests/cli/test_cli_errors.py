@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from drengine import engine
 from drengine.cli import main as entry
+from drengine.cli import taking
 from drengine.cli.explanations import CODES, EXIT_CODES
-from drengine.errors import DrError
+from drengine.errors import DrError, InputError
+from drengine.journal.sqlite import SqliteStore
 
 RUNBOOK = """\
 apiVersion: drengine/v1
@@ -249,3 +254,55 @@ def test_an_inventory_is_not_written_over_another(command, tmp_path):
     assert "nothing was asked" in ended.err
     assert "--replace" in ended.err
     assert known.read_text() == "what a recovery is proved against"
+
+
+@pytest.mark.parametrize("url", ["backups", "http://a.b/c", "https://a.b/c?sig=x", "https://"])
+def test_a_container_that_is_no_url_is_refused_before_anything_is_asked(command, tmp_path, url):
+    out = tmp_path / "inventory.json"
+    ended = command("inventory", "--hsm", "contoso-hsm", "--out", out, "--container-url", url)
+    assert (ended.code, "nothing was asked" in ended.err) == (3, True), ended.err
+    assert "Next: It looks like https://" in ended.err
+    assert not out.exists()
+
+
+def test_what_looks_on_behind_an_error_of_an_inventory_is_ended(monkeypatch):
+    told = []
+
+    async def slow():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            told.append("ended")
+
+    async def failing():
+        await asyncio.sleep(0)
+        raise InputError("no")
+
+    async def looks(*_arguments, **_named):
+        await asyncio.gather(slow(), failing())
+
+    @asynccontextmanager
+    async def closing(_auth):
+        try:
+            yield SimpleNamespace(cloud=None, where=None)
+        finally:
+            told.append("closed")
+
+    monkeypatch.setattr(taking, "signed_in", closing)
+    monkeypatch.setattr(taking, "take_inventory", looks)
+    with pytest.raises(InputError):
+        asyncio.run(taking._take("hsm", None, "", "environment", []))
+    assert told == ["ended", "closed"]
+
+
+def test_a_home_without_runs_is_no_error_and_says_what_names_another(command, home):
+    before = command("status")
+    home.mkdir()
+    SqliteStore(home).close()
+    for ended in (before, command("status"), command("status", "--all")):
+        assert ended.code == 0
+        assert "DRENGINE_HOME names another home" in ended.out
+        assert "Next: drengine plan RUNBOOK --class incident --out plan.json" in ended.out
+    ended = command("resume", "@latest")
+    assert ended.code == 3
+    assert "DRENGINE_HOME" in ended.err

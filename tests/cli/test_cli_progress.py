@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from drengine.cli.board import Line, folded, next_commands
+from drengine.cli.effects import limits_in
 from drengine.cli.family import Follower, read_family
 from drengine.cli.progress import Lines
 from drengine.model.records import RecordType as R
@@ -22,7 +24,7 @@ POLLED = (R.OPERATION_POLLED, {**STEP, "detail": "InProgress", "not_before": 0, 
 
 
 def lines_of(told, capsys):
-    show = Lines()
+    show = Lines(until_ms=limits_in(told.store, told.run))
     for state, record in Follower(told.store, told.run).advance():
         show.listen(state, record)
     return capsys.readouterr().out.splitlines()
@@ -94,3 +96,101 @@ def test_what_is_under_way_or_waits_keeps_its_line_on_the_smallest_screen():
     assert [line.name for line in folded(ROWS, 1)][1:3] == ["running", "waiting"]
     alone = [row("✗", "failed"), row("✓", "done"), row("·", "later")]
     assert folded(alone, 1) == alone
+
+
+LOST = (*BEGUN[:4], (R.ANSWER_LOST, {**STEP, "why": "reset"}))
+
+
+def busy(why):
+    return (R.PROBE_BUSY, {**STEP, "why": why, "not_before": 0})
+
+
+def test_looks_that_fail_are_told_with_their_reason_and_until_when_they_go_on(story, capsys):
+    told = story().plans().tell(*LOST)
+    for minute in range(60):
+        for _ in range(4):
+            told.now_ms += 15_000
+            told.tell(busy(f"403 AuthorizationFailed, request {minute:08x}"))
+    lines = [line for line in lines_of(told, capsys) if "cannot be told yet" in line]
+    assert 10 <= len(lines) <= 13, "the first, then one in five minutes"
+    assert "create-hsm: cannot be told yet after 15s: 403 AuthorizationFailed" in lines[0]
+    assert re.search(r"; it looks again, until 0\d:\d\d:\d\d at most \(for \w+\)$", lines[0])
+
+
+def test_a_look_that_fails_for_another_reason_is_told_at_once(story, capsys):
+    told = story().tell(*LOST)
+    for why in ("403 forbidden", "403 forbidden", "the firewall refused", "403 forbidden"):
+        told.now_ms += 15_000
+        told.tell(busy(why))
+    lines = [line for line in lines_of(told, capsys) if "cannot be told yet" in line]
+    assert [line.partition("yet after ")[2] for line in lines] == [
+        "15s: 403 forbidden; it looks again",
+        "45s: the firewall refused; it looks again",
+        "1m00s: 403 forbidden; it looks again",
+    ]
+
+
+def test_a_second_send_says_why_there_is_one(story, capsys):
+    told = story().tell(*LOST)
+    told.now_ms += 90_000
+    absent = (R.PROBE_ABSENT, {**STEP, "why": "none"})
+    told.tell(absent, absent, (R.DOUBT_CLEARED, {**STEP, "looks": 2, "why": "absent, twice"}))
+    expected = "create-hsm: not there: looked 2 times over 1m30s for what came of it; it is checked"
+    assert lines_of(told, capsys)[-1].endswith(f"{expected} and sent again")
+
+
+DONE = (*BEGUN, (R.OPERATION_SUCCEEDED, STEP), (R.STEP_SUCCEEDED, STEP))
+KEPT = {"step": "restore", "why": "an instance has one of its keys linked"}
+ROLLBACK = (
+    (R.RUN_ROLLBACK, {"reason": "wrong region"}),
+    (R.UNDO_KEPT, KEPT),
+    (R.UNDO_INTENT, {**STEP, "action": "hsm.create"}),
+    (R.UNDO_ANSWERED, {**STEP, "operation": None}),
+    (R.UNDO_POLLED, {**STEP, "why": "it is still there"}),
+    (R.UNDO_DONE, {**STEP, "findings": []}),
+    (R.RUN_ROLLED_BACK, {"why": "rolled back"}),
+)
+
+
+def test_a_rollback_tells_what_it_undoes_and_what_stays(story, capsys):
+    told = story().tell(*DONE, *ROLLBACK[:5])
+    told.now_ms += 6 * 60_000
+    told.tell(*ROLLBACK[4:])
+    lines = [line.partition(" ↶ ")[2] or line for line in lines_of(told, capsys)]
+    at = next(n for n, line in enumerate(lines) if "to be rolled back" in line)
+    assert lines[at] == "run: to be rolled back: wrong region"
+    assert lines[at + 1].endswith("⚠ restore: stays: an instance has one of its keys linked")
+    assert lines[at + 2] == "create-hsm: undoing"
+    assert lines[at + 3] == "create-hsm: asked to go; looking whether it is gone"
+    assert lines[at + 4] == "create-hsm: still there or going; looking: it is still there"
+    assert lines[at + 5].endswith("✓ create-hsm: undone: read back, it is gone")
+    assert lines[at + 6] == "run: rolled back: undone: create-hsm; stays: restore"
+
+
+def test_status_shows_what_a_rollback_has_undone_and_what_stays(story, command):
+    story().tell(*DONE, *ROLLBACK)
+    shown = command("status").out
+    (line,) = [text for text in shown.splitlines() if " create-hsm " in text]
+    assert line.split()[:3] == ["↶", "create-hsm", "undone"]
+    assert "↶ rolled back: undone: create-hsm; stays: restore" in shown
+    assert "⚠ restore stays: an instance has one of its keys linked" in shown
+    document = command("status", "-o", "json").document
+    steps = {each["step"]: each["undo"] for each in document["runs"][0]["steps"]}
+    assert (steps["create-hsm"], steps["restore"], steps["late"]) == ("undone", "kept", None)
+    assert [each["step"] for each in document["stays"]] == ["restore"]
+
+
+def test_a_refused_undo_is_told_in_full(story, command):
+    error = {"message": "409 a lock is on it", "hint": "remove the lock", "code": "DR-A001"}
+    story().tell(*DONE, ROLLBACK[0], (R.UNDO_REFUSED, {**STEP, "error": error}))
+    shown = command("status").out
+    assert "✗ create-hsm: undo refused" in shown
+    assert "    409 a lock is on it" in shown
+    assert "    → remove the lock" in shown
+
+
+def test_an_error_and_its_advice_are_two_sentences(story, capsys):
+    error = {"message": "there is no group 'contoso-rd'", "hint": "Plan with one that exists"}
+    told = story().tell(BEGUN[0], (R.STEP_FAILED, {**STEP, "error": error}))
+    last = lines_of(told, capsys)[-1]
+    assert last.endswith("there is no group 'contoso-rd'. Plan with one that exists")

@@ -154,3 +154,26 @@ def test_a_run_waits_cleanly_and_its_target_is_its_own(place):
     code, said = place.run("run", second)
     assert code == 5, "a cancelled run gives its target up"
     place.run("cancel", json.loads(second.read_bytes())["digest"][:12], "--reason", "test")
+
+
+def test_a_container_that_is_not_there_is_told_before_an_inventory_is_taken(place, tmp_path):
+    account = place.lab["storage"]["account"]
+    for name in (f"{account}.blob.core.windows.net/none", "nowhere.blob.core.windows.net/x"):
+        code, said = place.run(
+            *("inventory", "--hsm", "contoso--hsm", "--out", tmp_path / "i.json"),
+            *("--container-url", f"https://{name}"),
+        )
+        assert code in (3, 4), said
+        assert "Unclosed" not in said
+        if account in name:
+            assert (code, f"there is no container https://{name}" in said) == (3, True), said
+            assert "Next: Mend --container-url" in said
+    assert not (tmp_path / "i.json").exists()
+
+
+def test_a_plan_says_when_the_clock_of_its_objective_begins(place):
+    _, said, _ = place.plan()
+    assert "RTO clock begins now, 20" in said
+    assert "--input incident_at=UTC" in said
+    _, said, _ = place.plan(incident_at="2026-11-22T03:00:00Z")
+    assert "RTO clock begins" not in said

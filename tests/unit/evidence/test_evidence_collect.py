@@ -120,6 +120,36 @@ def test_every_deviation_of_a_troubled_run_is_there_with_what_became_of_it(troub
     )
 
 
+def test_the_report_says_in_words_what_a_rollback_undid_and_what_stays(tell, facts, store):
+    story = tell.Story(store, tell.make_plan())
+    story.create()
+    story.open()
+    story.does("create-hsm")
+    story.does("upload")
+    gone = {"rule": "undo", "severity": "ok", "message": "contoso-hsm2 is gone", "advice": ""}
+    story.say(R.RUN_ROLLBACK, actor="operator:dana", reason="wrong region")
+    story.say(R.UNDO_KEPT, "upload", why="a domain cannot be taken out again")
+    story.say(R.UNDO_INTENT, "create-hsm", action="hsm.create")
+    story.say(R.UNDO_ANSWERED, "create-hsm", operation=None)
+    story.say(R.UNDO_DONE, "create-hsm", findings=[gone])
+    story.say(R.RUN_ROLLED_BACK, why="rolled back")
+    told = [(d.kind, d.step, d.text) for d in facts(story).deviations][-4:]
+    assert told == [
+        ("rollback asked", "", "wrong region"),
+        ("stays after the rollback", "upload", "a domain cannot be taken out again"),
+        (
+            "undone",
+            "create-hsm",
+            "its effect was taken away, and read back: contoso-hsm2 is gone",
+        ),
+        (
+            "run rolled back",
+            "",
+            "what could be undone was undone; each step of it, and each that stays, is listed",
+        ),
+    ]
+
+
 def test_time_is_split_into_work_wait_cloud_and_stopped(troubled_run, facts):
     found = facts(troubled_run)
     create = step_of(found, "create-hsm")

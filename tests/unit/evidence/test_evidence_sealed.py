@@ -81,7 +81,10 @@ def test_the_single_file_takes_the_trust_folder_as_the_command_does(forger, cast
     lost = alone(forger.path, tmp_path / "nowhere")
     assert lost.returncode == 1
     assert lost.stderr.strip().endswith("is no trust folder: there is no trust.json in it")
-    assert alone(forger.path).stderr.startswith("usage: verify.py BUNDLE TRUST")
+    for given in ((), (forger.path,)):
+        bare = alone(*given)
+        assert (bare.returncode, bare.stdout) == (2, "")
+        assert bare.stderr.startswith("usage: verify.py BUNDLE TRUST")
 
 
 def test_the_honest_bundle_passes_the_commands_of_its_readme(forger, cast):

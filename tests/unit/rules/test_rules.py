@@ -308,3 +308,10 @@ def test_past_the_auto_heal_window_what_must_be_rebuilt_is_listed():
     (early,) = judge("T02", sick, inputs={**inputs, "autoheal_window": 10**12})
     assert "auto-heal works for" in early.message
     assert worst("T02", group(member("Primary")), inputs=inputs) is Severity.OK
+
+
+def test_what_the_service_says_of_a_taken_name_ends_in_one_full_stop():
+    (finding,) = judge("name-available", name(free=False, message="It is in use."))
+    assert (
+        f"{finding.message}. {finding.advice}" == "new is taken: It is in use. Choose another name."
+    )

@@ -1,0 +1,214 @@
+"""What a person says to a run, and what the answer tells of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from drengine.model.ids import RunId
+from drengine.model.records import RecordType as R
+
+RUN = "r-0123456789ab"
+OPERATION = {"operation": {"kind": "arm", "url": "https://x"}}
+
+
+def of(step, *records):
+    return [(kind, {"step": step, **(body[0] if body else {})}) for kind, *body in records]
+
+
+def sent(step="create-hsm"):
+    return of(
+        step,
+        (R.STEP_BEGUN, {"attempt": 1}),
+        (R.PROBE_ABSENT,),
+        (R.GUARDS_HELD,),
+        (R.INTENT, {"action": "hsm.create"}),
+    )
+
+
+def done(step="create-hsm"):
+    return [
+        *sent(step),
+        *of(step, (R.ANSWER_OPERATION, OPERATION), (R.OPERATION_SUCCEEDED,), (R.STEP_SUCCEEDED,)),
+    ]
+
+
+def unknown(step="create-hsm"):
+    error = {"message": "not known"}
+    return [
+        *sent(step),
+        *of(step, (R.ANSWER_LOST, {"why": "reset"}), (R.OUTCOME_UNKNOWN, {"error": error})),
+    ]
+
+
+def failed(step):
+    return of(step, (R.STEP_BEGUN, {"attempt": 1}), (R.STEP_FAILED, {"error": {"message": "no"}}))
+
+
+RESOLVE = ("resolve", RUN, "create-hsm", "--reason", "looked")
+
+
+def test_an_outcome_is_not_both_found_and_absent(command, story):
+    told = story().tell(*unknown())
+    for both in (("--found", "--absent"), ("--absent", "--found")):
+        ended = command(*RESOLVE, *both)
+        assert (ended.code, "not both; nothing was sent" in ended.err) == (2, True)
+    assert told.signals() == []
+
+
+@pytest.mark.parametrize("word", ["found", "absent"])
+def test_the_answer_repeats_what_was_said_of_an_outcome(command, story, word):
+    told = story().tell(*unknown(), *failed("restore"))
+    ended = command(*RESOLVE, f"--{word}", "--as", "ada")
+    assert f"✓ resolve of {RUN} create-hsm as {word.upper()} sent as operator:ada" in ended.out
+    assert ended.out.rstrip().endswith(f"Next: drengine resume {RUN}")
+    shown = command(*RESOLVE, f"--{word}", "-o", "json").document
+    assert (shown["outcome"], shown["next"]) == (word, f"drengine resume {RUN}")
+    assert {each.body["found"] for each in told.signals()} == {word == "found"}
+
+
+def test_after_a_resolve_of_a_run_that_is_driven_its_status_follows(command, story):
+    told = story().tell(*unknown())
+    lease = told.store.acquire(RunId(RUN), "a driver")
+    assert f"Next: drengine status {RUN}" in command(*RESOLVE, "--absent").out
+    told.store.release(lease)
+
+
+@pytest.mark.parametrize("driven", [False, True])
+def test_a_cancel_says_what_it_leaves_behind(command, story, driven):
+    told = story().plans().tell(*done(), *sent("restore"))
+    lease = told.store.acquire(RunId(RUN), "a driver") if driven else None
+    ended = command("cancel", RUN, "--reason", "over")
+    if lease:
+        told.store.release(lease)
+    assert ended.code == 0, ended.err
+    said = ended.out
+    assert "create-hsm (Create the target HSM contoso-hsm2): it was done" in said
+    assert "restore (Restore the source's backup): its request was sent, and may still" in said
+    assert "'drengine rollback' instead of the cancel" in said
+    assert "declare" not in said
+
+
+def test_a_cancel_in_json_has_no_empty_signal_and_names_what_is_left(command, story):
+    story().plans().tell(*done())
+    shown = command("cancel", RUN, "--reason", "over", "-o", "json").document
+    assert shown["signal"] is None
+    assert shown["left"] == [
+        {
+            "run": RUN,
+            "step": "create-hsm",
+            "title": "Create the target HSM contoso-hsm2",
+            "effect": "had",
+        }
+    ]
+
+
+def test_a_cancel_of_a_run_that_did_nothing_says_so_without_its_plan_too(command, story):
+    story().asks()
+    assert "Nothing is left behind" in command("cancel", RUN, "--reason", "over").out
+
+
+def test_a_refused_request_leaves_nothing(command, story):
+    error = {"error": {"message": "409"}}
+    story().tell(*sent(), *of("create-hsm", (R.ANSWER_REFUSED, error)))
+    assert "Nothing is left behind" in command("cancel", RUN, "--reason", "over").out
+
+
+def test_a_pause_of_a_paused_run_says_that_it_is_one(command, story):
+    told = story()
+    idle = command("continue", RUN)
+    assert (idle.code, f"{RUN} is not paused; nothing was sent" in idle.out) == (0, True)
+    assert command("pause", RUN).code == 0
+    again = command("pause", RUN)
+    assert "handed in already and not taken in yet; nothing was sent" in again.out
+    assert [each.kind for each in told.signals()] == ["pause"]
+    (sent_,) = told.signals()
+    told.tell((R.RUN_PAUSED, {"reason": "", "signal": sent_.id}))
+    again = command("pause", RUN, "-o", "json").document
+    assert (again["signal"], again["already"]) == (None, f"{RUN} is paused already")
+    assert again["next"] == f"drengine continue {RUN}"
+    assert told.signals() == [sent_]
+    assert "✓ continue" in command("continue", RUN).out
+
+
+def test_a_skip_names_what_goes_on_without_the_step(command, story):
+    steps = ("declare", "create-hsm", "exchange-key", "restore-blob")
+    story(steps=steps).plans()
+    ended = command("skip", RUN, "exchange-key", "--reason", "by hand")
+    assert "What will not be true by this run: Read the exchange key" in ended.out
+    assert "Goes on as if it were: restore-blob (Custodians make the restore blob)" in ended.out
+    assert "reads what it would have told, and fails without: restore-blob, upload" in ended.out
+    shown = command("skip", RUN, "exchange-key", "--reason", "by hand", "-o", "json").document
+    assert shown["behind"] == ["restore-blob"]
+    assert "upload-domain" in shown["read_by"]
+
+
+def test_marking_a_skipped_step_as_done_says_what_is_left_to_do(command, story, tmp_path):
+    (tmp_path / "proof").write_text("proof")
+    skipped = {"reason": "by hand", "by": "operator:ada"}
+    told = story().tell(*of("create-hsm", (R.STEP_SKIPPED, skipped)))
+    ended = command("mark-done", RUN, "create-hsm", "--evidence", tmp_path / "proof")
+    assert (ended.code, "nothing was sent" in ended.err) == (3, True)
+    assert f"Next: drengine status {RUN}   # what was skipped stays so" in ended.err
+    gone = command("mark-done", RUN, "restore", "--evidence", tmp_path / "gone")
+    assert (gone.code, "--evidence FILE" in gone.err) == (3, True)
+    assert told.signals() == []
+
+
+def test_a_failure_behind_a_skipped_step_says_what_was_skipped(command, story):
+    skipped = {"reason": "by hand", "by": "operator:ada"}
+    story().tell(*of("create-hsm", (R.STEP_SKIPPED, skipped)), *failed("restore"))
+    assert "→ skipped before it: create-hsm" in command("status").out
+
+
+CHILD = (
+    *of(
+        "late",
+        (R.STEP_BEGUN, {"attempt": 1}),
+        (R.PROBE_ABSENT,),
+        (R.GUARDS_HELD,),
+        (R.FANOUT_BEGUN, {"items": [{"name": "late"}]}),
+        (R.CHILD_STARTED, {"name": "late", "run": f"{RUN}/late", "item": {}}),
+    ),
+)
+TO_A_STEP = {
+    "resolve": ("--absent", "--reason", "x"),
+    "skip": ("--reason", "x"),
+    "mark-done": ("--evidence", "proof"),
+    "deliver": ("proof",),
+    "request": ("--out", "kit"),
+    "approval request": ("--out", "asked"),
+}
+
+
+@pytest.mark.parametrize("words", TO_A_STEP)
+def test_a_step_of_a_child_run_is_named_with_its_run(command, story, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "proof").write_text("proof")
+    told = story().tell(*CHILD)
+    child = story(f"{RUN}/late", steps=("inner",)).tell(*unknown("inner"))
+    ended = command(*words.split(), RUN, "inner", *TO_A_STEP[words])
+    assert ended.code == 3
+    assert f"its child run {RUN}/late waits there" in ended.err
+    assert f"Next: drengine {words} {RUN}/late inner, with the same options" in ended.err
+    assert (told.signals(), child.signals()) == ([], [])
+
+
+def test_a_step_that_several_children_have_is_named_with_each(command, story):
+    starts = [
+        (R.CHILD_STARTED, {"step": "late", "name": n, "run": f"{RUN}/{n}", "item": {}})
+        for n in "ab"
+    ]
+    story().tell(*CHILD[:4], *starts)
+    for name in "ab":
+        story(f"{RUN}/{name}", steps=("inner",))
+    ended = command("skip", RUN, "inner", "--reason", "x")
+    assert f"its child run {RUN}/a has it (and so do {RUN}/b)" in ended.err
+
+
+def test_a_run_that_goes_without_copies_is_resumed_without(command, story):
+    told = story(run_class="incident").asks()
+    assert f"drengine resume {RUN} --copy-to FOLDER" in command("status").out
+    told.tell((R.RUN_OPENED, {"copies_to": ""}))
+    assert f"drengine resume {RUN} --no-copy" in command("status").out
+    told.tell((R.RUN_OPENED, {"copies_to": "/mnt/share"}))
+    assert command("status").out.rstrip().endswith(f"drengine resume {RUN}")
