@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from drengine.actions.backup import folder_prefix
 from drengine.actions.inventory import take_inventory
 from drengine.azure.auth import AuthKind
 from drengine.ceremony.domain import MAX_DOMAIN_BYTES, parse_security_domain
@@ -21,6 +20,7 @@ from drengine.cli.writing import read_bounded, write_private
 from drengine.errors import AzureError, InputError
 from drengine.model.canonical import sha256_hex
 from drengine.model.cloud import StorageTarget
+from drengine.model.folders import folder_prefix
 from drengine.model.runbook import InputSpec, InputType
 from drengine.model.times import utc_text
 from drengine.runbook.input_types import MistypedInput, typed_value
