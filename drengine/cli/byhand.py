@@ -220,7 +220,7 @@ def take_over_command(*, run: str, reason: str, output_format: str) -> int:
         ended = store.end_owner(root_of(found))
         if ended:
             output.talk(f"Ended: {ended}")
-        _record_take_over(store, found, ended or "nobody held it", reason)
+        _record_take_over(store, root_of(found), ended or "nobody held it", reason)
     if output_format == "json":
         output.emit("drengine/take-over/v1", {"run": found, "ended": ended})
     else:
@@ -236,6 +236,10 @@ def _record_take_over(store: SqliteStore, run: RunId, ended: str, reason: str) -
         state = fold(store.read(run))
         refuse_behind(store, run, state.copies_to)
         if state.handed_to:
+            output.talk(
+                f"⚠ {run} was handed over to {state.handed_to}, and is taken back: make sure that"
+                " it is not gone on with there, or two hosts keep two histories of one run"
+            )
             take_back(store, lease, state, reason, actor, clock)
         else:
             body = {"take_over": ended, "reason": reason, "token": lease.token}

@@ -107,7 +107,7 @@ def import_command(*, file: Path, take_over: str, output_format: str) -> int:
         return 0
     output.say(f"✓ {found} is here now, and the take-over is recorded")
     if take_over:
-        output.say("The other host did not hand it over: make sure that its process has ended.")
+        output.say("It was taken over: make sure that the process of the other host has ended.")
     output.say(f"Next: drengine resume {found}")
     return 0
 

@@ -173,7 +173,7 @@ def _imported(record: Record) -> str:
     count = len(chains) if isinstance(chains, list) else 0
     reason = text(record.body.get("reason"))
     return f"by {text(record.body.get('owner'))}, with {count} chains" + (
-        f"; its host had not handed it over: {reason}" if reason else ""
+        f"; taken over for a reason: {reason}" if reason else ""
     )
 
 

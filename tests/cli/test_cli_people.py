@@ -424,7 +424,8 @@ def test_a_run_that_was_handed_over_takes_no_more_messages(command, story, tmp_p
     again = command("journal", "export", RUN, "--hand-over", "--out", tmp_path / "2.tar")
     assert again.code == 7
     assert command("journal", "export", RUN, "--out", tmp_path / "2.tar").code == 0
-    assert command("take-over", RUN, "--reason", "beta never came").code == 0
+    taken = command("take-over", RUN, "--reason", "beta never came")
+    assert (taken.code, "was handed over to beta, and is taken back" in taken.err) == (0, True)
     assert command("pause", RUN).code == 0
     kinds = [record.type for record in told.store.read(RUN)]
     assert kinds[-2:] == ["run.handed_over", "run.imported"]
