@@ -32,7 +32,13 @@ from drengine.model.together import together
 API_VERSION: Final = "2025-01-01"
 VAULT_KEY: Final = "AzureKeyVault"  # of a Managed HSM too: there is no other word
 _OK: Final = 200
-_ABSENT: Final = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "NotFound"})
+_ABSENT: Final = frozenset(
+    {
+        *("ResourceNotFound", "ResourceGroupNotFound", "NotFound"),
+        *("ServerNotInSubscriptionResourceGroup", "SubscriptionDoesNotHaveServer"),
+    }
+)
+"""What a 404 says of an instance that is not there (the last two: the error list of its REST pages)."""
 """Codes of a 404 that say that an instance is not there."""
 
 _UNFINISHED: Final = frozenset({"pending", "inprogress", "cancelinprogress"})
