@@ -38,7 +38,6 @@ _ABSENT: Final = frozenset(
         *("ServerNotInSubscriptionResourceGroup", "SubscriptionDoesNotHaveServer"),
     }
 )
-"""What a 404 says of an instance that is not there (the last two: the error list of its REST pages)."""
 """Codes of a 404 that say that an instance is not there."""
 
 _UNFINISHED: Final = frozenset({"pending", "inprogress", "cancelinprogress"})
