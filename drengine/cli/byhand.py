@@ -17,8 +17,8 @@ import click
 from drengine.cli import output
 from drengine.cli.effects import left_by, runbook_of, steps_behind
 from drengine.cli.elsewhere import bring_up_to_date, refuse_behind
-from drengine.cli.family import read_family
-from drengine.cli.people import Said, say_sent, send
+from drengine.cli.family import Family, read_family
+from drengine.cli.people import Said, after_word, say_sent, send
 from drengine.cli.places import open_clock
 from drengine.cli.stores import (
     find_run,
@@ -37,18 +37,23 @@ from drengine.model.ids import RunId, root_of
 from drengine.model.records import Draft, RecordType
 from drengine.model.run import Effect, StepState
 from drengine.model.run import StepStatus as S
-from drengine.model.runbook import Runbook
+from drengine.model.runbook import Runbook, StepKind
 
 _SHOWS_IT = "Give the file that shows it (a transcript, a screenshot): --evidence FILE"
+_WILL_NOT_COUNT = 8
 _MAX_EVIDENCE_BYTES = 64 * 1024 * 1024
 _name = click.option("--as", "name", help="Who says so; by default the user here.")
 
 
-def _step_of(store: SqliteStore, run: RunId, step: str, allowed: tuple[S, ...]) -> StepState:
-    family = read_family(store, run)
-    found = family.states[run].steps.get(step)
+def _step_of(family: Family, run: RunId, step: str, allowed: tuple[S, ...]) -> StepState:
+    state = family.states[run]
+    found = state.steps.get(step)
     if found is None:
         raise InputError(f"run {run} has no step '{step}'", hint=f"drengine status {run}")
+    if state.status.is_over:
+        raise InputError(
+            f"run {run} is {state.status}; nothing was sent", hint=f"drengine status {root_of(run)}"
+        )
     if found.status not in allowed:
         listed = ", ".join(allowed)
         kept = "   # what was skipped stays so; a step behind it can be marked as done"
@@ -60,9 +65,28 @@ def _step_of(store: SqliteStore, run: RunId, step: str, allowed: tuple[S, ...]) 
     return found
 
 
-def _tell(said: Said, output_format: str, **facts: object) -> None:
-    follow = f"drengine resume {root_of(said.run)}   # unless it runs"
-    say_sent(said, follow, output_format, **facts)
+def _is_peoples(runbook: Runbook | None, step: str) -> bool:
+    """Whether a step is a person's part: the engine then notes the attempt, and no more."""
+    part = runbook.step(step) if runbook else None
+    return part is not None and part.kind in (StepKind.GATE, StepKind.DELIVERY)
+
+
+def _tell_noted(said: Said, family: Family, output_format: str) -> int:
+    """Say that an attempt moves nothing; what somebody tried stands in the journal."""
+    why = f"{said.step} is a decision or a delivery, which is neither skipped nor done by hand"
+    follow = f"drengine status {family.root_run}   # has the command that answers it"
+    if output_format == "json":
+        facts = {**said.facts(), "counts": False, "why": why, "next": follow}
+        output.emit("drengine/signal/v1", facts)
+        return _WILL_NOT_COUNT
+    output.talk(f"⚠ {said.kind} will not count: {why}")
+    output.say("· handed in all the same: what somebody tried stands in the journal")
+    output.say(f"Next: {follow}")
+    return _WILL_NOT_COUNT
+
+
+def _tell(said: Said, family: Family, output_format: str, **facts: object) -> None:
+    say_sent(said, after_word(family), output_format, **facts)
 
 
 @click.command("skip")
@@ -79,14 +103,17 @@ def skip_command(*, run: str, step: str, reason: str, name: str | None, output_f
     """
     with open_store() as store:
         found, step = find_step(store, run, step)
-        _refuse_at_work(found, _step_of(store, found, step, (S.PENDING, S.FAILED, S.REFUSED)))
+        family = read_family(store, found)
+        _refuse_at_work(found, _step_of(family, found, step, (S.PENDING, S.FAILED, S.REFUSED)))
+        runbook = runbook_of(store, family.states[found])
         actor = f"operator:{name or user_name()}"
         sent = send(store, found, "skip", actor, {"step": step, "reason": reason})
-        runbook = runbook_of(store, read_family(store, found).states[found])
+    if _is_peoples(runbook, step):
+        return _tell_noted(Said("skip", sent, found, step, actor), family, output_format)
     waits, reads = steps_behind(runbook, step) if runbook else ([], [])
     said = Said("skip", sent, found, step, actor, notes=tuple(_behind(runbook, step)))
     named = {"behind": [each.id for each in waits], "read_by": [each.id for each in reads]}
-    _tell(said, output_format, **(named if runbook else {}))
+    _tell(said, family, output_format, **(named if runbook else {}))
     return 0
 
 
@@ -144,11 +171,16 @@ def mark_done_command(
     data = _evidence(evidence)
     with open_store() as store:
         found, step = find_step(store, run, step)
-        _step_of(store, found, step, (S.PENDING, S.FAILED, S.REFUSED, S.UNKNOWN))
+        family = read_family(store, found)
+        _step_of(family, found, step, (S.PENDING, S.FAILED, S.REFUSED, S.UNKNOWN))
+        runbook = runbook_of(store, family.states[found])
         actor = f"operator:{name or user_name()}"
         body: JsonObject = {"step": step, "evidence": store.put_object(data), "reason": reason}
         sent = send(store, found, "mark", actor, body)
-    _tell(Said("mark-done", sent, found, step, actor), output_format)
+    said = Said("mark-done", sent, found, step, actor)
+    if _is_peoples(runbook, step):
+        return _tell_noted(said, family, output_format)
+    _tell(said, family, output_format)
     return 0
 
 
@@ -185,15 +217,21 @@ def rollback_command(*, run: str, reason: str, name: str | None, output_format: 
         found = find_run(store, run)
         family = read_family(store, found)
         if family.states[found].status.is_over:
-            raise InputError(f"run {found} is {family.states[found].status}; nothing was sent")
+            raise InputError(
+                f"run {found} is {family.states[found].status}; nothing was sent",
+                hint=f"drengine status {family.root_run}",
+            )
         if "/" in found:
-            raise InputError(f"{found} is a child run; only a whole run is rolled back")
+            raise InputError(
+                f"{found} is a child run; only a whole run is rolled back; nothing was sent",
+                hint=f"drengine rollback {family.root_run} --reason TEXT",
+            )
         actor = f"operator:{name or user_name()}"
         sent = send(store, found, "rollback", actor, {"reason": reason})
         left = left_by(store, family)
     notes = [f"To be undone, as far as it can be: {each}" for each in reversed(left)]
     said = Said("rollback", sent, found, "", actor, notes=tuple(notes))
-    _tell(said, output_format, to_undo=[each.to_json() for each in reversed(left)])
+    _tell(said, family, output_format, to_undo=[each.to_json() for each in reversed(left)])
     return 0
 
 

@@ -18,8 +18,8 @@ EXIT_CODES: Final[Mapping[str, str]] = {
     "5": "A person, a delivery or a secret is waited for, or the run is paused; a clean stop.",
     "6": "The plan is stale: it, or a file it names, changed since it was made.",
     "7": "Another process or host holds the run, or another run holds the target.",
-    "8": "Refused by a guard, a rule or a gate; nothing was sent. 'approval import': the decision "
-    "will not count; it was handed in, and is noted.",
+    "8": "Refused by a guard, a rule or a gate; nothing was sent. 'approval import', and 'skip' or "
+    "'mark-done' of a gate or a delivery: it will not count; it was handed in, and is noted.",
     "9": "Evidence or a journal does not verify.",
     "10": "The run finished, but an objective or a criterion was missed.",
     "11": "The run was rolled back.",

@@ -21,7 +21,7 @@ from typing import Any, Final
 import click
 
 from drengine.cli import output
-from drengine.cli.board import ANSWERS, handed_in_text, resume_command
+from drengine.cli.board import ANSWERS, bare_resume, handed_in_text, resume_command
 from drengine.cli.family import Family, read_family
 from drengine.cli.places import open_clock
 from drengine.cli.register import require_counting
@@ -130,6 +130,11 @@ def waiting_step(state: RunState, step_id: str, status: S) -> StepState:
         raise InputError(
             f"run {state.run} has no step '{step_id}'",
             hint=f"steps that are {status} now: {known or 'none'}",
+        )
+    if state.status.is_over:
+        raise InputError(
+            f"run {state.run} is {state.status}: nothing is waited for any more; nothing was sent",
+            hint=f"drengine status {root_of(state.run)}",
         )
     if step.status is not status:
         raise InputError(
@@ -315,6 +320,11 @@ def request_lines(request: Mapping[str, Any]) -> Iterator[str]:
 def follow_up(family: Family) -> str:
     """Return what follows a word to a run: a look at it where it is driven, else its resume."""
     return f"drengine status {family.root_run}" if family.owner else resume_command(family)
+
+
+def after_word(family: Family) -> str:
+    """Return what follows a word that answers what the run was stuck on."""
+    return f"drengine status {family.root_run}" if family.owner else bare_resume(family)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import click
 
 from drengine.cli import output
-from drengine.cli.board import bare_resume
 from drengine.cli.family import read_family
-from drengine.cli.people import Said, say_sent, send, waiting_step
+from drengine.cli.people import Said, after_word, say_sent, send, waiting_step
 from drengine.cli.stores import find_step, open_store, run_argument, user_name
 from drengine.errors import InputError
 from drengine.model.canonical import JsonObject
@@ -72,9 +71,8 @@ def resolve_command(
         }
         sent = send(store, run_id, "resolve", actor, body)
     outcome = "found" if found else "absent"
-    follow = f"drengine status {family.root_run}" if family.owner else bare_resume(family)
     said = Said("resolve", sent, run_id, step, actor, f"as {outcome.upper()}")
-    say_sent(said, follow, output_format, outcome=outcome)
+    say_sent(said, after_word(family), output_format, outcome=outcome)
     return 0
 
 

@@ -212,3 +212,31 @@ def test_a_run_that_goes_without_copies_is_resumed_without(command, story):
     assert f"drengine resume {RUN} --no-copy" in command("status").out
     told.tell((R.RUN_OPENED, {"copies_to": "/mnt/share"}))
     assert command("status").out.rstrip().endswith(f"drengine resume {RUN}")
+
+
+@pytest.mark.parametrize("words", [("skip", "--reason", "x"), ("mark-done", "--evidence", "proof")])
+def test_what_a_person_decides_is_not_left_out_with_a_tick(
+    command, story, tmp_path, monkeypatch, words
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "proof").write_text("proof")
+    told = story().plans()
+    ended = command(words[0], RUN, "declare", *words[1:])
+    assert (ended.code, "✓" in ended.out) == (8, False)
+    assert "will not count: declare is a decision or a delivery" in ended.err
+    assert len(told.signals()) == 1, "the attempt stands in the journal"
+
+
+def test_what_follows_a_skip_of_an_incident_can_be_typed(command, story):
+    story(run_class="incident")
+    ended = command("skip", RUN, "create-hsm", "--reason", "x")
+    assert ended.out.rstrip().endswith(f"Next: drengine resume {RUN} --copy-to FOLDER")
+
+
+def test_nothing_is_said_to_a_step_of_a_run_that_is_over(command, story):
+    told = story().tell(*unknown(), (R.RUN_CANCELLED, {"reason": "over"}))
+    for words in ((*RESOLVE, "--absent"), ("skip", RUN, "restore", "--reason", "x")):
+        ended = command(*words)
+        assert (ended.code, f"run {RUN} is cancelled" in ended.err) == (3, True)
+        assert "nothing was sent" in ended.err
+    assert told.signals() == []

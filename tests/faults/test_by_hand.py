@@ -22,7 +22,7 @@ from drengine.model.run import RunState, RunStatus, StepStatus, UndoStatus
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(240)]
 
-INPUT, WAITING, ROLLED_BACK, TERMINATED = 3, 5, 11, 143
+INPUT, WAITING, REFUSED, ROLLED_BACK, TERMINATED = 3, 5, 8, 11, 143
 
 
 def state_of(host: Host) -> RunState:
@@ -71,12 +71,12 @@ def test_a_gate_is_never_skipped_and_a_refusal_leaves_a_note(quick_stage, zygote
         pid = host.begin("run", str(quick_stage.plan), "--wait")
         wait_for(host.waits)
         assert host.do("skip", host.run, "declare", "--reason", "in a hurry") == INPUT
-        assert host.do("skip", host.run, "approve-restore", "--reason", "hurry") == 0
+        assert host.do("skip", host.run, "approve-restore", "--reason", "hurry") == REFUSED
         wait_for(lambda: _notes(host, "skip"))
         evidence = tmp_path / "shot.txt"
         evidence.write_text("it was done, see here")
         marked = ("mark-done", host.run, "approve-restore", "--evidence", str(evidence))
-        assert host.do(*marked) == 0, host.log()
+        assert host.do(*marked) == REFUSED, host.log()
         wait_for(lambda: _notes(host, "mark"))
         stop(host, pid)
         assert state_of(host).steps["approve-restore"].status is StepStatus.PENDING
