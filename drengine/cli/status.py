@@ -18,7 +18,8 @@ from drengine.cli.effects import limits_in
 from drengine.cli.family import Family, Follower, read_family
 from drengine.cli.places import home_folder, open_clock
 from drengine.cli.progress import Lines, live_board
-from drengine.cli.stores import find_run, open_store, run_or_latest
+from drengine.cli.stores import LATEST, find_run, open_store, run_or_latest
+from drengine.errors import InputError
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.run import RunStatus, StepState
 from drengine.model.run import StepStatus as S
@@ -44,9 +45,15 @@ def status_command(*, run: str, every: bool, output_format: str) -> int:
     RUN is an id, a unique beginning of one, or @latest (the default).
     """
     if not (home_folder() / "drengine.db").exists():
+        if not every and run != LATEST:
+            raise InputError(
+                f"there is no run '{run}' in {home_folder()}",
+                hint="DRENGINE_HOME names another home",
+            )
         return _empty(output_format)
     with open_store() as store:
-        if not any("/" not in row.run for row in store.runs()):
+        # Who names a run asks for that one: a home without it is an error then.
+        if (every or run == LATEST) and not store.runs():
             return _empty(output_format)
         if every:
             return _list(store, output_format)

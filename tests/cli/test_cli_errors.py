@@ -296,9 +296,11 @@ def test_what_looks_on_behind_an_error_of_an_inventory_is_ended(monkeypatch):
 
 
 def test_a_home_without_runs_is_no_error_and_says_what_names_another(command, home):
-    before = command("status")
+    before, named = command("status"), command("status", "r-123")
     home.mkdir()
     SqliteStore(home).close()
+    for ended in (named, command("status", "r-123")):
+        assert (ended.code, "there is no run 'r-123'" in ended.err) == (3, True)
     for ended in (before, command("status"), command("status", "--all")):
         assert ended.code == 0
         assert "DRENGINE_HOME names another home" in ended.out
