@@ -54,6 +54,7 @@ class BlobStorage:
         self._pipeline = pipeline
         self._made: dict[bool, AsyncPipelineClient[HttpRequest, AsyncHttpResponse]] = {}
         self._delegated: dict[tuple[str, str], Delegation] = {}
+        self._keys: dict[str, tuple[ET.Element, int]] = {}
         self._delegating = asyncio.Lock()
 
     async def list_blobs(self, target: StorageTarget, prefix: str) -> Sequence[BlobItem]:
@@ -87,10 +88,18 @@ class BlobStorage:
 
     async def _delegate(self, container_url: str, rights: str, now_ms: int) -> Delegation:
         what = f"making a SAS of {container_url} with your sign-in"
+        account = urlsplit(container_url).netloc
+        if account in self._keys:  # one key signs the tokens of every use
+            answer, made_ms = self._keys[account]
+            made = delegation_of(container_url, answer, rights, made_ms)
+            if made.serves(now_ms):
+                return made
 
         async def asked() -> Delegation:
             answer = await self._delegation_key(container_url, now_ms)
-            return delegation_of(container_url, answer, rights, now_ms)
+            made = delegation_of(container_url, answer, rights, now_ms)
+            self._keys[account] = answer, now_ms
+            return made
 
         try:
             return await self._pipeline.read(what, asked, by_post=True)

@@ -590,7 +590,7 @@ def test_a_key_that_cannot_be_made_says_what_to_do(keys, command, monkeypatch):
     assert (there.code, "Next: Name another file" in there.err) == (3, True)
     monkeypatch.setenv("PASS", "short")
     short = command("key", "init", keys / "new.key", "--passphrase", "env:PASS")
-    assert (short.code, "Next: Give a longer one" in short.err) == (3, True)
+    assert (short.code, "Next: Take five words or more" in short.err) == (3, True)
 
 
 def test_a_request_is_not_written_over_a_file(keys, command, open_gate):

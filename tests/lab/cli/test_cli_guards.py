@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,27 @@ def test_an_incident_run_copies_its_journal_off_the_host_before_each_send(place)
     place.run("cancel", run, "--reason", "end of the test")
 
 
+def _certificate_of_no_custodian(path):
+    subprocess.run(
+        [
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-subj",
+                "/CN=another HSM",
+            ),
+            *("-keyout", path.with_suffix(".key"), "-out", path),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return path
+
+
 def test_a_blob_for_another_exchange_key_is_not_delivered(place):
     code, said, plan = place.plan(target_hsm="contoso--blob")
     assert code == 0, said
@@ -187,11 +209,11 @@ def test_a_blob_for_another_exchange_key_is_not_delivered(place):
     request = place.folder / "request"
     code, said = place.run("request", run, "restore-blob", "--out", request)
     assert code == 0, said
-    custodian = place.lab["security_domain"]["certificates"][0]
+    another = _certificate_of_no_custodian(place.folder / "another.cer")
     domain, keys = place.lab["security_domain"]["file"], place.lab["security_domain"]["keys"]
     wrong = place.folder / "wrong-blob.json"
     code, said = place.run(
-        *("ceremony", "combine", "--sd-file", domain, "--exchange-cert", custodian),
+        *("ceremony", "combine", "--sd-file", domain, "--exchange-cert", another),
         *("--key", keys[0], "--key", keys[1], "--out", wrong),
     )
     assert code == 0, said
