@@ -62,6 +62,8 @@ class Ceremony:
     def open(self, *words, domain="sd.json", exchange="exchange.cer", session="session"):
         # Where the tests run, swap may be active and memory not to be locked.
         words = (*words, "--accept-swap") if "incident" in words else words
+        # Under nohup the tests ignore it, and with them what they start.
+        ignored = signal.signal(signal.SIGHUP, signal.SIG_DFL)
         self.running = subprocess.Popen(
             [
                 *(sys.executable, "-m", "drengine", "ceremony", "open"),
@@ -73,6 +75,7 @@ class Ceremony:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        signal.signal(signal.SIGHUP, ignored)
         for line in self.running.stdout:
             self.printed.append(line.decode())
             if line.startswith(b"Then:"):
