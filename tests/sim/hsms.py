@@ -133,6 +133,8 @@ class SimArm:
             if (there := cloud.hsms_by_name.get(name)) is not None:
                 cloud.ledger.append("create of what exists")
                 there.patch({"tags": new.tags})  # a PUT of what exists is an update
+                # Who created it first may not be able to see it yet.
+                request.seen_ms = max(now, there.visible_ms)
                 return cloud.job(request, CREATE_MS, OperationKind.ARM)
             cloud.ledger.append("create")
             seen = cloud.seen_from(request)
