@@ -235,6 +235,15 @@ def test_a_ceremony_is_cancelled_though_the_disk_is_full(hall, monkeypatch):
     assert (hall.key.is_alive, hall.session.outcome) == (False, "cancelled")
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as a terminal gives it: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_ctrl_c_in_the_middle_waits_until_the_blob_is_kept_and_noted(hall):
     hall.add(hall.share(1), hall.share(2))
     hall.key.at_close = lambda: os.kill(os.getpid(), signal.SIGINT)
