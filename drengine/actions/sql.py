@@ -213,6 +213,26 @@ class SetProtector(BaseAction):
             return Busy(f"{_short(instance)} is busy: {', '.join(busy)}", 15_000)
         return Absent(f"the protector is {protector.key_name}")
 
+    async def before(self, ctx: StepContext) -> JsonObject:
+        """Refuse a switch to a key that is not linked: where its link was left out, say so.
+
+        Raises:
+            GuardError: the service would refuse it, at each resume.
+        """
+        instance = await instance_of(ctx)
+        if instance is None:
+            return {}
+        kid = kid_on((await ctx.cloud.sql.protector(instance)).uri, target_host(ctx))
+        linked = {row.name.lower() for row in await ctx.cloud.sql.keys(instance)}
+        if (name := instance_key_name(kid)).lower() not in linked:
+            raise GuardError(
+                f"{_short(instance)} has no key {name}: its link was left out or undone, and the"
+                " switch would be refused; nothing was sent",
+                hint=f"Link it by hand: az sql mi key create -g RG --mi {_short(instance)} -k {kid}"
+                f"   then: drengine resume {ctx.root}",
+            )
+        return {}
+
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
         """PUT the protector, or ask to look again where that was refused before."""
         instance = await instance_of(ctx) or ""

@@ -128,9 +128,14 @@ class People:
     def _see_to(self, run: RunId, step: StepState) -> None:
         """Leave a failed step out, or say that it is done by hand where its effect can be seen.
 
-        Where the engine can only be told so, that is what people do.
+        Where the engine can only be told so, that is what people do; and they link a key by
+        hand where they are told that its link was left out.
         """
-        asked = "mark-done" in str((step.error or {}).get("hint", ""))
+        hint = str((step.error or {}).get("hint", ""))
+        if "az sql mi key create" in hint:
+            self.cloud.sql.link_by_hand()
+            return
+        asked = "mark-done" in hint
         if self.fate.happens(self.fate.temper.leaves_out):
             self.home.tell(run, "skip", FIRST, {"step": step.id, "reason": "by hand, later"})
         elif (asked or self.fate.happens(self.fate.temper.by_hand)) and shows(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from drengine.actions.names import host_of, instance_key_name
+from drengine.actions.names import host_of, instance_key_name, kid_on
 from drengine.errors import AzureError
 from drengine.model.cloud import (
     Database,
@@ -121,6 +121,12 @@ class SimSql:
             for each in self._by_id.values()
             if any(host_of(row.uri) == TARGET_HOST for row in each.rows.values())
         )
+
+    def link_by_hand(self) -> None:
+        """Link on each instance what is on the target, as a person does with az."""
+        for each in self._by_id.values():
+            for kid in [kid_on(row.uri, TARGET_HOST) for row in each.rows.values()]:
+                each.rows.setdefault(instance_key_name(kid), _row(kid))
 
     def left_behind(self) -> list[str]:
         """Return the instances whose protector is not on the target."""

@@ -28,6 +28,7 @@ from drengine.actions.contract import (
     Undecidable,
 )
 from drengine.actions.hsm import CRYPTO_AUDITOR, CRYPTO_SERVICE_USER
+from drengine.actions.names import instance_key_name
 from drengine.actions.registry import KIT
 from drengine.errors import AzureError, GuardError, NotAuthorized
 from drengine.model.cloud import (
@@ -360,3 +361,14 @@ def test_a_read_that_a_person_marked_as_done_was_not_made(action):
     """What only the step itself can read out is missing then; that is no error of the engine."""
     seen = asyncio.run(KIT.actions[action].verify(context(World(), outputs={"step": {}})))
     assert not all_hold(seen.findings)
+
+
+def test_no_switch_is_sent_to_a_key_whose_link_was_left_out():
+    """A person may skip the link; the service would refuse the switch at every resume."""
+    action = KIT.actions["sql.set_protector"]
+    with pytest.raises(GuardError, match="nothing was sent") as refused:
+        asyncio.run(action.before(context(World())))
+    assert f"az sql mi key create -g RG --mi mi-1 -k {NEW}" in refused.value.hint
+    linked = InstanceKey(instance_key_name(NEW).upper(), "AzureKeyVault", NEW, "")
+    there = World(rows=(World().rows[0], linked))
+    assert asyncio.run(action.before(context(there))) == {}

@@ -275,7 +275,10 @@ async def test_a_service_that_refuses_without_a_word_is_known_by_its_request_id(
 ):
     azure.script = lambda _: new_reply(403, {"x-ms-request-id": "1"})
 
-    await refused(send(cloud), NotAuthorized)
+    error = await refused(send(cloud), NotAuthorized)
+
+    assert "403" in error.message
+    assert len(azure.changing()) == 1
 
 
 @pytest.mark.parametrize("send", [SENDS["POST purge"], SENDS["POST reevaluate"]])
