@@ -24,7 +24,7 @@ from drengine.cli import output
 from drengine.cli.board import ANSWERS, bare_resume, handed_in_text, resume_command
 from drengine.cli.family import Family, read_family
 from drengine.cli.places import open_clock
-from drengine.cli.register import require_counting
+from drengine.cli.register import another_key, why_uncounted
 from drengine.cli.signing import (
     DEFAULT_VALID,
     Wish,
@@ -193,7 +193,11 @@ def decide(
         )
         nonce, body["envelope"] = signed_decision(asked, wish, manner.signer)
         actor = person.actor("approver")
-        require_counting(store, state, asked, request, body["envelope"], actor, wish.now_ms)
+        envelope = body["envelope"]
+        if why := why_uncounted(store, state, asked, request, envelope, actor, wish.now_ms):
+            raise GuardError(
+                f"this decision would not count: {why}; nothing was sent", hint=another_key(run)
+            )
     return send(store, run, kind, person.actor("approver"), body, nonce)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from drengine.engine.world import Judge, World
-from drengine.errors import GuardError, JournalDamaged, UsageError
+from drengine.errors import JournalDamaged, UsageError
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId, root_of
@@ -71,29 +71,6 @@ def kept_register(store: JournalStore, run: RunId, digest: str) -> Register:
     return register
 
 
-def require_counting(
-    store: JournalStore,
-    state: RunState,
-    asked: Asked,
-    request: JsonObject,
-    envelope: JsonObject,
-    actor: str,
-    now_ms: int,
-) -> None:
-    """Refuse a signed decision that the engine would not count, before it is sent.
-
-    The engine judges again when it takes it in: what this host says decides nothing.
-
-    Raises:
-        GuardError: says why it would not count.
-    """
-    if why := why_uncounted(store, state, asked, request, envelope, actor, now_ms):
-        raise GuardError(
-            f"this decision would not count: {why}; nothing was sent",
-            hint=another_key(state.run),
-        )
-
-
 def another_key(run: RunId) -> str:
     """Return what helps where a key or a role does not count."""
     return (
@@ -112,7 +89,10 @@ def why_uncounted(
     actor: str,
     now_ms: int,
 ) -> str:
-    """Say why the engine would not count a signed decision; empty where it would."""
+    """Say why the engine would not count a signed decision; empty where it would.
+
+    The engine judges again when it takes it in: what this host says decides nothing.
+    """
     known = str(state.genesis.get("approvers", ""))
     if not known:
         return ""
