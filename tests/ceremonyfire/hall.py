@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from drengine.ceremony.contribution import Contribution, HolderFacts, Statement
+from ceremonyfire.contributions import NOW, contribution
 from drengine.ceremony.domain import parse_security_domain
 from drengine.ceremony.joining import perform as join
 from drengine.ceremony.messages import decode_bytes, encode_bytes
 from drengine.ceremony.opening import Occasion, make_request
 from drengine.ceremony.register import Register
 from drengine.ceremony.request import Invited
-from drengine.ceremony.sealing import seal_share
 from drengine.ceremony.session import Session
 from drengine.ceremony.shamir import Share
-from drengine.ceremony.signing import blob_bytes, public_bytes, sign_statement
+from drengine.ceremony.signing import blob_bytes, public_bytes
 from drengine.ceremony.unseal import open_share
 from drengine.model.canonical import sha256_hex
 
-NOW = 1_790_000_000_000
 HOUR = 3_600_000
 FALSE = Share("liar", 3, (7,) * 32)
 
@@ -102,28 +99,15 @@ class Hall:
         if share is None:
             parsed = parse_security_domain(self.domain.data)
             share = open_share(parsed, person.certificate, person.key)
-        statement = Statement(
-            ceremony=self.request.ceremony,
-            run_class=self.request.run_class,
-            request=self.request.digest,
-            exchange_x5t_256=self.request.exchange_x5t_256,
-            required=self.request.required,
-            custodian=name or f"Custodian {number}",
+        return contribution(
+            self.request,
+            share,
             x5t_256=person.x5t,
-            holder=HolderFacts("pem", encrypted=True),
+            name=name or f"Custodian {number}",
+            key=key,
             host=host,
-            key=b"" if key is None else public_bytes(key),
-            at_ms=NOW,
-            tool_version="0",
-            tool_sha256="0" * 64,
+            garble=garble,
         )
-        sealed = seal_share(share, self.request, statement, os.urandom)
-        if garble:
-            rest, _, tag = sealed.rpartition(".")
-            sealed = f"{rest}.{'B' if tag[0] == 'A' else 'A'}{tag[1:]}"
-        digest = sha256_hex(sealed.encode("ascii"))
-        signature = b"" if key is None else sign_statement(key, statement, digest)
-        return Contribution(statement, sealed, signature).to_bytes()
 
     def ask(self, act, **members):
         """What a command would be answered, a refusal too."""

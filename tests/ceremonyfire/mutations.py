@@ -26,8 +26,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from ceremonyfire.contributions import NOW, contribution
 from drengine.ceremony.contribute import look_at, require_code
-from drengine.ceremony.contribution import Contribution, HolderFacts, Statement
 from drengine.ceremony.domain import parse_security_domain
 from drengine.ceremony.joining import JoinOrder
 from drengine.ceremony.joining import perform as join
@@ -35,14 +35,10 @@ from drengine.ceremony.messages import decode_bytes
 from drengine.ceremony.opening import Occasion, make_request
 from drengine.ceremony.register import Register
 from drengine.ceremony.rewrap import make_restore_blob
-from drengine.ceremony.sealing import seal_share
-from drengine.ceremony.signing import public_bytes, sign_statement
 from drengine.ceremony.unseal import open_domain, open_share
 from drengine.errors import DrError
-from drengine.model.canonical import sha256_hex
 
 MASKS = (0x01, 0x20, 0x80)
-NOW = 1_790_000_000_000
 _TOOL = {"version": "0", "files_sha256": "0" * 64}
 _WRITER = Path(__file__).parents[1] / "unit" / "ceremony" / "domain_writer.py"
 
@@ -89,24 +85,7 @@ class Scene:
         key = ed25519.Ed25519PrivateKey.generate()
         parsed = parse_security_domain(self.domain.data)
         share = open_share(parsed, person.certificate, person.key)
-        statement = Statement(
-            ceremony=self.request.ceremony,
-            run_class=self.request.run_class,
-            request=self.request.digest,
-            exchange_x5t_256=self.request.exchange_x5t_256,
-            required=self.request.required,
-            custodian=name,
-            x5t_256=share.holder,
-            holder=HolderFacts("pem", encrypted=True),
-            host="host 2",
-            key=public_bytes(key),
-            at_ms=NOW,
-            tool_version="0",
-            tool_sha256="0" * 64,
-        )
-        sealed = seal_share(share, self.request, statement, os.urandom)
-        signature = sign_statement(key, statement, sha256_hex(sealed.encode("ascii")))
-        return Contribution(statement, sealed, signature).to_bytes()
+        return contribution(self.request, share, x5t_256=share.holder, name=name, key=key)
 
     def join(
         self,
