@@ -249,7 +249,7 @@ def _tracked(facts: EvidenceFacts, after: FollowUp) -> Shown:
         return _yes(f"{len(after.of_run)} corrective actions of this run tracked, {left} open")
     found = real_deviations(facts)
     if found:
-        return _no(f"{found} deviations, and no corrective action of this run is tracked")
+        return _no(f"{found} deviations call for corrective action; none is tracked")
     if after.review is not None:
         return _yes(f"no deviation; {after.review.by} recorded that no action is needed")
     return _no("no deviation, and nobody recorded that no action is needed")
