@@ -75,7 +75,7 @@ RUN = RunId("r-0123456789ab")
 _LONG_SECONDS = 0.05
 """So long does a slow look take: the driver reads the inbox many times in it."""
 
-PORTS = ("identity", "rows", "sql", "storage")
+PORTS = ("identity", "rows", "sql", "storage", "subscription")
 
 
 @dataclass

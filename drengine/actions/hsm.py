@@ -32,7 +32,7 @@ from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import HsmResource, NewHsm, Operation, RoleAssignment
 from drengine.model.findings import Findings, block, ok
-from drengine.model.ids import is_same_id
+from drengine.model.ids import is_same_id, region_key
 
 CRYPTO_SERVICE_USER: Final = "33413926-3206-4cdd-b39a-83574fe37a17"
 """Managed HSM Crypto Service Encryption User: what an instance's identity needs."""
@@ -112,7 +112,7 @@ class CreateHsm(BaseAction):
         wrong = [
             f"{what} is {found!r}, asked for {asked!r}"
             for what, found, asked in (
-                ("location", hsm.location.replace(" ", "").lower(), new.location.lower()),
+                ("location", region_key(hsm.location), new.location.lower()),
                 ("purge protection", hsm.purge_protection, new.purge_protection),
                 ("run tag", hsm.tags.get(RUN_TAG), str(ctx.root)),
                 ("tenant", hsm.tenant.lower(), new.tenant.lower()),

@@ -15,11 +15,19 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, cast
 
-from drengine.azure.ports import Cloud, HsmData, ManagedHsms, SqlInstances, Storage
+from drengine.azure.ports import (
+    Cloud,
+    HsmData,
+    ManagedHsms,
+    SqlInstances,
+    Storage,
+    Subscription,
+)
 
 _SHARED: Final = frozenset(
     {
         *("get", "find", "find_deleted", "check_name", "has_group"),  # Managed HSMs
+        *("hsm_offer", "geographies", "has_identity"),  # the subscription
         *("failover_groups", "keys", "protector", "databases", "busy"),  # managed instances
         *("list_blobs", "list_folders"),  # storage
         *("key_names", "role_assignments"),  # the data plane; `keys` as above
@@ -62,6 +70,7 @@ class Moment:
         self.rows = cloud.rows
         self.operations = cloud.operations
         self.hsms = cast("ManagedHsms", _Once(cloud.hsms))
+        self.subscription = cast("Subscription", _Once(cloud.subscription))
         self.sql = cast("SqlInstances", _Once(cloud.sql))
         self.storage = cast("Storage", _Once(cloud.storage))
         self._cloud = cloud

@@ -7,8 +7,8 @@ changed: no times of reading, no request ids, ordered lists.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from drengine.actions.base import RUN_TAG, refuse_unless_ours, target_hsm
 from drengine.actions.contract import Observer, StepContext
@@ -23,14 +23,18 @@ from drengine.errors import AzureError, GuardError
 from drengine.model.canonical import digest
 from drengine.model.cloud import BlobItem, HsmResource
 from drengine.model.folders import folder_time_ms
+from drengine.model.ids import region_key
 from drengine.model.plan import CloudIdentity
 from drengine.model.times import utc_text
+
+T = TypeVar("T")
 
 _RECOVERY_MS: Final = 3_600_000
 """How long a SAS must still be valid when it is checked."""
 
 
 _PROVISIONED: Final = ("succeeded", "updating")
+_WILL_NOT_TELL: Final = (400, 403, 404)
 
 
 def _hsm_facts(hsm: HsmResource | None) -> dict[str, Any]:
@@ -95,10 +99,49 @@ async def observe_target_name(ctx: StepContext) -> dict[str, Any]:
     }
 
 
-async def observe_target_group(ctx: StepContext) -> dict[str, Any]:
-    """Is the resource group there that the target is to be placed in?"""
+async def observe_target_place(ctx: StepContext) -> dict[str, Any]:
+    """Is the target's resource group there, and may an HSM be created in its region?"""
     group = str(ctx.inputs["resource_group"])
-    return {"name": group, "exists": await ctx.cloud.hsms.has_group(group)}
+    exists = await ctx.cloud.hsms.has_group(group)
+    offer, unread = await _if_told(ctx.cloud.subscription.hsm_offer())
+    return {
+        "group": group,
+        "exists": exists,
+        "location": region_key(str(ctx.inputs.get("location") or "")),
+        "registration": offer.registration if offer else "",
+        "regions": list(offer.regions) if offer else [],
+        "unread": unread,
+    }
+
+
+async def observe_geography(ctx: StepContext) -> dict[str, Any]:
+    """In which geographies do the lost HSM and the target lie?"""
+    told, unread = await _if_told(ctx.cloud.subscription.geographies())
+    places = {
+        "source": region_key(str(inventory_of(ctx)["hsm"].get("location") or "")),
+        "target": region_key(str(ctx.inputs.get("location") or "")),
+    }
+    facts: dict[str, Any] = {
+        role: {"location": place, "geography": (told or {}).get(place, "")}
+        for role, place in places.items()
+    }
+    return {**facts, "unread": unread}
+
+
+async def _if_told(read: Awaitable[T]) -> tuple[T | None, str]:
+    """Return what is read, or why the service will not tell.
+
+    Whoever may create an HSM need not be allowed to read what surrounds it.
+
+    Raises:
+        AzureError: the service cannot be asked now, or nobody is signed in.
+    """
+    try:
+        return await read, ""
+    except AzureError as error:
+        if error.transient or error.status not in _WILL_NOT_TELL:
+            raise
+        return None, error.message
 
 
 async def observe_target_keys(ctx: StepContext) -> dict[str, Any]:
@@ -188,10 +231,22 @@ async def observe_storage_access(ctx: StepContext) -> dict[str, Any]:
     if is_minted(ctx):
         return {"by": "delegation", "rights": "".join(sorted(RIGHTS)), "problems": []}
     if target.sas is None:
-        return identity_facts(str(ctx.inputs.get("storage_identity") or ""), ctx.where)
+        return await _identity_access(ctx)
     facts = sas_facts(target.sas)
     problems = sas_problems(facts, RIGHTS, ctx.now_ms, _RECOVERY_MS)
     return {"by": "sas", **facts, "problems": problems}
+
+
+async def _identity_access(ctx: StepContext) -> dict[str, Any]:
+    """Return the facts of an identity; one that does not exist is no way to the storage."""
+    facts = identity_facts(str(ctx.inputs.get("storage_identity") or ""), ctx.where)
+    if facts["problems"]:
+        return facts
+    identity = facts["identity"]
+    exists, unread = await _if_told(ctx.cloud.subscription.has_identity(identity))
+    if exists is False:
+        facts["problems"] = [f"the identity {identity} does not exist"]
+    return {**facts, "unread": unread}
 
 
 def identity_facts(identity: str, where: CloudIdentity) -> dict[str, Any]:
@@ -347,7 +402,8 @@ OBSERVERS: Final[Mapping[str, Observer]] = {
     "source-hsm": observe_source,
     "target-hsm": observe_target,
     "target-name": observe_target_name,
-    "target-group": observe_target_group,
+    "target-place": observe_target_place,
+    "geography": observe_geography,
     "target-keys": observe_target_keys,
     "target-access": observe_target_access,
     "target-backup": observe_target_backup,

@@ -22,6 +22,7 @@ from drengine.azure.operations import HttpOperations, Sender
 from drengine.azure.rows import LabRows
 from drengine.azure.sql import ArmSqlInstances
 from drengine.azure.storage import BlobStorage
+from drengine.azure.subscription import ArmSubscription
 from drengine.errors import GuardError
 
 
@@ -30,6 +31,7 @@ class AzureCloud:
 
     identity: ports.Identity
     hsms: ports.ManagedHsms
+    subscription: ports.Subscription
     sql: ports.SqlInstances
     storage: ports.Storage
     rows: ports.DatabaseRows
@@ -42,6 +44,9 @@ class AzureCloud:
         self._manager: AsyncARMPipelineClient[HttpRequest, AsyncHttpResponse] | None = None
         self.identity = session
         self.hsms = ArmHsms(self._pipeline, session.subscription)
+        self.subscription = ArmSubscription(
+            self._pipeline, session.subscription, self._resource_manager
+        )
         self.sql = ArmSqlInstances(self._pipeline, session.subscription, self._resource_manager)
         self.storage = BlobStorage(self._pipeline)
         self.rows = LabRows(self._pipeline, lab=session.lab)

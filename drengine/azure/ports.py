@@ -11,7 +11,7 @@ Rules of every implementation:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 from drengine.model.canonical import JsonObject
@@ -20,6 +20,7 @@ from drengine.model.cloud import (
     Database,
     DeletedHsm,
     FailoverGroup,
+    HsmOffer,
     HsmResource,
     Instance,
     InstanceKey,
@@ -91,6 +92,29 @@ class ManagedHsms(Protocol):
 
     async def start_purge(self, location: str, name: str) -> Operation:
         """Purge the soft-deleted resource; refused under purge protection."""
+        ...
+
+
+class Subscription(Protocol):
+    """What the subscription offers, and what lies in it besides HSMs and instances.
+
+    Who may create an HSM need not be allowed to read these: `NotAuthorized` is no fault here.
+    """
+
+    async def hsm_offer(self) -> HsmOffer:
+        """Return whether Managed HSMs may be created, and in which regions."""
+        ...
+
+    async def geographies(self) -> Mapping[str, str]:
+        """Return the geography of each region that the subscription sees, by its short name."""
+        ...
+
+    async def has_identity(self, identity: str) -> bool:
+        """Whether a user-assigned identity exists.
+
+        Parameters:
+            identity: its full resource id, in whatever subscription.
+        """
         ...
 
 
@@ -261,6 +285,7 @@ class Cloud(Protocol):
 
     identity: Identity
     hsms: ManagedHsms
+    subscription: Subscription
     sql: SqlInstances
     storage: Storage
     rows: DatabaseRows

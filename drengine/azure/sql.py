@@ -27,6 +27,7 @@ from drengine.model.cloud import (
     Operation,
     Protector,
 )
+from drengine.model.ids import region_key
 from drengine.model.together import together
 
 API_VERSION: Final = "2025-01-01"
@@ -73,7 +74,7 @@ class ArmSqlInstances:
 
     async def failover_groups(self, instances: Sequence[Instance]) -> Sequence[FailoverGroup]:
         """Return the groups seen from the group and region of each instance, each id once."""
-        places = sorted({(one.resource_group, _region(one.location)) for one in instances})
+        places = sorted({(one.resource_group, region_key(one.location)) for one in instances})
         listed = await together(*(self._groups_at(*place) for place in places))
         found = {str(doc.get("id", "")).lower(): group_of(doc) for docs in listed for doc in docs}
         return [found[key] for key in sorted(found)]
@@ -246,7 +247,7 @@ def instance_of(doc: Mapping[str, Any]) -> Instance:
         id=resource,
         name=str(doc.get("name", "")),
         resource_group=part_of_id(resource, "resourceGroups"),
-        location=_region(str(doc.get("location", ""))),
+        location=region_key(str(doc.get("location", ""))),
         state=str(own.get("state") or own.get("provisioningState") or ""),
         tier=str((doc.get("sku") or {}).get("tier") or ""),
         fqdn=str(own.get("fullyQualifiedDomainName") or ""),
@@ -314,18 +315,13 @@ def group_of(doc: Mapping[str, Any]) -> FailoverGroup:
         id=resource,
         name=str(doc.get("name", "")),
         resource_group=part_of_id(resource, "resourceGroups"),
-        location=_region(part_of_id(resource, "locations")),
+        location=region_key(part_of_id(resource, "locations")),
         role=str(own.get("replicationRole") or ""),
         state=str(own.get("replicationState") or ""),
         primary=str(pair.get("primaryManagedInstanceId") or ""),
         secondary=str(pair.get("partnerManagedInstanceId") or ""),
-        partner_location=_region(str(partner.get("location") or "")),
+        partner_location=region_key(str(partner.get("location") or "")),
     )
-
-
-def _region(location: str) -> str:
-    """Return a region the way request paths name it: `West Europe` is `westeurope`."""
-    return location.replace(" ", "").lower()
 
 
 def _name(instance: str) -> str:

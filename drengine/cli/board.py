@@ -6,7 +6,7 @@ the same lines. Every state has a symbol and a word.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -86,6 +86,7 @@ def ending(family: Family) -> list[str]:
     """Return what stands below the board: why steps are stuck, in full, and what comes next."""
     told = (
         *_stuck(family),
+        *against_lines(family),
         *undone_lines(family),
         *uncounted_lines(family),
         *handed_in_lines(family),
@@ -120,6 +121,27 @@ def undone_text(state: RunState) -> str:
     told = [f"undone: {', '.join(gone)}"] if gone else []
     told += [f"stays: {', '.join(kept)}"] if kept else []
     return "; ".join(told) or "nothing was undone"
+
+
+def against_lines(family: Family) -> list[str]:
+    """Return what rules found against the decisions that are waited for."""
+    return [
+        styled(f"✗ {step}: {against}", fg="red")
+        for (run, step), request in family.requests.items()
+        if not family.root.status.is_over
+        and (found := family.states[run].steps.get(step))
+        and found.status is S.AWAITING_APPROVAL
+        for against in findings_against(request)
+    ]
+
+
+def findings_against(request: Mapping[str, Any]) -> list[str]:
+    """Return what speaks against a decision, each on one line: its texts come from outside."""
+    return [
+        shorten(f"{found['rule']}: {found['message']}. {found.get('advice', '')}", 400)
+        for found in request.get("findings", ())
+        if found["severity"] == "block"
+    ]
 
 
 def uncounted_lines(family: Family) -> list[str]:

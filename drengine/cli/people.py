@@ -318,7 +318,8 @@ def request_lines(request: Mapping[str, Any]) -> Iterator[str]:
             yield f"    {line}"
     for finding in request.get("findings", ()):
         symbol = {"ok": "✓", "info": "·", "warn": "⚠"}.get(finding["severity"], "✗")
-        yield f"  {symbol} {finding['rule']}: {finding['message']}"
+        advice = f". {finding['advice']}" if finding.get("advice") else ""
+        yield f"  {symbol} {finding['rule']}: {finding['message']}{advice}"
 
 
 def follow_up(family: Family) -> str:

@@ -35,7 +35,7 @@ from drengine.runbook.planner import make_plan
 from drengine.runbook.yaml import parse_yaml
 
 Ahead: TypeAlias = Mapping[str, Findings]
-"""Step -> what would refuse it now."""
+"""Step -> what would refuse it now, and what would be warned of."""
 
 MAX_INPUTS_BYTES: Final = 256 * 1024
 
@@ -152,7 +152,8 @@ def _facts(plan: Plan, out: Path, ahead: Ahead) -> dict[str, Any]:
         "cloud": plan.cloud.to_json(),
         "claims": targets_of(plan),
         "summary": json.loads(canonical(plan.summary)),
-        "refused_now": {step: [f.to_json() for f in found] for step, found in ahead.items()},
+        "refused_now": _listed(_only(ahead, refusing=True)),
+        "warned_now": _listed(_only(ahead, refusing=False)),
         "next": _next(plan, out, ahead),
     }
 
@@ -181,20 +182,40 @@ def _show(plan: Plan, runbook: Runbook, out: Path, ahead: Ahead, begins: str) ->
     fans = [{"step": step, **facts} for step, facts in summary["foreach"].items()]
     _list("Child runs", fans, _fan_out)
     _list("Warnings", summary["warnings"], str)
-    for step, found in ahead.items():
-        say()
-        say(output.styled(f"{step} would be refused now", bold=True))
-        for finding in found:
-            say(f"  ✗ {finding.rule}: {finding.message}. {finding.advice}")
+    refused = _only(ahead, refusing=True)
+    _show_ahead(refused, "would be refused now", "✗")
+    _show_ahead(_only(ahead, refusing=False), "would begin with warnings", "⚠")
     say()
-    if ahead:
+    if refused:
         say("The plan is frozen: what its inputs say wrongly takes a new plan.")
     say(f"Next: {_next(plan, out, ahead)}")
 
 
+def _only(ahead: Ahead, *, refusing: bool) -> Ahead:
+    """Return the findings that refuse, or those that only warn; steps without one are left out."""
+    chosen = {
+        step: tuple(finding for finding in found if finding.holds is not refusing)
+        for step, found in ahead.items()
+    }
+    return {step: found for step, found in chosen.items() if found}
+
+
+def _listed(ahead: Ahead) -> dict[str, list[dict[str, object]]]:
+    return {step: [finding.to_json() for finding in found] for step, found in ahead.items()}
+
+
+def _show_ahead(ahead: Ahead, what: str, mark: str) -> None:
+    for step, found in ahead.items():
+        output.say()
+        output.say(output.styled(f"{step} {what}", bold=True))
+        for finding in found:
+            output.say(f"  {mark} {finding.rule}: {finding.message}. {finding.advice}".rstrip())
+
+
 def _next(plan: Plan, out: Path, ahead: Ahead) -> str:
     elsewhere = " --copy-to FOLDER" if plan.run_class is RunClass.INCIDENT else ""
-    first = "   # once that is mended, or with another plan" if ahead else ""
+    refused = _only(ahead, refusing=True)
+    first = "   # once that is mended, or with another plan" if refused else ""
     return f"drengine run {out}{elsewhere}{first}"
 
 

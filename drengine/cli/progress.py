@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from drengine.cli import output
-from drengine.cli.board import next_commands, screen, undone_text
+from drengine.cli.board import findings_against, next_commands, screen, undone_text
 from drengine.cli.effects import limits_of
 from drengine.cli.family import Family
 from drengine.cli.places import open_clock
@@ -187,7 +187,8 @@ def _detail(state: RunState, record: Record) -> str:
         case R.GATE_APPROVED | R.GATE_REJECTED:
             return f" by {record.actor}{', BREAK-GLASS' if body.get('break_glass') else ''}"
         case R.GATE_REQUESTED | R.DELIVERY_REQUESTED:
-            return f": {body.get('ask', '')}"
+            against = "".join(f" ✗ {found}" for found in findings_against(body))
+            return f": {body.get('ask', '')}{against}"
         case R.RUN_WAITING | R.RUN_STOPPED:
             reasons = "; ".join(str(reason) for reason in body.get("for", ()))
             return f": {reasons or body.get('why') or 'asked to'}"

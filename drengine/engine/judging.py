@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from drengine.actions.contract import Kit, StepContext
 from drengine.actions.moment import Moment
 from drengine.errors import DrError
 from drengine.model.canonical import plain
 from drengine.model.catalogue import Repeat
-from drengine.model.findings import Findings
+from drengine.model.findings import Findings, Severity
 from drengine.model.plan import PlanPart
 from drengine.model.runbook import Runbook, Step, StepKind
 from drengine.model.together import together
 from drengine.rules.contract import RuleContext
+
+AGAINST: Final = (Severity.BLOCK, Severity.WARN)
 
 
 async def observed(kit: Kit, ctx: StepContext, names: Iterable[str]) -> dict[str, Any]:
@@ -48,11 +50,11 @@ async def judged(kit: Kit, ctx: StepContext, rules: Iterable[str]) -> Findings:
 async def foreseen(
     kit: Kit, runbook: Runbook, part: PlanPart, ctx: StepContext
 ) -> dict[str, Findings]:
-    """Return what stands in the way of the steps that nothing but people and reads precede.
+    """Return what is against the steps that nothing but people and reads precede.
 
-    Their guards look at inputs and at the cloud as it is: what they refuse now they would
-    refuse in the run, after somebody was woken up to approve. A guard that cannot be looked
-    at now is left to the run.
+    Their guards look at inputs and at the cloud as it is: what they refuse now, or warn of,
+    they would in the run, after somebody was woken up to approve. A guard that cannot be
+    looked at now is left to the run.
 
     Parameters:
         ctx: of no step; its cloud and clock are used.
@@ -64,8 +66,8 @@ async def foreseen(
             findings = await judged(kit, replace(looking, step=step.id), step.guards_before)
         except DrError:
             continue
-        if blocking := tuple(finding for finding in findings if not finding.holds):
-            found[step.id] = blocking
+        if against := tuple(finding for finding in findings if finding.severity in AGAINST):
+            found[step.id] = against
     return found
 
 

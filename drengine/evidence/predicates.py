@@ -14,6 +14,7 @@ from drengine.evidence.followup import FollowUp, real_deviations
 from drengine.evidence.reading import text
 from drengine.evidence.words import duration, short
 from drengine.model.facts import EvidenceFacts, Holds, Reached
+from drengine.model.ids import region_key
 
 _FOUR_HOURS: Final = 4 * 3_600_000
 _TWO: Final = 2
@@ -192,13 +193,9 @@ def _elsewhere(facts: EvidenceFacts) -> Shown:
         return _no("the inputs do not say that recovery was elsewhere")
     if not was:
         return _no("the plan does not say in which region the source was")
-    if _region(was) == _region(place):
+    if region_key(was) == region_key(place):
         return _no(f"{here or 'the source'} and {there} both lie in {place}")
     return _yes(f"{here or 'the source'} of {was}, target {there} in {place}")
-
-
-def _region(name: str) -> str:
-    return name.replace(" ", "").lower()
 
 
 def _apart(facts: EvidenceFacts) -> Shown:

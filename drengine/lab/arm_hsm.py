@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from drengine.lab import arm_connections, arm_regions
+from drengine.lab import arm_connections, arm_providers, arm_regions
 from drengine.lab import arm_resource as hsms
 from drengine.lab.hsm import exchange, state
 from drengine.lab.wire import (
@@ -106,6 +106,7 @@ def _put(call: Call) -> Response:
     if call.tx.get(state.HSM, name) is not None:
         raise LabFault(409, "409", f"The name '{call.match['name']}' is already in use.")
     resource = hsms.wanted_resource(body, _arm_id(call), call.lab.tenant)
+    arm_providers.require_offered(call.tx, resource["location"])
     _check_quota(call, resource["location"])
     settings, now = call.lab.settings, call.tx.now_ms
     # the exchange key takes seconds to make, and somebody will ask for it soon

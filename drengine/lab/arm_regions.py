@@ -9,47 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from drengine.lab.hsm import state
+from drengine.lab.places import HSM_REGIONS
 from drengine.lab.wire import LabFault
 
 if TYPE_CHECKING:
     from drengine.lab.store import Tx
 
-REGIONS: Final = (
-    "australiacentral",
-    "australiaeast",
-    "brazilsouth",
-    "canadacentral",
-    "canadaeast",
-    "centralindia",
-    "centralus",
-    "eastasia",
-    "eastus",
-    "eastus2",
-    "francecentral",
-    "germanywestcentral",
-    "japaneast",
-    "japanwest",
-    "koreacentral",
-    "northcentralus",
-    "northeurope",
-    "norwayeast",
-    "polandcentral",
-    "qatarcentral",
-    "southafricanorth",
-    "southcentralus",
-    "southeastasia",
-    "swedencentral",
-    "switzerlandnorth",
-    "uaenorth",
-    "uksouth",
-    "ukwest",
-    "westcentralus",
-    "westeurope",
-    "westindia",
-    "westus",
-    "westus2",
-    "westus3",
-)
 NOT_EXTENDED_TO: Final = frozenset(
     {"eastus", "canadaeast", "westeurope", "qatarcentral", "polandcentral", "westindia"}
 )
@@ -84,12 +49,12 @@ def wanted_action(tx: Tx, document: dict[str, Any], body: dict[str, Any]) -> Act
 
 
 def _check_region(name: str) -> None:
-    if name not in REGIONS:
+    if name not in HSM_REGIONS:
         raise LabFault(
             400,
             "400",
             f"Invalid region name: {name} passed. The valid list of region names: "
-            f"{', '.join(REGIONS)}",
+            f"{', '.join(HSM_REGIONS)}",
         )
     if name in NOT_EXTENDED_TO:
         raise LabFault(400, "400", f"A Managed HSM cannot be extended to the region {name}.")

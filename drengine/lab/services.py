@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from drengine.lab import arm_hsm, arm_network, arm_roles, arm_subscription, control, entra, vaults
+from drengine.lab import (
+    arm_hsm,
+    arm_network,
+    arm_providers,
+    arm_roles,
+    arm_subscription,
+    control,
+    entra,
+    vaults,
+)
 from drengine.lab.blob.routes import ROUTES as BLOB_ROUTES
 from drengine.lab.hsm.routes import JOBS as HSM_JOBS
 from drengine.lab.hsm.routes import ROUTES as HSM_ROUTES
@@ -20,6 +29,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *HSM_ROUTES,
     *arm_hsm.ROUTES,
     *arm_network.ROUTES,
+    *arm_providers.ROUTES,
     *arm_roles.ROUTES,
     *vaults.ROUTES,
     *SQL_ROUTES,

@@ -137,6 +137,19 @@ class NameCheck(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class HsmOffer(Fact):
+    """Whether a subscription may create Managed HSMs, and where.
+
+    Attributes:
+        registration: the state of its provider Microsoft.KeyVault; `Registered` is what it takes.
+        regions: short names, ordered; empty where the provider does not say.
+    """
+
+    registration: str
+    regions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NewHsm:
     """What to create. Source: PUT Microsoft.KeyVault/managedHSMs."""
 

@@ -28,6 +28,11 @@ def is_same_id(one: str, other: str) -> bool:
     return one.lower() == other.lower()
 
 
+def region_key(name: str) -> str:
+    """Return a region the way request paths name it: `West Europe` is `westeurope`."""
+    return name.replace(" ", "").lower()
+
+
 def run_id_of(plan_digest: str) -> RunId:
     """Return the id of the one run that a plan starts."""
     return RunId(f"r-{plan_digest[:12]}")

@@ -225,6 +225,13 @@ def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
     if elsewhere := seen.get("elsewhere"):
         text = f"identity {seen['identity']} is in another subscription, {elsewhere}"
         return (warn("H05", text, "The plan acts in one subscription only: meant?"),)
+    if unread := seen.get("unread"):
+        text = f"whether identity {seen['identity']} exists is not known: {unread}"
+        return (
+            warn(
+                "H05", text, f"Ask whoever may read it: az identity show --ids {seen['identity']}"
+            ),
+        )
     how = {
         "sas": "a SAS with {rights}",
         "delegation": "a SAS with {rights} that the operator's sign-in makes",
@@ -234,18 +241,66 @@ def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
 
 
 def placeable(facts: JsonObject, ctx: RuleContext) -> Findings:
-    """H06: the resource group of the target exists, before anybody is woken up to approve."""
-    group = facts["target-group"]
-    if not group["exists"]:
-        where = ctx.inputs.get("location")
+    """H06: the target can be placed, before anybody is woken up to approve."""
+    del ctx
+    place, rule = facts["target-place"], "H06"
+    group, location = place["group"], place["location"]
+    if not place["exists"]:
         return (
             block(
-                "H06",
-                f"the subscription has no resource group {group['name']!r}",
-                f"Plan with one that exists, or: az group create -n {group['name']} -l {where}",
+                rule,
+                f"the subscription has no resource group {group!r}",
+                f"Plan with one that exists, or: az group create -n {group} -l {location}",
             ),
         )
-    return (ok("H06", f"the resource group {group['name']} exists"),)
+    here = ok(rule, f"the resource group {group} exists")
+    if place["unread"] or not (place["registration"] and place["regions"]):
+        why = place["unread"] or "its provider does not say"
+        text = f"whether Managed HSMs may be created in {location} is not known: {why}"
+        return (here, warn(rule, text, "az provider show -n Microsoft.KeyVault"))
+    if place["registration"].lower() != "registered":
+        return (
+            block(
+                rule,
+                f"the subscription's provider Microsoft.KeyVault is {place['registration']}: no HSM"
+                " can be created",
+                "az provider register -n Microsoft.KeyVault --wait",
+            ),
+        )
+    if location not in place["regions"]:
+        return (
+            block(
+                rule,
+                f"Managed HSMs are not offered in {location or 'no region'} to this subscription",
+                f"Plan with one of: {', '.join(place['regions'])}",
+            ),
+        )
+    return (here, ok(rule, f"Managed HSMs are offered in {location}"))
+
+
+def same_geography(facts: JsonObject, ctx: RuleContext) -> Findings:
+    """Whether the service takes a domain and backup of another geography is not known."""
+    del ctx
+    seen, rule = facts["geography"], "geography"
+    source, target = seen["source"], seen["target"]
+    if not (source["geography"] and target["geography"]):
+        why = seen["unread"] or (
+            f"the geography of {target['location']} is not told"
+            if source["geography"]
+            else "the inventory does not say where the source was, or that region is not told"
+        )
+        return (
+            warn(rule, f"whether the target lies in the source's geography is not known: {why}"),
+        )
+    if source["geography"] != target["geography"]:
+        text = (
+            f"{target['location']} lies in {target['geography']}, the source's"
+            f" {source['location']} in {source['geography']}: that the service restores across"
+            " geographies is documented nowhere"
+        )
+        advice = f"Choose a region of {source['geography']} where one is left."
+        return (warn(rule, text, advice),)
+    return (ok(rule, f"source and target lie in {target['geography']}"),)
 
 
 def recovery_point(facts: JsonObject, ctx: RuleContext) -> Findings:
@@ -417,10 +472,18 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     _rule(
         "H06",
-        "The target's resource group exists",
-        ("target-group",),
-        "PUT managedHSMs refuses ResourceGroupNotFound",
+        "The target can be placed: group, provider, region",
+        ("target-place",),
+        "PUT managedHSMs refuses ResourceGroupNotFound, MissingSubscriptionRegistration and"
+        " LocationNotAvailableForResourceType",
         placeable,
+    ),
+    _rule(
+        "geography",
+        "The target lies in the source's geography",
+        ("geography",),
+        "H01 of the catalogue (INFER: no recording shows a refusal)",
+        same_geography,
     ),
     _rule("RPO", "The backup's age", ("backup-folder",), "objectives", recovery_point),
     _rule(

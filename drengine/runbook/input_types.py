@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from drengine.model.canonical import Json, parse_strict, plain
-from drengine.model.ids import HSM_NAME, LAB_HSM_NAME
+from drengine.model.ids import HSM_NAME, LAB_HSM_NAME, region_key
 from drengine.model.runbook import InputSpec, InputType
 from drengine.model.secret import SECRET_SCHEMES, USER_DELEGATION, SecretRef
 from drengine.runbook import durations
@@ -175,7 +175,7 @@ def _hsm_name(value: Json, *, allow_lab_names: bool) -> Json:
 def _location(value: Json) -> Json:
     """Read a region; Azure takes `West Europe` for `westeurope`, the plan holds one form."""
     text = _text("a region such as westeurope", value)
-    if not _LOCATION.fullmatch(name := text.replace(" ", "").lower()):
+    if not _LOCATION.fullmatch(name := region_key(text)):
         raise _wrong("a region such as westeurope", value)
     return name
 

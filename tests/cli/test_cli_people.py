@@ -476,3 +476,31 @@ def test_what_is_certain_of_a_request_left_in_the_middle_is_told(story):
     operation = {"operation": {"kind": "arm", "url": "https://x"}}
     (running,) = lines((R.PROBE_IN_PROGRESS, operation))
     assert "nothing is sent again" in running
+
+
+AGAINST = {
+    "rule": "H06",
+    "severity": "block",
+    "message": "Managed HSMs are not offered\nin moon",
+    "advice": "Plan with one of: westeurope",
+}
+
+
+def test_what_rules_found_against_a_decision_stands_below_the_board_until_it_is_made(
+    story, command
+):
+    fine = {"rule": "H01", "severity": "ok", "message": "the domain fits"}
+    told = story().asks(findings=[fine, AGAINST])
+    line = "✗ declare: H06: Managed HSMs are not offered in moon. Plan with one of: westeurope"
+    shown = command("status").out.splitlines()
+    assert line in shown
+    assert not [each for each in shown if "H01" in each]
+    told.tell((R.GATE_APPROVED, {"step": "declare", "request": 1}))
+    assert line not in command("status").out
+
+
+def test_whoever_decides_reads_the_advice_with_the_finding(story, command):
+    story().asks(findings=[AGAINST])
+    said = command("approve", "@latest", "declare", "--as", "ann", "--yes").out
+    assert "✗ H06: Managed HSMs are not offered" in said
+    assert "Plan with one of: westeurope" in said

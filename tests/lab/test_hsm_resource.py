@@ -371,3 +371,40 @@ def test_a_hsm_is_made_in_a_group_that_exists(lab: Any) -> None:
     assert lab.call("PUT", url, wanted)[0] == 202
     status, _, refused = lab.call("PUT", f"{group}?{VERSION}", {"location": "eastus"})
     assert (status, refused["error"]["code"]) == (409, "InvalidResourceGroupLocation")
+
+
+def subscription(lab: Any, tail: str) -> str:
+    return f"{ARM}/subscriptions/{lab.status['subscription']}/{tail}?api-version=2021-04-01"
+
+
+def test_a_region_without_hsms_takes_none(lab: Any) -> None:
+    elsewhere = {**body(lab), "location": "France South"}
+    status, _, refused = lab.call("PUT", path(lab, "far--hsm"), elsewhere)
+    assert (status, refused["error"]["code"]) == (400, "LocationNotAvailableForResourceType")
+    assert "northeurope" in refused["error"]["message"]
+
+
+def test_a_subscription_that_is_not_registered_creates_no_hsm_until_it_is(own_lab: Any) -> None:
+    def state() -> str:
+        shown = own_lab.call("GET", subscription(own_lab, "providers/microsoft.keyvault"))[2]
+        return str(shown["registrationState"])
+
+    def register(word: str) -> int:
+        url = subscription(own_lab, f"providers/Microsoft.KeyVault/{word}")
+        return int(own_lab.call("POST", url)[0])
+
+    assert state() == "Registered"
+    assert register("unregister") == 200
+    status, _, refused = own_lab.call("PUT", path(own_lab, "no--hsm"), body(own_lab))
+    assert (status, refused["error"]["code"]) == (409, "MissingSubscriptionRegistration")
+    commands.set_clock(own_lab.home, speed=1.0)
+    assert (register("register"), state()) == (200, "Registering")
+    assert own_lab.call("PUT", path(own_lab, "no--hsm"), body(own_lab))[0] == 409
+    commands.set_clock(own_lab.home, advance_seconds=60)
+    assert state() == "Registered"
+    assert own_lab.call("PUT", path(own_lab, "no--hsm"), body(own_lab))[0] == 202
+
+
+def test_a_provider_that_does_not_exist_is_refused(lab: Any) -> None:
+    status, _, refused = lab.call("GET", subscription(lab, "providers/Contoso.Toasters"))
+    assert (status, refused["error"]["code"]) == (404, "InvalidResourceNamespace")

@@ -25,6 +25,7 @@ from drengine.model.ids import RunId
 from sim.fate import CURRENT, Crash, Fate
 from sim.hsms import SUFFIX, SimArm, SimData, SimHsm
 from sim.sql import SimSql
+from sim.subscription import SimSubscription
 from sim.trace import QUIET_MS, Changed, Request, Trace
 from sim.watch import STEP_OF
 
@@ -69,6 +70,7 @@ class SimCloud:
     def __post_init__(self) -> None:
         self.identity = None
         self.hsms = SimArm(self)
+        self.subscription = SimSubscription(self)
         self.sql = SimSql(self)
         self.storage = SimStorage(self)
         self.rows = None

@@ -13,23 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from drengine.lab.hsm import keystore, regions, rotation, state
 from drengine.lab.hsm.domain import protection_key
 from drengine.lab.hsm.jose import JoseError, b64, derive, open_direct, seal_direct, unb64
+from drengine.lab.places import geography_of
 from drengine.lab.wire import Call, LabFault, Response, Route, hsm_fault, whole_number
 
 PAGE: Final = 25
 BACKUP_KID: Final = "backup-protection-key"
 BINDING: Final = "lab.vault-binding"
-GEOGRAPHIES: Final = {
-    "europe": frozenset({"westeurope", "northeurope"}),
-    "uk": frozenset({"uksouth", "ukwest"}),
-    "us": frozenset(
-        {"eastus", "eastus2", "westus", "westus2", "westus3", "centralus", "northcentralus"}
-        | {"southcentralus", "westcentralus"}
-    ),
-    "germany": frozenset({"germanywestcentral", "germanynorth"}),
-    "france": frozenset({"francecentral", "francesouth"}),
-    "switzerland": frozenset({"switzerlandnorth", "switzerlandwest"}),
-    "sweden": frozenset({"swedencentral", "swedensouth"}),
-}
 DEFAULT_POLICY: Final = {
     "lifetimeActions": [{"trigger": {"timeBeforeExpiry": "P30D"}, "action": {"type": "Notify"}}],
     "attributes": {"expiryTime": None},
@@ -319,15 +308,7 @@ def _backup_key(call: Call, hsm: dict[str, Any]) -> bytes:
     secret = call.tx.get(BINDING, "") or {"value": secrets.token_hex(32)}
     call.tx.put(BINDING, "", secret)
     subscription = hsm["arm_id"].split("/")[2].lower()
-    return derive(bytes.fromhex(secret["value"]), f"{geography(hsm['location'])}/{subscription}")
-
-
-def geography(region: str) -> str:
-    """Return the geography of a region, as the documentation groups them."""
-    for name, members in GEOGRAPHIES.items():
-        if region in members:
-            return name
-    return region
+    return derive(bytes.fromhex(secret["value"]), f"{geography_of(hsm['location'])}/{subscription}")
 
 
 def _restore(call: Call) -> Response:

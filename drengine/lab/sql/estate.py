@@ -17,6 +17,7 @@ import base64
 from typing import TYPE_CHECKING, Any, Final
 
 from drengine.lab import arm_network
+from drengine.lab.places import region_key
 from drengine.lab.spec import InstanceSpec
 from drengine.lab.sql import cells, cycle, failover, keys, state
 from drengine.lab.sql.faults import Refusal
@@ -27,7 +28,6 @@ from drengine.lab.sql.names import (
     parse_key_uri,
     place_of,
     principal_of,
-    region_key,
 )
 
 if TYPE_CHECKING:

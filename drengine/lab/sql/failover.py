@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from drengine.lab.hsm import regions
+from drengine.lab.places import region_key
 from drengine.lab.sql import operations, shapes, state
 from drengine.lab.sql.faults import fault, refusal
-from drengine.lab.sql.names import PROVIDER, place_of, region_key
+from drengine.lab.sql.names import PROVIDER, place_of
 from drengine.lab.wire import Response, json_response
 
 if TYPE_CHECKING:

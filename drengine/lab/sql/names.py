@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from drengine.lab.places import region_name
+
 ARM: Final = "https://management.azure.com"
 PROVIDER: Final = "/providers/Microsoft.Sql"
 
@@ -19,22 +21,6 @@ _KEY_URI: Final = re.compile(
     r"\.(?:managedhsm|vault)\.azure\.net)(?::443)?"
     r"/keys/(?P<name>[0-9a-zA-Z-]{1,127})(?:/(?P<version>[0-9a-zA-Z]+)?)?"
 )
-_REGIONS: Final = {
-    "westeurope": "West Europe",
-    "northeurope": "North Europe",
-    "uksouth": "UK South",
-    "ukwest": "UK West",
-    "eastus": "East US",
-    "eastus2": "East US 2",
-    "westus": "West US",
-    "westus2": "West US 2",
-    "centralus": "Central US",
-    "westcentralus": "West Central US",
-    "francecentral": "France Central",
-    "germanywestcentral": "Germany West Central",
-    "switzerlandnorth": "Switzerland North",
-    "swedencentral": "Sweden Central",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +81,6 @@ def place_of(resource_id: str) -> Place:
     """Return the subscription and resource group of a resource id."""
     parts = resource_id.split("/")
     return Place(parts[2], parts[4])
-
-
-def region_name(location: str) -> str:
-    """Return a region's display name, as ids of failover groups use it."""
-    return _REGIONS.get(region_key(location), location)
-
-
-def region_key(text: str) -> str:
-    """Return a region in its short form, whatever form it was given in."""
-    return text.replace(" ", "").lower()
 
 
 def principal_of(subscription: str, instance: str) -> str:

@@ -16,8 +16,9 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from drengine.lab.places import region_key
 from drengine.lab.sql.faults import fault, status_of
-from drengine.lab.sql.names import ARM, PROVIDER, Place, region_key, time_text
+from drengine.lab.sql.names import ARM, PROVIDER, Place, time_text
 from drengine.lab.wire import LabFault, Response, json_response
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from drengine.lab.hsm import regions
+from drengine.lab.places import region_key
 from drengine.lab.sql import state
-from drengine.lab.sql.names import place_of, region_key, time_text
+from drengine.lab.sql.names import place_of, time_text
 
 if TYPE_CHECKING:
     from drengine.lab.store import Tx

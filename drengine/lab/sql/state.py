@@ -14,9 +14,10 @@ import base64
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
+from drengine.lab.places import region_key
 from drengine.lab.sql.faults import fault
 from drengine.lab.sql.keycalls import Caller
-from drengine.lab.sql.names import PROVIDER, place_of, region_key
+from drengine.lab.sql.names import PROVIDER, place_of
 
 if TYPE_CHECKING:
     from drengine.lab.store import Tx

@@ -66,6 +66,7 @@ async def test_a_recovery_runs_end_to_end_and_every_change_is_made_once(
             assert await cloud.hsms.find("contoso--hsm") is None
             assert await cloud.hsms.has_group(str(status["resource_group"]))
             assert not await cloud.hsms.has_group("contoso-nowhere")
+            await read_what_surrounds(cloud, str(status["identity"]["id"]))
             created = await finish(cloud, await create_target(cloud, status))
             assert created.state is OperationState.SUCCEEDED
             resource = await cloud.hsms.get(status["resource_group"], TARGET)
@@ -100,6 +101,19 @@ async def test_a_recovery_runs_end_to_end_and_every_change_is_made_once(
             await repoint(cloud, finish)
 
     assert_sent_once(exchanges, own_lab, before)
+
+
+async def read_what_surrounds(cloud, identity):
+    offer = await cloud.subscription.hsm_offer()
+    assert offer.registration == "Registered"
+    assert {"northeurope", "westeurope"} <= set(offer.regions)
+    assert "francesouth" not in offer.regions
+    geographies = await cloud.subscription.geographies()
+    assert geographies["northeurope"] == geographies["westeurope"] == "Europe"
+    assert await cloud.subscription.has_identity(identity)
+    assert not await cloud.subscription.has_identity(f"{identity}-none")
+    elsewhere = identity.replace("/resourceGroups/", "/resourceGroups/none-")
+    assert not await cloud.subscription.has_identity(elsewhere)
 
 
 async def prove_keys(hsm, status):

@@ -72,6 +72,46 @@ def test_a_plan_into_a_resource_group_that_is_not_there_says_so(place):
     assert out.exists()
 
 
+def test_a_plan_into_a_region_without_hsms_says_where_there_are_some(place):
+    code, said, _ = place.plan(location="France South")
+    assert code == 0
+    assert "create-hsm would be refused now" in said
+    assert "Managed HSMs are not offered in francesouth" in said
+    assert "northeurope" in said
+
+
+def test_a_plan_for_another_geography_is_warned_of_and_not_refused(place):
+    code, said, _ = place.plan(location="uksouth")
+    assert code == 0
+    assert "would be refused" not in said
+    assert "create-hsm would begin with warnings" in said
+    assert "uksouth lies in United Kingdom, the source's westeurope in Europe" in said
+
+
+def test_an_identity_that_does_not_exist_is_told_with_the_plan(place):
+    identity = f"{place.lab['identity']['id']}-none"
+    code, said, _ = place.plan(storage_identity=identity)
+    assert code == 0
+    assert f"H05: the way to the storage: the identity {identity} does not exist" in said
+
+
+def test_whoever_is_asked_to_declare_sees_what_the_first_step_would_be_refused_for(place):
+    _, _, path = place.plan(target_hsm="contoso--far", location="francesouth")
+    run = json.loads(path.read_bytes())["digest"][:12]
+    code, said = place.run("run", path)
+    assert code == 5, said
+    assert said.count("✗ H06: Managed HSMs are not offered in francesouth") == 1
+    assert "✗ declare: H06: Managed HSMs are not offered" in place.run("status", run)[1]
+    code, said = place.run("status", run, "-o", "json")
+    (asked,) = [
+        step["request"]["findings"]
+        for step in json.loads(said)["runs"][0]["steps"]
+        if step["status"] == "awaiting approval"
+    ]
+    assert [one["rule"] for one in asked if one["severity"] == "block"] == ["H06"]
+    place.run("cancel", run, "--reason", "test")
+
+
 def test_a_secret_that_is_not_set_is_a_wait(place):
     code, said, _ = place.plan(storage_identity=None, storage_sas="env:NO_SUCH_SAS")
     assert code == 5

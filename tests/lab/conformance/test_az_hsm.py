@@ -172,3 +172,24 @@ def test_a_hsm_is_deleted_recovered_and_purged(az: Any, group: str) -> None:
     assert az("keyvault list-deleted --resource-type hsm") == []
     gone = az(f"keyvault show --hsm-name {NEW} -g {group}", code=3)
     assert "ResourceNotFound" in gone.err
+
+
+def test_providers_and_regions_say_where_a_hsm_may_be_created(az: Any, group: str) -> None:
+    shown = az("provider show -n Microsoft.KeyVault")
+    (offered,) = [
+        one["locations"] for one in shown["resourceTypes"] if one["resourceType"] == "managedHSMs"
+    ]
+    assert shown["registrationState"] == "Registered"
+    assert "North Europe" in offered
+    assert "Microsoft.Sql" in {one["namespace"] for one in az("provider list")}
+    regions = {one["name"]: one for one in az("account list-locations")}
+    assert regions["northeurope"]["metadata"]["geography"] == "Europe"
+    refused = az(
+        f"keyvault create --hsm-name lab--far -g {group} -l francesouth --retention-days 7"
+        " --administrators 00000000-0000-4000-8000-000000000000",
+        code=1,
+    )
+    assert "LocationNotAvailableForResourceType" in refused.err
+    az("provider unregister -n Microsoft.KeyVault")
+    assert az("provider show -n Microsoft.KeyVault")["registrationState"] == "Unregistered"
+    az("provider register -n Microsoft.KeyVault")

@@ -16,6 +16,7 @@ from drengine.actions.observe import OBSERVERS
 from drengine.actions.registry import KIT
 from drengine.actions.sas import sas_facts
 from drengine.actions.storage import az_options
+from drengine.errors import AzureError, NotAuthorized
 from drengine.model.cloud import BlobItem, Operation, OperationKind
 from drengine.model.secret import Secret
 
@@ -109,3 +110,35 @@ def test_a_sas_that_is_made_for_our_own_looks_lists_only():
     asyncio.run(KIT.actions["hsm.backup"].verify(replace(world.given(), outputs=outputs)))
     asyncio.run(KIT.actions["hsm.backup"].probe(replace(world.given(), intent_at_ms=1, sends=1)))
     assert set(world.made) == {"l"}
+
+
+IDENTITY = (
+    "/subscriptions/s/resourceGroups/rg/providers"
+    "/Microsoft.ManagedIdentity/userAssignedIdentities/backups"
+)
+
+
+def seen_of_an_identity(answer: bool | AzureError) -> dict[str, Any]:
+    async def has_identity(identity: str) -> bool:
+        assert identity == IDENTITY
+        if isinstance(answer, AzureError):
+            raise answer
+        return answer
+
+    cloud = SimpleNamespace(subscription=SimpleNamespace(has_identity=has_identity))
+    given = context(cloud, inputs={"storage_identity": IDENTITY})
+    return asyncio.run(OBSERVERS["storage-access"](given))
+
+
+def test_an_identity_is_a_way_to_the_storage_only_where_it_exists():
+    assert seen_of_an_identity(answer=True)["problems"] == []
+    assert seen_of_an_identity(answer=False)["problems"] == [
+        f"the identity {IDENTITY} does not exist"
+    ]
+
+
+def test_an_identity_that_may_not_be_read_is_not_known_and_one_that_cannot_be_is_asked_again():
+    seen = seen_of_an_identity(NotAuthorized("no right", status=403))
+    assert (seen["problems"], seen["unread"]) == ([], "no right")
+    with pytest.raises(AzureError, match="later"):
+        seen_of_an_identity(AzureError("later", status=503, transient=True))

@@ -149,10 +149,15 @@ async def test_what_does_not_exist_is_none(azure, cloud, new_reply):
 
 
 SQL = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Sql/managedInstances/sqlmi-a"
+IDENTITY = (
+    "/subscriptions/s/resourceGroups/rg/providers"
+    "/Microsoft.ManagedIdentity/userAssignedIdentities/id one"
+)
 FINDS = {
     "hsm": lambda c: c.hsms.get("rg", "lab--hsm"),
     "group": lambda c: c.hsms.has_group("rg"),
     "instance": lambda c: c.sql.get(SQL),
+    "identity": lambda c: c.subscription.has_identity(IDENTITY),
     "upload": lambda c: c.hsm(HSM).upload_status(),
 }
 

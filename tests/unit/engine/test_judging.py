@@ -10,7 +10,7 @@ from drengine.actions.contract import Kit, StepContext
 from drengine.engine.judging import foreseen
 from drengine.errors import AzureError
 from drengine.model.catalogue import ActionSpec, Catalogue, Repeat
-from drengine.model.findings import block, ok
+from drengine.model.findings import block, ok, warn
 from drengine.model.ids import RunId
 from drengine.model.plan import CloudIdentity, PlanPart
 from drengine.model.runbook import RunClass
@@ -49,10 +49,10 @@ CATALOGUE = Catalogue(
     discoveries={},
 )
 WHERE = CloudIdentity("AzureCloud", "t", "s", "p", "managedhsm.azure.net", "core.windows.net", True)
-PORTS = ("identity", "rows", "operations", "hsms", "sql", "storage")
+PORTS = ("identity", "rows", "operations", "hsms", "subscription", "sql", "storage")
 
 
-async def ahead(*, fits: bool, seen: Any) -> dict[str, list[str]]:
+async def ahead(*, fits: bool, seen: Any, found: Any = block) -> dict[str, list[str]]:
     async def thing(ctx: StepContext) -> str:
         if isinstance(seen, Exception):
             raise seen
@@ -63,7 +63,7 @@ async def ahead(*, fits: bool, seen: Any) -> dict[str, list[str]]:
             "fits", "", (), "", "", lambda _, ctx: ((ok if fits else block)("fits", ctx.step),)
         ),
         "seen": Rule(
-            "seen", "", ("thing",), "", "", lambda facts, _: (block("seen", facts["thing"]),)
+            "seen", "", ("thing",), "", "", lambda facts, _: (found("seen", facts["thing"]),)
         ),
     }
     kit = Kit(
@@ -82,12 +82,17 @@ async def ahead(*, fits: bool, seen: Any) -> dict[str, list[str]]:
     )
     part = PlanPart("ahead", TEXT, "0", {"name": "contoso--new"})
     runbook = load_runbook(TEXT, "ahead.yaml", CATALOGUE)
-    found = await foreseen(kit, runbook, part, looking)
-    return {step: [finding.message for finding in each] for step, each in found.items()}
+    against = await foreseen(kit, runbook, part, looking)
+    return {step: [finding.message for finding in each] for step, each in against.items()}
 
 
 async def test_what_the_first_changes_would_be_refused_for_is_told_with_their_inputs():
     assert await ahead(fits=True, seen="in use") == {"first": ["contoso--new is in use"]}
+
+
+async def test_what_they_would_be_warned_of_is_told_too_and_what_holds_is_not():
+    assert await ahead(fits=True, seen="old", found=warn) == {"first": ["contoso--new is old"]}
+    assert await ahead(fits=True, seen="free", found=ok) == {}
 
 
 async def test_a_step_behind_a_change_is_left_to_the_run():

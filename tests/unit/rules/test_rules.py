@@ -225,6 +225,8 @@ def test_a_way_to_the_storage_that_will_not_do_is_refused():
     assert worst("H05", {"storage-access": afar}) is Severity.WARN
     made = {"by": "delegation", "rights": "cdlrw", "problems": []}
     assert worst("H05", {"storage-access": made}) is Severity.OK
+    unread = {**good, "unread": "no right"}
+    assert worst("H05", {"storage-access": unread}) is Severity.WARN
     bad = {"by": "sas", "rights": "rl", "problems": ["it grants lr, and lacks cdw"]}
     assert worst("H05", {"storage-access": bad}) is Severity.BLOCK
 
@@ -240,11 +242,75 @@ def test_the_age_of_a_backup_is_told_as_people_say_it(minutes, said):
 
 
 def test_a_target_without_its_resource_group_is_refused_with_the_command_that_makes_it():
-    there = {"target-group": {"name": "contoso-dr", "exists": True}}
-    assert worst("H06", there) is Severity.OK
-    (finding,) = judge("H06", {"target-group": {"name": "contoso-dr", "exists": False}})
+    assert worst("H06", place()) is Severity.OK
+    (finding,) = judge("H06", place(exists=False))
     assert finding.severity is Severity.BLOCK
-    assert "az group create -n contoso-dr" in finding.advice
+    assert "az group create -n contoso-dr -l northeurope" in finding.advice
+
+
+def place(**more) -> dict:
+    base = {
+        "group": "contoso-dr",
+        "exists": True,
+        "location": "northeurope",
+        "registration": "Registered",
+        "regions": ["northeurope", "westeurope"],
+        "unread": "",
+    }
+    return {"target-place": {**base, **more}}
+
+
+@pytest.mark.parametrize("state", ["NotRegistered", "Registering", "Unregistered"])
+def test_a_subscription_whose_provider_is_not_registered_creates_no_hsm(state):
+    (finding,) = judge("H06", place(registration=state))
+    assert finding.severity is Severity.BLOCK
+    assert state in finding.message
+    assert "az provider register -n Microsoft.KeyVault" in finding.advice
+
+
+def test_a_region_without_hsms_is_refused_with_those_that_have_them():
+    (finding,) = judge("H06", place(location="francesouth"))
+    assert finding.severity is Severity.BLOCK
+    assert "francesouth" in finding.message
+    assert finding.advice.endswith("northeurope, westeurope")
+
+
+@pytest.mark.parametrize(
+    "silent", [{"unread": "no right"}, {"registration": ""}, {"regions": []}], ids=str
+)
+def test_what_the_provider_does_not_say_is_not_known_and_not_refused(silent):
+    found = judge("H06", place(**silent))
+    assert [finding.severity for finding in found] == [Severity.OK, Severity.WARN]
+    assert "is not known" in found[-1].message
+
+
+def geography(source=("westeurope", "Europe"), target=("northeurope", "Europe"), unread="") -> dict:
+    named = zip(("source", "target"), (source, target), strict=True)
+    places = {role: {"location": at, "geography": name} for role, (at, name) in named}
+    return {"geography": {**places, "unread": unread}}
+
+
+def test_another_geography_than_the_sources_is_warned_of():
+    assert worst("geography", geography()) is Severity.OK
+    (finding,) = judge("geography", geography(target=("uksouth", "United Kingdom")))
+    assert finding.severity is Severity.WARN
+    assert "United Kingdom" in finding.message
+    assert "a region of Europe" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        (geography(source=("", "")), "the inventory does not say"),
+        (geography(target=("moon", "")), "moon is not told"),
+        (geography(("westeurope", ""), ("northeurope", ""), "no right"), "no right"),
+    ],
+    ids=["no source", "no such region", "unread"],
+)
+def test_a_geography_that_nobody_tells_is_not_known(facts, why):
+    (finding,) = judge("geography", facts)
+    assert finding.severity is Severity.WARN
+    assert why in finding.message
 
 
 def test_protected_names_are_never_a_target():
