@@ -53,3 +53,8 @@ class Rule:
     source: str
     advice: str
     check: RuleCheck
+
+
+def rule_of(rule: str, title: str, needs: tuple[str, ...], source: str, check: RuleCheck) -> Rule:
+    """Return a rule whose advice is what its check says of itself."""
+    return Rule(rule, title, needs, source, str(check.__doc__), check)

@@ -13,7 +13,7 @@ from drengine.model.findings import Finding, Findings, block, ok, warn
 from drengine.model.folders import folder_form, is_folder_of
 from drengine.model.ids import is_same_id
 from drengine.model.times import instant_ms
-from drengine.rules.contract import Rule, RuleContext
+from drengine.rules.contract import Rule, RuleContext, rule_of
 
 ADMINISTRATOR: Final = "a290e904-7015-4bba-90c8-60543313cdb4"
 USES_KEYS: Final = {
@@ -210,99 +210,6 @@ def backup_fits(facts: JsonObject, ctx: RuleContext) -> Findings:
     return tuple(out)
 
 
-def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
-    """H05: the way to the storage will do, before anything is created."""
-    del ctx
-    seen = facts["storage-access"]
-    if problems := seen["problems"]:
-        what = "the SAS" if seen["by"] == "sas" else "the way to the storage"
-        advice = (
-            "A SAS needs crdwl and some hours. The usual way is storage_identity: /subscriptions/…"
-            "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/NAME; where there is none,"
-            " storage_sas: mint:user-delegation makes a SAS with your own sign-in"
-        )
-        return (block("H05", f"{what}: {'; '.join(problems)}", advice),)
-    if elsewhere := seen.get("elsewhere"):
-        text = f"identity {seen['identity']} is in another subscription, {elsewhere}"
-        return (warn("H05", text, "The plan acts in one subscription only: meant?"),)
-    if unread := seen.get("unread"):
-        text = f"whether identity {seen['identity']} exists is not known: {unread}"
-        return (
-            warn(
-                "H05", text, f"Ask whoever may read it: az identity show --ids {seen['identity']}"
-            ),
-        )
-    how = {
-        "sas": "a SAS with {rights}",
-        "delegation": "a SAS with {rights} that the operator's sign-in makes",
-        "identity": "identity {identity}",
-    }[seen["by"]]
-    return (ok("H05", f"storage is reached by {how.format_map(seen)}"),)
-
-
-def placeable(facts: JsonObject, ctx: RuleContext) -> Findings:
-    """H06: the target can be placed, before anybody is woken up to approve."""
-    del ctx
-    place, rule = facts["target-place"], "H06"
-    group, location = place["group"], place["location"]
-    if not place["exists"]:
-        return (
-            block(
-                rule,
-                f"the subscription has no resource group {group!r}",
-                f"Plan with one that exists, or: az group create -n {group} -l {location}",
-            ),
-        )
-    here = ok(rule, f"the resource group {group} exists")
-    if place["unread"] or not (place["registration"] and place["regions"]):
-        why = place["unread"] or "its provider does not say"
-        text = f"whether Managed HSMs may be created in {location} is not known: {why}"
-        return (here, warn(rule, text, "az provider show -n Microsoft.KeyVault"))
-    if place["registration"].lower() != "registered":
-        return (
-            block(
-                rule,
-                f"the subscription's provider Microsoft.KeyVault is {place['registration']}: no HSM"
-                " can be created",
-                "az provider register -n Microsoft.KeyVault --wait",
-            ),
-        )
-    if location not in place["regions"]:
-        return (
-            block(
-                rule,
-                f"Managed HSMs are not offered in {location or 'no region'} to this subscription",
-                f"Plan with one of: {', '.join(place['regions'])}",
-            ),
-        )
-    return (here, ok(rule, f"Managed HSMs are offered in {location}"))
-
-
-def same_geography(facts: JsonObject, ctx: RuleContext) -> Findings:
-    """Whether the service takes a domain and backup of another geography is not known."""
-    del ctx
-    seen, rule = facts["geography"], "geography"
-    source, target = seen["source"], seen["target"]
-    if not (source["geography"] and target["geography"]):
-        why = seen["unread"] or (
-            f"the geography of {target['location']} is not told"
-            if source["geography"]
-            else "the inventory does not say where the source was, or that region is not told"
-        )
-        return (
-            warn(rule, f"whether the target lies in the source's geography is not known: {why}"),
-        )
-    if source["geography"] != target["geography"]:
-        text = (
-            f"{target['location']} lies in {target['geography']}, the source's"
-            f" {source['location']} in {source['geography']}: that the service restores across"
-            " geographies is documented nowhere"
-        )
-        advice = f"Choose a region of {source['geography']} where one is left."
-        return (warn(rule, text, advice),)
-    return (ok(rule, f"source and target lie in {target['geography']}"),)
-
-
 def recovery_point(facts: JsonObject, ctx: RuleContext) -> Findings:
     """RPO: how much is lost between the backup and the incident."""
     taken = facts["backup-folder"]["taken_at_ms"]
@@ -397,103 +304,77 @@ def rights_to_verify(facts: JsonObject, ctx: RuleContext) -> Findings:
     return (ok("access", "this principal may list keys and roles"),)
 
 
-def _rule(rule: str, title: str, needs: tuple[str, ...], source: str, check: Any) -> Rule:
-    return Rule(rule, title, needs, source, str(check.__doc__), check)
-
-
 RULES: Final[tuple[Rule, ...]] = (
-    _rule(
+    rule_of(
         "source-not-recoverable",
         "The source is neither alive nor recoverable from soft delete",
         ("source-hsm",),
         "RB-1 step 0",
         source_not_recoverable,
     ),
-    _rule(
+    rule_of(
         "name-available",
         "The target's name is free",
         ("target-name",),
         "checkMhsmNameAvailability; H5",
         name_available,
     ),
-    _rule(
+    rule_of(
         "target-not-protected",
         "The target is not a protected name",
         ("inventory",),
         "W4",
         target_not_protected,
     ),
-    _rule(
+    rule_of(
         "target-is-ours", "The target carries this run's tag", ("target-hsm",), "W4", target_is_ours
     ),
-    _rule(
+    rule_of(
         "hsm-provisioned",
         "The target is provisioned",
         ("target-hsm",),
         "RB-1 step 2",
         hsm_provisioned,
     ),
-    _rule("hsm-active", "The target is active", ("target-hsm",), "RB-1 step 5", hsm_active),
-    _rule(
+    rule_of("hsm-active", "The target is active", ("target-hsm",), "RB-1 step 5", hsm_active),
+    rule_of(
         "K09",
         "Purge protection fits what the target protects",
         ("target-hsm",),
         "SQL error SecurityInvalidAzureKeyVaultRecoveryLevel; seed 002",
         recovery_level,
     ),
-    _rule(
+    rule_of(
         "H01",
         "Security domain, quorum and inventory belong together",
         ("inventory",),
         "seed 004; W1",
         domain_fits,
     ),
-    _rule(
+    rule_of(
         "H02",
         "The target was backed up before the restore",
         ("target-backup",),
         "seed 004",
         target_backed_up,
     ),
-    _rule("H03", "The target holds no key", ("target-keys",), "backup-restore; W4", target_empty),
-    _rule(
+    rule_of("H03", "The target holds no key", ("target-keys",), "backup-restore; W4", target_empty),
+    rule_of(
         "H04",
         "The backup folder is the source's and unchanged",
         ("backup-folder",),
         "seed 004; W3",
         backup_fits,
     ),
-    _rule(
-        "H05",
-        "The way to the storage will do",
-        ("storage-access",),
-        "seed 004; T3",
-        storage_reachable,
-    ),
-    _rule(
-        "H06",
-        "The target can be placed: group, provider, region",
-        ("target-place",),
-        "PUT managedHSMs refuses ResourceGroupNotFound, MissingSubscriptionRegistration and"
-        " LocationNotAvailableForResourceType",
-        placeable,
-    ),
-    _rule(
-        "geography",
-        "The target lies in the source's geography",
-        ("geography",),
-        "H01 of the catalogue (INFER: no recording shows a refusal)",
-        same_geography,
-    ),
-    _rule("RPO", "The backup's age", ("backup-folder",), "objectives", recovery_point),
-    _rule(
+    rule_of("RPO", "The backup's age", ("backup-folder",), "objectives", recovery_point),
+    rule_of(
         "LOCKOUT",
         "Somebody keeps administering the target after the restore",
         ("inventory",),
         "backup-restore: role assignments are replaced",
         lock_out,
     ),
-    _rule(
+    rule_of(
         "access",
         "This principal may still verify after the restore",
         ("target-access",),

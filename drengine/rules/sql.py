@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from drengine.model.canonical import JsonObject
 from drengine.model.findings import Finding, Findings, block, ok, warn
 from drengine.model.times import instant_ms
-from drengine.rules.contract import Rule, RuleContext
+from drengine.rules.contract import Rule, RuleContext, rule_of
 
 _READY: Final = ("ready", "succeeded")
 
@@ -108,20 +108,18 @@ def auto_heal(facts: JsonObject, ctx: RuleContext) -> Findings:
     )
 
 
-def _rule(rule: str, title: str, needs: tuple[str, ...], source: str, check: Any) -> Rule:
-    return Rule(rule, title, needs, source, str(check.__doc__), check)
-
-
 RULES: Final[tuple[Rule, ...]] = (
-    _rule("S01", "Members are ready", ("group",), "RB-4 step 5", instances_ready),
-    _rule("G01", "Roles have not changed", ("group-roles",), "seed 002", roles_as_planned),
-    _rule(
+    rule_of("S01", "Members are ready", ("group",), "RB-4 step 5", instances_ready),
+    rule_of("G01", "Roles have not changed", ("group-roles",), "seed 002", roles_as_planned),
+    rule_of(
         "G02",
         "The secondary holds the same key material",
         ("group",),
         "seed 002; SameKeyMaterialNotFoundOnRemoteServer",
         same_material_on_secondary,
     ),
-    _rule("I02", "Members have identities", ("group",), "seed 002", identities_may_use_keys),
-    _rule("T02", "The auto-heal window", ("group",), "seed 002 (8 h, historic); 30 min", auto_heal),
+    rule_of("I02", "Members have identities", ("group",), "seed 002", identities_may_use_keys),
+    rule_of(
+        "T02", "The auto-heal window", ("group",), "seed 002 (8 h, historic); 30 min", auto_heal
+    ),
 )
