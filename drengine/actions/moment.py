@@ -27,7 +27,7 @@ from drengine.azure.ports import (
 _SHARED: Final = frozenset(
     {
         *("get", "find", "find_deleted", "check_name", "has_group"),  # Managed HSMs
-        *("hsm_offer", "geographies", "has_identity"),  # the subscription
+        *("hsm_offer", "geographies", "has_identity", "permissions"),  # the subscription
         *("failover_groups", "keys", "protector", "databases", "busy"),  # managed instances
         *("list_blobs", "list_folders"),  # storage
         *("key_names", "role_assignments"),  # the data plane; `keys` as above

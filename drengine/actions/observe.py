@@ -14,6 +14,7 @@ from drengine.actions.base import RUN_TAG, refuse_unless_ours, target_hsm
 from drengine.actions.contract import Observer, StepContext
 from drengine.actions.documents import inventory_of
 from drengine.actions.names import hsm_uri, subscription_of_identity
+from drengine.actions.rights import observe_rights, will_not_tell
 from drengine.actions.sas import RIGHTS, sas_facts, sas_problems
 from drengine.actions.security_domain import unstable_key
 from drengine.actions.sql import roles_now, target_host
@@ -34,7 +35,6 @@ _RECOVERY_MS: Final = 3_600_000
 
 
 _PROVISIONED: Final = ("succeeded", "updating")
-_WILL_NOT_TELL: Final = (400, 403, 404)
 
 
 def _hsm_facts(hsm: HsmResource | None) -> dict[str, Any]:
@@ -139,7 +139,7 @@ async def _if_told(read: Awaitable[T]) -> tuple[T | None, str]:
     try:
         return await read, ""
     except AzureError as error:
-        if error.transient or error.status not in _WILL_NOT_TELL:
+        if not will_not_tell(error):
             raise
         return None, error.message
 
@@ -404,6 +404,7 @@ OBSERVERS: Final[Mapping[str, Observer]] = {
     "target-name": observe_target_name,
     "target-place": observe_target_place,
     "geography": observe_geography,
+    "operator-rights": observe_rights,
     "target-keys": observe_target_keys,
     "target-access": observe_target_access,
     "target-backup": observe_target_backup,

@@ -29,6 +29,7 @@ from drengine.model.cloud import (
     NewHsm,
     Operation,
     OperationStatus,
+    Permission,
     Protector,
     RoleAssignment,
     StorageTarget,
@@ -114,6 +115,14 @@ class Subscription(Protocol):
 
         Parameters:
             identity: its full resource id, in whatever subscription.
+        """
+        ...
+
+    async def permissions(self, scope: str) -> Sequence[Permission]:
+        """Return what the roles of whoever is signed in allow at a scope.
+
+        Parameters:
+            scope: the resource id of a resource group or of a resource.
         """
         ...
 

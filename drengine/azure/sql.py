@@ -15,6 +15,7 @@ from urllib.parse import quote
 from azure.core.rest import HttpRequest
 
 from drengine.azure.answers import Answer
+from drengine.azure.arm import ArmDocuments
 from drengine.azure.hsms import arm_operation, part_of_id, posted_operation
 from drengine.azure.operations import Sender
 from drengine.azure.pipeline import Pipeline
@@ -57,6 +58,7 @@ class ArmSqlInstances:
         self._pipeline = pipeline
         self._subscription = subscription
         self._resource_manager = resource_manager
+        self._documents = ArmDocuments(pipeline, resource_manager)
 
     async def instances(self) -> Sequence[Instance]:
         """Return every instance of the subscription."""
@@ -66,10 +68,8 @@ class ArmSqlInstances:
 
     async def get(self, instance: str) -> Instance | None:
         """Return one instance."""
-        url = self._url(self._path(instance))
-        found = await self._pipeline.find(
-            f"reading the instance {_name(instance)}", lambda: self._asked(url), absent=_ABSENT
-        )
+        what = f"reading the instance {_name(instance)}"
+        found = await self._documents.found(what, self._path(instance), API_VERSION, absent=_ABSENT)
         return None if found is None else instance_of(found)
 
     async def failover_groups(self, instances: Sequence[Instance]) -> Sequence[FailoverGroup]:
@@ -95,10 +95,9 @@ class ArmSqlInstances:
 
     async def protector(self, instance: str) -> Protector:
         """Return the current protector; thumbprint read from the key row where absent."""
-        url = self._url(f"{self._path(instance)}/encryptionProtector/current")
-        found = await self._pipeline.read(
-            f"reading the protector of the instance {_name(instance)}", lambda: self._asked(url)
-        )
+        what = f"reading the protector of the instance {_name(instance)}"
+        path = f"{self._path(instance)}/encryptionProtector/current"
+        found = await self._documents.one(what, path, API_VERSION)
         protector = protector_of(found)
         if protector.thumbprint and protector.uri:
             return protector
@@ -193,29 +192,10 @@ class ArmSqlInstances:
         return _action(what, await self._sent(what, "POST", path, None), instance)
 
     async def _listed(self, what: str, path: str) -> list[dict[str, Any]]:
-        async def listed() -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = []
-            url = self._url(path)
-            while url:
-                page = await self._asked(url)
-                if not isinstance(page.get("value"), list):
-                    break  # no page: the pipeline says so
-                found += page["value"]
-                url = str(page.get("nextLink") or "")
-            return found
-
-        return await self._pipeline.read(what, listed, listing=True)
-
-    async def _asked(self, url: str) -> dict[str, Any]:
-        """Send one GET; the pipeline judges its status."""
-        response = await self._resource_manager().send_request(HttpRequest("GET", url))
-        found = response.json() if response.content else {}
-        if not isinstance(found, dict):
-            raise TypeError("the answer is not a JSON object")
-        return found
+        return await self._documents.listed(what, path, API_VERSION)
 
     async def _sent(self, what: str, method: str, path: str, body: object) -> Answer:
-        request = HttpRequest(method, self._url(path), json=body)
+        request = HttpRequest(method, self._documents.url(path, API_VERSION), json=body)
         return await self._pipeline.send(
             what, lambda: self._resource_manager().send_request(request)
         )
@@ -228,11 +208,8 @@ class ArmSqlInstances:
             f"/providers/Microsoft.Sql/managedInstances/{quote(_name(instance))}"
         )
 
-    def _url(self, path: str) -> str:
-        return f"{self._pipeline.endpoints.resource_manager}{path}?api-version={API_VERSION}"
-
     def _operation(self, answer: Answer, resource: str) -> Operation:
-        return arm_operation(answer, resource, self._url(resource))
+        return arm_operation(answer, resource, self._documents.url(resource, API_VERSION))
 
 
 def _action(what: str, answer: Answer, instance: str) -> Operation | None:

@@ -1,25 +1,26 @@
-"""What a subscription offers and holds, in plain requests to the resource manager.
+"""What a subscription offers and holds, and what the caller may do in it.
 
-Source: Providers_Get, Subscriptions_ListLocations (Microsoft.Resources) and
-UserAssignedIdentities_Get (Microsoft.ManagedIdentity). Documents are read leniently.
+Source: Providers_Get, Subscriptions_ListLocations (Microsoft.Resources),
+UserAssignedIdentities_Get (Microsoft.ManagedIdentity) and Permissions_ListForResource
+(Microsoft.Authorization). Documents are read leniently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from azure.core.rest import HttpRequest
-
-from drengine.azure.operations import Sender, document_of
+from drengine.azure.arm import ArmDocuments
+from drengine.azure.operations import Sender
 from drengine.azure.pipeline import Pipeline
-from drengine.model.cloud import HsmOffer
+from drengine.model.cloud import HsmOffer, Permission
 from drengine.model.ids import region_key
 
 _RESOURCES_API: Final = "2022-12-01"
 _PROVIDERS_API: Final = "2021-04-01"
 _IDENTITY_API: Final = "2023-01-31"
+_PERMISSIONS_API: Final = "2022-04-01"
 _PROVIDER: Final = "Microsoft.KeyVault"
 _HSMS: Final = "managedhsms"
 _ABSENT: Final = frozenset({"ResourceNotFound", "ResourceGroupNotFound"})
@@ -36,37 +37,32 @@ class ArmSubscription:
     def __init__(
         self, pipeline: Pipeline, subscription: str, resource_manager: Callable[[], Sender]
     ) -> None:
-        self._pipeline = pipeline
+        self._documents = ArmDocuments(pipeline, resource_manager)
         self._path = f"/subscriptions/{subscription}"
-        self._resource_manager = resource_manager
 
     async def hsm_offer(self) -> HsmOffer:
         """Return whether Managed HSMs may be created, and in which regions."""
         what = f"reading the registration of {_PROVIDER}"
-        url = self._url(f"{self._path}/providers/{_PROVIDER}", _PROVIDERS_API)
-        return offer_of(await self._pipeline.read(what, lambda: self._asked(what, url)))
+        path = f"{self._path}/providers/{_PROVIDER}"
+        return offer_of(await self._documents.one(what, path, _PROVIDERS_API))
 
     async def geographies(self) -> Mapping[str, str]:
         """Return the geography of each region that the subscription sees, by its short name."""
-        what = "listing the regions of the subscription"
-        url = self._url(f"{self._path}/locations", _RESOURCES_API)
-        page = await self._pipeline.read(what, lambda: self._asked(what, url), listing=True)
-        return geographies_of(page)
+        what, path = "listing the regions of the subscription", f"{self._path}/locations"
+        return geographies_of(await self._documents.listed(what, path, _RESOURCES_API))
 
     async def has_identity(self, identity: str) -> bool:
         """Whether a user-assigned identity exists."""
-        what = f"reading the identity {identity}"
-        url = self._url(quote(identity), _IDENTITY_API)
-        found = await self._pipeline.find(what, lambda: self._asked(what, url), absent=_ABSENT)
+        what, path = f"reading the identity {identity}", quote(identity)
+        found = await self._documents.found(what, path, _IDENTITY_API, absent=_ABSENT)
         return found is not None
 
-    async def _asked(self, what: str, url: str) -> dict[str, Any]:
-        """Send one GET; the pipeline judges its status."""
-        response = await self._resource_manager().send_request(HttpRequest("GET", url))
-        return document_of(what, response)
-
-    def _url(self, path: str, version: str) -> str:
-        return f"{self._pipeline.endpoints.resource_manager}{path}?api-version={version}"
+    async def permissions(self, scope: str) -> Sequence[Permission]:
+        """Return what the roles of whoever is signed in allow at a scope."""
+        what = f"reading this principal's permissions on {scope}"
+        path = f"{quote(scope)}/providers/Microsoft.Authorization/permissions"
+        found = await self._documents.listed(what, path, _PERMISSIONS_API)
+        return [permission_of(one) for one in found]
 
 
 def offer_of(doc: Mapping[str, Any]) -> HsmOffer:
@@ -83,12 +79,15 @@ def offer_of(doc: Mapping[str, Any]) -> HsmOffer:
     )
 
 
-def geographies_of(page: Mapping[str, Any]) -> dict[str, str]:
+def geographies_of(regions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return the geography of each region of a listing that tells it."""
-    found = {
-        region_key(str(one.get("name", ""))): str(
-            (one.get("metadata") or {}).get("geography") or ""
-        )
-        for one in page.get("value") or ()
-    }
-    return {name: geography for name, geography in found.items() if geography}
+    told = ((one.get("name"), (one.get("metadata") or {}).get("geography")) for one in regions)
+    return {region_key(str(name)): str(geography) for name, geography in told if geography}
+
+
+def permission_of(doc: Mapping[str, Any]) -> Permission:
+    """Return what one of the caller's role assignments allows."""
+    return Permission(
+        actions=tuple(str(action) for action in doc.get("actions") or ()),
+        not_actions=tuple(str(action) for action in doc.get("notActions") or ()),
+    )

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from drengine.lab import arm_connections, arm_providers, arm_regions
+from drengine.lab import arm_connections, arm_providers, arm_regions, arm_rights
 from drengine.lab import arm_resource as hsms
 from drengine.lab.hsm import exchange, state
 from drengine.lab.wire import (
@@ -107,6 +107,7 @@ def _put(call: Call) -> Response:
         raise LabFault(409, "409", f"The name '{call.match['name']}' is already in use.")
     resource = hsms.wanted_resource(body, _arm_id(call), call.lab.tenant)
     arm_providers.require_offered(call.tx, resource["location"])
+    arm_rights.require_assignable(call, _attached(body))
     _check_quota(call, resource["location"])
     settings, now = call.lab.settings, call.tx.now_ms
     # the exchange key takes seconds to make, and somebody will ask for it soon
@@ -141,7 +142,12 @@ def _check_quota(call: Call, location: str) -> None:
         )
 
 
+def _attached(body: dict[str, Any]) -> list[str]:
+    return list((body.get("identity") or {}).get("userAssignedIdentities") or ())
+
+
 def _update(call: Call, document: dict[str, Any], body: dict[str, Any]) -> Response:
+    arm_rights.require_assignable(call, _attached(body))
     if document["state"] != "Succeeded":
         return _busy(call, document)
     action = arm_regions.wanted_action(call.tx, document, body)

@@ -24,7 +24,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote
 
-from drengine.lab import arm_scope, entra, faults
+from drengine.lab import arm_rights, arm_scope, entra, faults
 from drengine.lab.hsm import regions
 from drengine.lab.store import CallRow
 from drengine.lab.wire import (
@@ -213,6 +213,8 @@ class Dispatcher:
         if route.auth == "none" or fits:
             if route.auth == "arm" and principal is not None and principal.kind != "operator":
                 raise LabFault(403, "AuthorizationFailed", _no_arm_rights(principal.object_id))
+            if route.auth == "arm":
+                arm_rights.require(self._lab.settings, request)
             return
         if route.auth == "storage" and _has_other_credentials(request):
             return

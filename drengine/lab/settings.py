@@ -127,6 +127,9 @@ class Settings:
     """Whether networkAcls and publicNetworkAccess of HSMs and vaults are enforced."""
     enforce_roles: bool = True
     """Whether the data plane enforces its role assignments."""
+    operator_lacks: str = ""
+    """Actions of Resource Manager that the operator may not do, comma-separated; `*` stands for
+    any text: `Microsoft.Sql/managedInstances/keys/write`."""
     enforce_recovery_level: bool = True
     """Whether SQL refuses a key whose HSM lacks purge protection."""
 

@@ -150,6 +150,19 @@ class HsmOffer(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class Permission(Fact):
+    """What one role assignment of the caller allows at a scope.
+
+    Attributes:
+        actions: as role definitions write them: `Microsoft.KeyVault/managedHSMs/*`.
+        not_actions: what of these it does not allow; another assignment still may.
+    """
+
+    actions: tuple[str, ...]
+    not_actions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NewHsm:
     """What to create. Source: PUT Microsoft.KeyVault/managedHSMs."""
 

@@ -105,6 +105,33 @@ def same_geography(facts: JsonObject, ctx: RuleContext) -> Findings:
     return (ok(rule, f"source and target lie in {target['geography']}"),)
 
 
+_SHOWN: Final = 5
+
+
+def rights_to_change(facts: JsonObject, ctx: RuleContext) -> Findings:
+    """What the operator may not do is better learnt now than in the second hour."""
+    del ctx
+    seen, rule = facts["operator-rights"], "rights"
+    who = f"principal {seen['principal']}"
+    findings = []
+    if seen["lacking"]:
+        told = [f"{action} on {scope}" for scope, action in seen["lacking"][:_SHOWN]]
+        more = len(seen["lacking"]) - len(told)
+        text = f"{who} may not {', '.join(told)}{f' and {more} more' if more else ''}"
+        advice = (
+            "Grant Managed HSM contributor, Managed Identity Operator (on the identity) and SQL"
+            " Managed Instance Contributor as far as they lack; a grant takes minutes."
+        )
+        findings.append(warn(rule, text, advice))
+    if seen["unread"]:
+        scope, why = seen["unread"][0]
+        text = f"what {who} may do on {len(seen['unread'])} scopes is not known; {scope}: {why}"
+        findings.append(warn(rule, text, "az role assignment list --all --assignee PRINCIPAL"))
+    if findings:
+        return tuple(findings)
+    return (ok(rule, f"its roles allow {who} what this changes on {seen['scopes']} scopes"),)
+
+
 RULES: Final[tuple[Rule, ...]] = (
     rule_of(
         "H05",
@@ -127,5 +154,12 @@ RULES: Final[tuple[Rule, ...]] = (
         ("geography",),
         "H01 of the catalogue (INFER: no recording shows a refusal)",
         same_geography,
+    ),
+    rule_of(
+        "rights",
+        "The operator may create the HSM and switch the instances",
+        ("operator-rights",),
+        "Permissions_ListForResource (INFER: deny assignments are not told)",
+        rights_to_change,
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drengine.model.cloud import HsmOffer
+from drengine.model.cloud import HsmOffer, Permission
 
 if TYPE_CHECKING:
     from sim.cloud import SimCloud
@@ -23,6 +23,10 @@ class SimSubscription:
     async def geographies(self) -> dict[str, str]:
         await self._cloud.read("subscription.geographies")
         return {"northeurope": "Europe", "westeurope": "Europe"}
+
+    async def permissions(self, scope: str) -> list[Permission]:
+        await self._cloud.read("subscription.permissions")
+        return [Permission(("*",))] if scope else []
 
     async def has_identity(self, identity: str) -> bool:
         await self._cloud.read("subscription.has_identity")

@@ -110,6 +110,8 @@ async def read_what_surrounds(cloud, identity):
     assert "francesouth" not in offer.regions
     geographies = await cloud.subscription.geographies()
     assert geographies["northeurope"] == geographies["westeurope"] == "Europe"
+    for scope in (identity, identity.partition("/providers/")[0]):
+        assert [one.actions for one in await cloud.subscription.permissions(scope)] == [("*",)]
     assert await cloud.subscription.has_identity(identity)
     assert not await cloud.subscription.has_identity(f"{identity}-none")
     elsewhere = identity.replace("/resourceGroups/", "/resourceGroups/none-")

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,12 +70,13 @@ class Place:
         return [row["effect"] for row in rows if str(row["effect"]).startswith("hsm.")]
 
 
-@pytest.fixture(scope="module")
-def place(prepare_home: Any) -> Iterator[Place]:
+@contextmanager
+def placed(prepare_home: Any, **settings: object) -> Iterator[Place]:
+    """Begin a lab with these settings, take its inventory, lose its HSM."""
     folder = Path(tempfile.mkdtemp(prefix="cli-"))
     try:
         prepare_home(folder / "lab")
-        lab = commands.up(folder / "lab", speed=60)
+        lab = commands.up(folder / "lab", speed=60, settings=settings)
         with closing(Engine(commands.env(folder / "lab"), folder / "engine.log")) as engine:
             found = Place(folder, lab, engine)
             code, said = found.run(
@@ -88,3 +89,17 @@ def place(prepare_home: Any) -> Iterator[Place]:
         if (folder / "lab" / "identity.json").exists():
             commands.down(folder / "lab")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def place(prepare_home: Any) -> Iterator[Place]:
+    with placed(prepare_home) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def poor_place(prepare_home: Any) -> Iterator[Place]:
+    """A lab whose operator may link no key to an instance."""
+    lacks = "Microsoft.Sql/managedInstances/keys/write"
+    with placed(prepare_home, operator_lacks=lacks) as found:
+        yield found

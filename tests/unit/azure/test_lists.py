@@ -28,6 +28,7 @@ LISTS = {
     "roles": lambda c: c.hsm(HSM).role_assignments(),
     "hsms": lambda c: c.hsms.find("lab--hsm"),
     "hsms of a group": lambda c: c.hsms.has_group("rg"),
+    "permissions": lambda c: c.subscription.permissions("/subscriptions/s/resourceGroups/rg"),
     "regions": lambda c: c.subscription.geographies(),
     "deleted hsms": lambda c: c.hsms.find_deleted("lab--hsm"),
 }

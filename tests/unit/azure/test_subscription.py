@@ -40,15 +40,13 @@ def test_a_provider_that_says_less_offers_nothing_that_is_known(doc):
 
 
 def test_regions_without_a_geography_are_left_out():
-    page = {
-        "value": [
-            {"name": "westeurope", "metadata": {"geography": "Europe"}},
-            {"name": "West US", "metadata": {"geography": "United States"}},
-            {"name": "edge", "metadata": None},
-            {"name": "other", "metadata": {}},
-        ]
-    }
-    assert geographies_of(page) == {"westeurope": "Europe", "westus": "United States"}
+    regions = [
+        {"name": "westeurope", "metadata": {"geography": "Europe"}},
+        {"name": "West US", "metadata": {"geography": "United States"}},
+        {"name": "edge", "metadata": None},
+        {"name": "other", "metadata": {}},
+    ]
+    assert geographies_of(regions) == {"westeurope": "Europe", "westus": "United States"}
 
 
 async def test_an_identity_is_asked_for_by_its_id_and_by_nothing_else(azure, cloud, new_reply):

@@ -313,6 +313,22 @@ def test_a_geography_that_nobody_tells_is_not_known(facts, why):
     assert why in finding.message
 
 
+def rights(lacking=(), unread=()) -> dict:
+    found = {"principal": ME, "scopes": 3, "lacking": list(lacking), "unread": list(unread)}
+    return {"operator-rights": found}
+
+
+def test_a_right_that_is_lacking_is_warned_of_and_never_refused():
+    assert worst("rights", rights()) is Severity.OK
+    (finding,) = judge("rights", rights([[f"/mi/{n}", "x/write"] for n in range(7)]))
+    assert finding.severity is Severity.WARN
+    assert "x/write on /mi/4 and 2 more" in finding.message
+    assert "SQL Managed Instance Contributor" in finding.advice
+    found = judge("rights", rights([["/rg", "y/write"]], [["/mi/0", "no right"]]))
+    assert [finding.severity for finding in found] == [Severity.WARN, Severity.WARN]
+    assert "on 1 scopes is not known; /mi/0: no right" in found[1].message
+
+
 def test_protected_names_are_never_a_target():
     assert worst("target-not-protected", inventory()) is Severity.OK
     protected = {**CTX.inputs, "protected_names": ["NEW"]}
