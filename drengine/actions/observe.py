@@ -238,15 +238,13 @@ async def observe_storage_access(ctx: StepContext) -> dict[str, Any]:
 
 
 async def _identity_access(ctx: StepContext) -> dict[str, Any]:
-    """Return the facts of an identity; one that does not exist is no way to the storage."""
+    """Return the facts of an identity, and whether it exists."""
     facts = identity_facts(str(ctx.inputs.get("storage_identity") or ""), ctx.where)
     if facts["problems"]:
         return facts
     identity = facts["identity"]
     exists, unread = await _if_told(ctx.cloud.subscription.has_identity(identity))
-    if exists is False:
-        facts["problems"] = [f"the identity {identity} does not exist"]
-    return {**facts, "unread": unread}
+    return {**facts, "exists": exists is not False, "unread": unread}
 
 
 def identity_facts(identity: str, where: CloudIdentity) -> dict[str, Any]:

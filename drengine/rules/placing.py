@@ -24,6 +24,12 @@ def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
             " storage_sas: mint:user-delegation makes a SAS with your own sign-in"
         )
         return (block("H05", f"{what}: {'; '.join(problems)}", advice),)
+    if seen.get("exists") is False:
+        advice = (
+            "az identity list --query '[].id' shows those that exist; the plan is frozen: make the"
+            " identity under this id, with its role on the storage, or plan anew"
+        )
+        return (block("H05", f"the identity {seen['identity']} does not exist", advice),)
     if elsewhere := seen.get("elsewhere"):
         text = f"identity {seen['identity']} is in another subscription, {elsewhere}"
         return (warn("H05", text, "The plan acts in one subscription only: meant?"),)
@@ -106,6 +112,12 @@ def same_geography(facts: JsonObject, ctx: RuleContext) -> Findings:
 
 
 _SHOWN: Final = 5
+_ROLES: Final = {
+    "Microsoft.KeyVault/": "Managed HSM contributor",
+    "Microsoft.ManagedIdentity/": "Managed Identity Operator",
+    "Microsoft.Sql/": "SQL Managed Instance Contributor",
+}
+"""Which built-in role allows an action, by the action's provider."""
 
 
 def rights_to_change(facts: JsonObject, ctx: RuleContext) -> Findings:
@@ -114,15 +126,14 @@ def rights_to_change(facts: JsonObject, ctx: RuleContext) -> Findings:
     seen, rule = facts["operator-rights"], "rights"
     who = f"principal {seen['principal']}"
     findings = []
-    if seen["lacking"]:
-        told = [f"{action} on {scope}" for scope, action in seen["lacking"][:_SHOWN]]
-        more = len(seen["lacking"]) - len(told)
-        text = f"{who} may not {', '.join(told)}{f' and {more} more' if more else ''}"
-        advice = (
-            "Grant Managed HSM contributor, Managed Identity Operator (on the identity) and SQL"
-            " Managed Instance Contributor as far as they lack; a grant takes minutes."
-        )
-        findings.append(warn(rule, text, advice))
+    places: dict[str, list[str]] = {}
+    for scope, action in seen["lacking"]:
+        places.setdefault(action, []).append(scope.rsplit("/", 1)[-1])
+    for action, names in places.items():
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        text = f"{who} may not do {action} on {', '.join(names[:_SHOWN])}{more}"
+        role = next(role for start, role in _ROLES.items() if action.startswith(start))
+        findings.append(warn(rule, text, f"The role {role} allows it; a grant takes minutes."))
     if seen["unread"]:
         scope, why = seen["unread"][0]
         text = f"what {who} may do on {len(seen['unread'])} scopes is not known; {scope}: {why}"

@@ -92,7 +92,7 @@ def test_an_identity_that_does_not_exist_is_told_with_the_plan(place):
     identity = f"{place.lab['identity']['id']}-none"
     code, said, _ = place.plan(storage_identity=identity)
     assert code == 0
-    assert f"H05: the way to the storage: the identity {identity} does not exist" in said
+    assert f"H05: the identity {identity} does not exist. az identity list" in said
 
 
 def test_whoever_is_asked_to_declare_sees_what_the_first_step_would_be_refused_for(place):

@@ -8,7 +8,7 @@ def test_a_right_that_is_lacking_is_told_with_the_plan(poor_place):
     assert code == 0
     assert "would be refused" not in said
     assert "create-hsm would begin with warnings" in said
-    assert "may not Microsoft.Sql/managedInstances/keys/write on /subscriptions/" in said
+    assert "may not do Microsoft.Sql/managedInstances/keys/write on sqlmi-a, sqlmi-b," in said
     assert "SQL Managed Instance Contributor" in said
 
 

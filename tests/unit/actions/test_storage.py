@@ -130,15 +130,13 @@ def seen_of_an_identity(answer: bool | AzureError) -> dict[str, Any]:
     return asyncio.run(OBSERVERS["storage-access"](given))
 
 
-def test_an_identity_is_a_way_to_the_storage_only_where_it_exists():
-    assert seen_of_an_identity(answer=True)["problems"] == []
-    assert seen_of_an_identity(answer=False)["problems"] == [
-        f"the identity {IDENTITY} does not exist"
-    ]
+def test_whether_an_identity_exists_is_read():
+    assert seen_of_an_identity(answer=True)["exists"] is True
+    assert seen_of_an_identity(answer=False)["exists"] is False
 
 
 def test_an_identity_that_may_not_be_read_is_not_known_and_one_that_cannot_be_is_asked_again():
     seen = seen_of_an_identity(NotAuthorized("no right", status=403))
-    assert (seen["problems"], seen["unread"]) == ([], "no right")
+    assert (seen["problems"], seen["exists"], seen["unread"]) == ([], True, "no right")
     with pytest.raises(AzureError, match="later"):
         seen_of_an_identity(AzureError("later", status=503, transient=True))

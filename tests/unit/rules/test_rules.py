@@ -225,7 +225,9 @@ def test_a_way_to_the_storage_that_will_not_do_is_refused():
     assert worst("H05", {"storage-access": afar}) is Severity.WARN
     made = {"by": "delegation", "rights": "cdlrw", "problems": []}
     assert worst("H05", {"storage-access": made}) is Severity.OK
-    unread = {**good, "unread": "no right"}
+    gone = {**good, "exists": False, "unread": ""}
+    assert worst("H05", {"storage-access": gone}) is Severity.BLOCK
+    unread = {**good, "exists": True, "unread": "no right"}
     assert worst("H05", {"storage-access": unread}) is Severity.WARN
     bad = {"by": "sas", "rights": "rl", "problems": ["it grants lr, and lacks cdw"]}
     assert worst("H05", {"storage-access": bad}) is Severity.BLOCK
@@ -320,11 +322,12 @@ def rights(lacking=(), unread=()) -> dict:
 
 def test_a_right_that_is_lacking_is_warned_of_and_never_refused():
     assert worst("rights", rights()) is Severity.OK
-    (finding,) = judge("rights", rights([[f"/mi/{n}", "x/write"] for n in range(7)]))
+    keys, hsms = "Microsoft.Sql/managedInstances/keys/write", "Microsoft.KeyVault/x/write"
+    (finding,) = judge("rights", rights([[f"/mi/{n}", keys] for n in range(7)]))
     assert finding.severity is Severity.WARN
-    assert "x/write on /mi/4 and 2 more" in finding.message
+    assert finding.message.endswith(f"may not do {keys} on 0, 1, 2, 3, 4 and 2 more")
     assert "SQL Managed Instance Contributor" in finding.advice
-    found = judge("rights", rights([["/rg", "y/write"]], [["/mi/0", "no right"]]))
+    found = judge("rights", rights([["/rg", hsms]], [["/mi/0", "no right"]]))
     assert [finding.severity for finding in found] == [Severity.WARN, Severity.WARN]
     assert "on 1 scopes is not known; /mi/0: no right" in found[1].message
 
