@@ -7,6 +7,7 @@ again without a person, and a restore that is not ours is never adopted.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 from drengine.actions.base import BaseAction, known_operation, our_target
@@ -22,7 +23,7 @@ from drengine.actions.contract import (
 from drengine.actions.documents import inventory_of
 from drengine.actions.sas import BACKUP_RIGHTS, RESTORE_RIGHTS, RIGHTS
 from drengine.actions.storage import az_options, storage_of
-from drengine.errors import AzureError, GuardError, NotAuthorized
+from drengine.errors import AzureError, DrError, GuardError, NotAuthorized
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import Operation, OperationStatus
@@ -173,7 +174,8 @@ class Restore(BaseAction):
             return await ctx.cloud.hsm(hsm.uri).start_restore(place, folder)
         except AzureError as error:
             if error.status == _BAD_REQUEST:
-                error.hint = await _young_backup(ctx) or error.hint
+                with suppress(DrError):  # the refusal is what counts, whatever more can be told
+                    error.hint = await _young_backup(ctx) or error.hint
             raise
 
     async def verify(self, ctx: StepContext) -> Verified:

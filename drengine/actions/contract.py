@@ -135,7 +135,7 @@ class Verified:
         evidence: larger facts for the report; kept in the journal with the checkpoint.
         again_ms: when to look again where it does not hold yet; in the first minute the
             engine looks earlier.
-        more: this send is verified, and the step has others to send.
+        more: this send was read back, and the step has others to send.
         watches: the pause is what is watched; no earlier look is made.
     """
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from drengine.actions.contract import Discoverer, StepContext
 from drengine.actions.documents import parse_inventory
-from drengine.actions.names import host_of, hsm_uri
-from drengine.actions.observe import folder_facts
+from drengine.actions.instances import keys_if_there
+from drengine.actions.names import host_of, is_host_of_hsm
+from drengine.actions.observe import contents_digest, facts_of_folder, folder_blobs
 from drengine.actions.sas import LIST_RIGHT, RIGHTS, sas_facts, sas_problems
 from drengine.actions.storage import is_minted, storage_of
 from drengine.ceremony.domain import parse_security_domain
@@ -18,6 +18,7 @@ from drengine.errors import AzureError, InputError, InputFileError
 from drengine.model.catalogue import Parameter
 from drengine.model.cloud import FailoverGroup, Instance
 from drengine.model.folders import folder_form, folder_prefix, folder_time_ms, is_folder_of
+from drengine.model.together import together
 
 LATEST = "latest"
 _NOT_FOUND: Final = 404
@@ -65,32 +66,55 @@ async def discover_backup(ctx: StepContext) -> dict[str, Any]:
             f" {folder_form(source)} (H04)",
             hint=f"Folders of {source}: {', '.join(folders[-5:]) or 'none'}",
         )
-    facts = await folder_facts(ctx, folder)
+    blobs = await folder_blobs(ctx, folder)
+    facts = facts_of_folder(folder, blobs)
     if not facts["blobs"]:
         raise InputError(
             f"backup folder {folder!r} in {url} is empty or does not exist",
             hint=f"Folders of {source}: {', '.join(folders[-5:]) or 'none'}",
         )
     newer = [f for f in folders if (folder_time_ms(f) or 0) > (folder_time_ms(folder) or 0)]
-    _compare_with_inventory(ctx, facts)
+    known = _recorded(ctx, folder)
     facts["newer"] = sorted(newer)
+    if known and known["digest"] != facts["digest"]:
+        facts["copy_of"] = _copied_from(known, facts, contents_digest(blobs), url)
     return facts
 
 
-def _compare_with_inventory(ctx: StepContext, found: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds something else than when the inventory was taken."""
+def _recorded(ctx: StepContext, folder: str) -> Mapping[str, Any] | None:
+    """Return what the inventory recorded of a folder, None where it is not in it."""
     given = ctx.values.get("inventory")
     if not given:
-        return
+        return None
     inventory = parse_inventory(ctx.objects.get_object(str(given["sha256"])), str(given["path"]))
-    for known in inventory.get("backups", []):
-        if known["folder"] == found["folder"] and known["digest"] != found["digest"]:
-            raise InputError(
-                f"backup folder {found['folder']} holds {found['blobs']} blobs, {found['size']}"
-                f" bytes; when the inventory was taken it held {known['blobs']}, {known['size']}"
-                " bytes: it is incomplete or was changed",
-                hint="Name an older folder, or find out what happened to this one.",
-            )
+    return next((one for one in inventory.get("backups", []) if one["folder"] == folder), None)
+
+
+def _copied_from(
+    known: Mapping[str, Any], found: Mapping[str, Any], contents: str, url: str
+) -> str:
+    """Return the container that this folder is a copy of.
+
+    A copy in another account has new ETags; its names and sizes are those of the original. What
+    the blobs hold is sealed by the HSM itself, which refuses what was changed.
+
+    Raises:
+        InputError: the folder holds something else than when the inventory was taken.
+    """
+    place = str(known.get("container") or "")
+    is_copy = place != url and (
+        known["contents"] == contents
+        if "contents" in known
+        else (known["blobs"], known["size"]) == (found["blobs"], found["size"])
+    )
+    if is_copy:
+        return place or "the container of the inventory"
+    raise InputError(
+        f"backup folder {found['folder']} holds {found['blobs']} blobs, {found['size']}"
+        f" bytes; when the inventory was taken it held {known['blobs']}, {known['size']}"
+        " bytes: it is incomplete or was changed",
+        hint="Name an older folder, or find out what happened to this one.",
+    )
 
 
 async def discover_domain(ctx: StepContext) -> dict[str, Any]:
@@ -114,9 +138,8 @@ async def discover_groups(ctx: StepContext) -> list[dict[str, Any]]:
     Ordered by name; each item carries its members with roles, databases and keys as they
     are now. Source: rules K07, G05.
     """
-    host = host_of(hsm_uri(str(ctx.values["hsm"]), ctx.where.hsm_suffix))
     instances = await ctx.cloud.sql.instances()
-    members = await asyncio.gather(*(_member(ctx, instance, host) for instance in instances))
+    members = await together(*(_member(ctx, instance) for instance in instances))
     using = {m["id"].lower(): m for m in members if m is not None}
     groups = await ctx.cloud.sql.failover_groups(
         [instance for instance in instances if instance.id.lower() in using]
@@ -126,11 +149,15 @@ async def discover_groups(ctx: StepContext) -> list[dict[str, Any]]:
     return sorted(items, key=lambda item: str(item["name"]))
 
 
-async def _member(ctx: StepContext, instance: Instance, host: str) -> dict[str, Any] | None:
-    keys = await ctx.cloud.sql.keys(instance.id)
-    if not any(host_of(key.uri) == host for key in keys):
+async def _member(ctx: StepContext, instance: Instance) -> dict[str, Any] | None:
+    name, suffix = str(ctx.values["hsm"]), ctx.where.hsm_suffix
+    rows = await keys_if_there(ctx.cloud, instance.id)
+    keys = [row.name for row in rows or () if is_host_of_hsm(host_of(row.uri), name, suffix)]
+    if not keys:
         return None
+    protector = await ctx.cloud.sql.protector(instance.id)
     databases = await ctx.cloud.sql.databases(instance.id)
+    moves = is_host_of_hsm(host_of(protector.uri), name, suffix)
     return {
         "id": instance.id,
         "name": instance.name,
@@ -141,7 +168,12 @@ async def _member(ctx: StepContext, instance: Instance, host: str) -> dict[str, 
         "principals": list(instance.principals),
         "role": "Standalone",
         "databases": [{"name": d.name, "status": d.status} for d in databases],
-        "keys": [key.name for key in keys if host_of(key.uri) == host],
+        "keys": keys,
+        "protector": {
+            "uri": protector.uri,
+            "auto_rotation": protector.auto_rotation,
+            "moves": moves,
+        },
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from shlex import quote
 from typing import Any, Final
 
 from drengine.actions.base import (
@@ -26,7 +27,8 @@ from drengine.actions.contract import (
     Undecidable,
     Verified,
 )
-from drengine.actions.names import host_of, hsm_uri
+from drengine.actions.instances import keys_if_there
+from drengine.actions.names import host_of, hsm_uri, is_host_of_hsm
 from drengine.errors import GuardError, NotAuthorized
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
@@ -94,7 +96,8 @@ class CreateHsm(BaseAction):
         if state in _FAILED_STATES:
             return Undecidable(
                 f"HSM {hsm.name} is ours but {hsm.provisioning_state}: {hsm.status_message}",
-                "Delete it by hand (it holds nothing yet), then resume.",
+                "Its name stays taken while it is soft-deleted: roll back, and plan with another"
+                " target name.",
             )
         if state != "succeeded":
             return await known_operation(ctx, self) or Busy(f"it is {hsm.provisioning_state}")
@@ -141,9 +144,9 @@ class CreateHsm(BaseAction):
             return Kept("it does not exist")
         if hsm.tags.get(RUN_TAG) != ctx.root:
             return Kept(f"{hsm.name} is not this run's")
-        host = host_of(hsm.uri)
         for instance in await ctx.cloud.sql.instances():
-            if any(host_of(key.uri) == host for key in await ctx.cloud.sql.keys(instance.id)):
+            rows = await keys_if_there(ctx.cloud, instance.id)
+            if any(_is_of(ctx, hsm.name, key.uri) for key in rows or ()):
                 raise GuardError(
                     f"deleting {hsm.name}: instance {instance.name} has a key of it linked; its"
                     " databases would become inaccessible. Nothing was deleted",
@@ -172,11 +175,17 @@ class CreateHsm(BaseAction):
         new = _new_hsm(ctx)
         purge = " --enable-purge-protection true" if new.purge_protection else ""
         identity = f" --mi-user-assigned {new.identities[0]}" if new.identities else ""
+        # without its tags the run would take the HSM for somebody else's
+        tags = " ".join(quote(f"{name}={value}") for name, value in new.tags.items())
         return (
             f"az keyvault create --hsm-name {new.name} -g {new.resource_group} -l {new.location}"
             f" --administrators {' '.join(new.admins)} --retention-days {new.soft_delete_days}"
-            f"{purge}{identity}"
+            f"{purge}{identity} --sku {new.sku} --tags {tags}"
         )
+
+
+def _is_of(ctx: StepContext, name: str, uri: str) -> bool:
+    return is_host_of_hsm(host_of(uri), name, ctx.where.hsm_suffix)
 
 
 def _hsm_outputs(hsm: HsmResource) -> dict[str, Any]:

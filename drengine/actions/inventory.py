@@ -15,13 +15,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from drengine.actions.documents import INVENTORY_SCHEMA
-from drengine.actions.names import host_of, hsm_uri
-from drengine.actions.observe import listing_facts
+from drengine.actions.instances import keys_if_there
+from drengine.actions.names import host_of, is_host_of_hsm
+from drengine.actions.observe import contents_digest, listing_facts
 from drengine.azure.ports import Cloud, HsmData
 from drengine.errors import AzureError, InputError
 from drengine.model.cloud import Instance, KeyVersion, StorageTarget
 from drengine.model.folders import folder_prefix, is_folder_of
 from drengine.model.plan import CloudIdentity
+from drengine.model.together import together
 
 _AT_ONCE: Final = 16
 _CANARY_BYTES: Final = 32
@@ -92,8 +94,9 @@ async def _backups(cloud: Cloud, hsm_name: str, container_url: str) -> list[dict
     listings = await asyncio.gather(
         *(cloud.storage.list_blobs(target, f"{folder}/") for folder in newest)
     )
+    place = {"container": target.container_url}
     return [
-        {"folder": folder, **listing_facts(blobs)}
+        {"folder": folder, **place, "contents": contents_digest(blobs), **listing_facts(blobs)}
         for folder, blobs in zip(newest, listings, strict=True)
     ]
 
@@ -144,9 +147,11 @@ async def _canary(data: HsmData, key: KeyVersion, secret: bytes) -> dict[str, An
 async def _consumers(
     cloud: Cloud, where: CloudIdentity, hsm_name: str, report: Callable[[str], None]
 ) -> dict[str, Any]:
-    host = host_of(hsm_uri(hsm_name, where.hsm_suffix))
+    def is_ours(uri: str) -> bool:
+        return is_host_of_hsm(host_of(uri), hsm_name, where.hsm_suffix)
+
     instances = await cloud.sql.instances()
-    read = await asyncio.gather(*(_instance(cloud, i, host, report) for i in instances))
+    read = await together(*(_instance(cloud, i, is_ours, report) for i in instances))
     using = [doc for doc in read if doc is not None]
     ids = {doc["id"] for doc in using}
     groups = await cloud.sql.failover_groups([i for i in instances if i.id in ids])
@@ -157,10 +162,13 @@ async def _consumers(
 
 
 async def _instance(
-    cloud: Cloud, instance: Instance, host: str, report: Callable[[str], None]
+    cloud: Cloud,
+    instance: Instance,
+    is_ours: Callable[[str], bool],
+    report: Callable[[str], None],
 ) -> dict[str, Any] | None:
-    keys = await cloud.sql.keys(instance.id)
-    if not any(host_of(key.uri) == host for key in keys):
+    keys = await keys_if_there(cloud, instance.id) or ()
+    if not any(is_ours(key.uri) for key in keys):
         return None
     protector, databases = await asyncio.gather(
         cloud.sql.protector(instance.id), cloud.sql.databases(instance.id)

@@ -31,36 +31,38 @@ def host_of(uri: str) -> str:
     return (urlsplit(uri).hostname or "").lower()
 
 
+def is_host_of_hsm(host: str, name: str, suffix: str) -> bool:
+    """Whether a host is an HSM's: its global name, or that of one of its regions.
+
+    Source: `az sql mi tde-key set --help`, which names a key by REGION.HSM.managedhsm.azure.net.
+    """
+    own = f"{name.lower()}.{suffix}"
+    return host == own or host.endswith(f".{own}")
+
+
 def key_parts(kid: str) -> tuple[str, str]:
-    """Return name and version of a key identifier.
+    """Return name and version of a key identifier; the version is empty where it has none.
 
     Raises:
-        InputError: `kid` is no versioned key identifier.
+        InputError: `kid` is no key identifier.
     """
     parts = urlsplit(kid).path.strip("/").split("/")
-    if len(parts) != 3 or parts[0] != "keys":  # noqa: PLR2004 - keys/NAME/VERSION
+    if len(parts) not in (2, 3) or parts[0] != "keys" or not all(parts):
         raise InputError(
-            f"{kid!r} is not a versioned key identifier",
+            f"{kid!r} is not a key identifier",
             hint="https://HSM.managedhsm.azure.net/keys/NAME/VERSION",
         )
-    return parts[1], parts[2]
+    return parts[1], "".join(parts[2:])
 
 
 def kid_on(kid: str, target_host: str) -> str:
-    """Return the same key version on another HSM: a full restore keeps name and version."""
-    name, version = key_parts(kid)
-    return f"https://{target_host}/keys/{name}/{version}"
+    """Return the same key on another HSM: a full restore keeps name and version."""
+    return f"https://{target_host}/keys/{'/'.join(filter(None, key_parts(kid)))}"
 
 
 def instance_key_name(kid: str) -> str:
-    """Return the name of a key's row on an instance: `<first DNS label>_<key>_<version>`.
+    """Return the name of a key's row on an instance: `<first DNS label>_<key>[_<version>]`.
 
     Source: azure-cli `_get_server_key_name_from_uri`; sqlmi-protocol §1.3.
     """
-    name, version = key_parts(kid)
-    return f"{host_of(kid).split('.')[0]}_{name}_{version}"
-
-
-def is_regional(host: str, suffix: str) -> bool:
-    """Whether a host is a region's own (`region.NAME.suffix`); only global names are used."""
-    return host.removesuffix(f".{suffix}").count(".") > 0
+    return "_".join(filter(None, (host_of(kid).split(".")[0], *key_parts(kid))))

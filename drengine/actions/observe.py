@@ -17,7 +17,7 @@ from drengine.actions.names import hsm_uri, subscription_of_identity
 from drengine.actions.rights import observe_rights, will_not_tell
 from drengine.actions.sas import RIGHTS, sas_facts, sas_problems
 from drengine.actions.security_domain import unstable_key
-from drengine.actions.sql import roles_now, target_host
+from drengine.actions.sql import is_elsewhere, roles_now, target_host
 from drengine.actions.storage import is_minted, storage_of
 from drengine.ceremony.blob import inspect_restore_blob
 from drengine.errors import AzureError, GuardError
@@ -100,15 +100,20 @@ async def observe_target_name(ctx: StepContext) -> dict[str, Any]:
 
 
 async def observe_target_place(ctx: StepContext) -> dict[str, Any]:
-    """Is the target's resource group there, and may an HSM be created in its region?"""
+    """Is the target's resource group there, and may an HSM be created in its region?
+
+    The group is asked for through the provider of HSMs, which answers nothing unregistered.
+    """
     group = str(ctx.inputs["resource_group"])
-    exists = await ctx.cloud.hsms.has_group(group)
     offer, unread = await _if_told(ctx.cloud.subscription.hsm_offer())
+    usable = offer is None or offer.is_usable
+    exists = await ctx.cloud.hsms.has_group(group) if usable else None
     return {
         "group": group,
         "exists": exists,
         "location": region_key(str(ctx.inputs.get("location") or "")),
         "registration": offer.registration if offer else "",
+        "usable": usable,
         "regions": list(offer.regions) if offer else [],
         "unread": unread,
     }
@@ -194,11 +199,25 @@ async def observe_backup(ctx: StepContext) -> dict[str, Any]:
 
 async def folder_facts(ctx: StepContext, folder: str) -> dict[str, Any]:
     """Return what a backup folder holds, with one digest over its listing."""
-    blobs = await ctx.cloud.storage.list_blobs(await storage_of(ctx), f"{folder}/")
+    return facts_of_folder(folder, await folder_blobs(ctx, folder))
+
+
+async def folder_blobs(ctx: StepContext, folder: str) -> Sequence[BlobItem]:
+    """Return the blobs of a backup folder."""
+    return await ctx.cloud.storage.list_blobs(await storage_of(ctx), f"{folder}/")
+
+
+def facts_of_folder(folder: str, blobs: Sequence[BlobItem]) -> dict[str, Any]:
+    """Return what a backup folder holds, and when it was made, by its name."""
     taken_ms = folder_time_ms(folder)
     taken_at = "" if taken_ms is None else utc_text(taken_ms)
     facts = {"taken_at_ms": taken_ms, "taken_at": taken_at}
     return {"folder": folder, **listing_facts(blobs), **facts}
+
+
+def contents_digest(blobs: Sequence[BlobItem]) -> str:
+    """Return one digest of names and sizes: what a copy has in common with its original."""
+    return digest([[blob.name, blob.size] for blob in blobs])
 
 
 def listing_facts(blobs: Sequence[BlobItem]) -> dict[str, Any]:
@@ -331,6 +350,7 @@ async def _member_facts(ctx: StepContext, member: Mapping[str, Any]) -> dict[str
         "principals": list(live.principals) if live else [],
         "keys": sorted([key.name, key.uri, key.thumbprint] for key in keys),
         "protector": protector.to_json(),
+        "elsewhere": is_elsewhere(ctx, protector.uri),
         "databases": sorted([d.name, d.status] for d in databases),
         "busy": sorted(busy),
     }
@@ -371,6 +391,17 @@ async def observe_planned(ctx: StepContext) -> dict[str, Any]:
     }
 
 
+def _planned_protector(protector: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what is worth knowing of a protector, beside that it moves."""
+    if protector is None:  # of a plan from before
+        return {}
+    if not protector["moves"]:
+        return {"protector": f"{protector['uri'] or 'of the service'}: left as it is"}
+    if protector["auto_rotation"]:
+        return {"protector": "rotates by itself; will not any more"}
+    return {}
+
+
 async def observe_planned_groups(ctx: StepContext) -> dict[str, Any]:
     """Which instances are to take their protector from the target, as the plan found them."""
     return {
@@ -385,6 +416,7 @@ async def observe_planned_groups(ctx: StepContext) -> dict[str, Any]:
                         "location": member["location"],
                         "databases": [database["name"] for database in member["databases"]],
                         "keys": member["keys"],
+                        **_planned_protector(member.get("protector")),
                     }
                     for member in group["members"]
                 ],

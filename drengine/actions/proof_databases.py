@@ -15,7 +15,7 @@ from typing import Any, Final
 from drengine.actions.base import BaseAction
 from drengine.actions.contract import StepContext, Verified
 from drengine.actions.documents import inventory_of
-from drengine.actions.names import host_of, hsm_uri
+from drengine.actions.sql import is_elsewhere, is_on_target
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import Database, Operation, Protector
@@ -32,6 +32,7 @@ class _Member:
         inventory: its entry in the inventory, empty where there is none.
         planned: the status of each database when the plan was made.
         recorded: each database of the inventory.
+        protector: the URI of its protector when the plan was made, empty where it is not known.
     """
 
     id: str
@@ -39,6 +40,7 @@ class _Member:
     planned: Mapping[str, str]
     recorded: Mapping[str, Mapping[str, Any]]
     names: Mapping[str, str]
+    protector: str = ""
 
     @property
     def name(self) -> str:
@@ -69,6 +71,7 @@ def _member(planned: Mapping[str, Any], known: Mapping[str, Any]) -> _Member:
         inventory=known,
         planned={str(d["name"]).lower(): str(d["status"]) for d in there},
         recorded={str(d["name"]).lower(): d for d in before},
+        protector=str((planned.get("protector") or {}).get("uri") or ""),
         names={str(d["name"]).lower(): str(d["name"]) for d in (*before, *there)},
     )
 
@@ -170,13 +173,18 @@ def _problem(ctx: StepContext, member: _Member, protector: Protector, database: 
     old = member.thumbprint
     if database.status != "Online":
         return f"it is {database.status} {database.reason_code}".strip()
-    if host_of(protector.uri) != host_of(
-        hsm_uri(str(ctx.inputs["target_hsm"]), ctx.where.hsm_suffix)
-    ):
+    if not is_on_target(ctx, protector.uri) and not _was_left(ctx, member, protector):
         return f"its protector is {protector.uri}"
     if old and protector.thumbprint.upper() != old.upper():
         return f"the protector's thumbprint is not {old}"
     return ""
+
+
+def _was_left(ctx: StepContext, member: _Member, protector: Protector) -> bool:
+    """Whether the protector is no key of the lost HSM, and the one that it was before."""
+    before = (member.inventory.get("protector") or {}).get("uri") or member.protector
+    same = str(before or "").lower() == protector.uri.lower()
+    return is_elsewhere(ctx, protector.uri) and same
 
 
 def _not_recovered(ctx: StepContext, bad: Sequence[Mapping[str, Any]], of: int) -> Finding:

@@ -5,6 +5,7 @@ Rules:
 - Secondary first, then primary: the primary's protector changes only when the secondary
   holds a key of the same material (G02).
 - Old key rows and old keys are never deleted: log and older backups still need them.
+- A protector that is no key of the lost HSM works, and is left as it is.
 - A new key must show the old key's thumbprint: same material, other host (sqlmi-protocol §0.4).
 """
 
@@ -16,12 +17,18 @@ from typing import Any
 
 from drengine.actions.base import BaseAction, known_operation
 from drengine.actions.contract import Absent, Busy, Present, ProbeResult, StepContext, Verified
-from drengine.actions.names import host_of, hsm_uri, instance_key_name, kid_on
-from drengine.errors import GuardError
+from drengine.actions.names import (
+    host_of,
+    hsm_uri,
+    instance_key_name,
+    is_host_of_hsm,
+    kid_on,
+)
+from drengine.errors import AzureError, GuardError
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
-from drengine.model.cloud import Instance, InstanceKey, Operation, OperationStatus
-from drengine.model.findings import block, ok, warn
+from drengine.model.cloud import Instance, InstanceKey, Operation, OperationStatus, Protector
+from drengine.model.findings import Finding, block, ok, warn
 
 PRIMARY, SECONDARY = "Primary", "Secondary"
 _NOT_ALLOWED_WHILE_INACCESSIBLE = "CMKOperationNotAllowed"
@@ -32,9 +39,19 @@ def target_host(ctx: StepContext) -> str:
     return host_of(hsm_uri(str(ctx.inputs["target_hsm"]), ctx.where.hsm_suffix))
 
 
-def source_host(ctx: StepContext) -> str:
-    """Return the data-plane host of the lost HSM."""
-    return host_of(hsm_uri(str(ctx.inputs["source_hsm"]), ctx.where.hsm_suffix))
+def is_on_target(ctx: StepContext, uri: str) -> bool:
+    """Whether a key is on the target HSM."""
+    return is_host_of_hsm(host_of(uri), str(ctx.inputs["target_hsm"]), ctx.where.hsm_suffix)
+
+
+def is_on_source(ctx: StepContext, uri: str) -> bool:
+    """Whether a key is on the lost HSM."""
+    return is_host_of_hsm(host_of(uri), str(ctx.inputs["source_hsm"]), ctx.where.hsm_suffix)
+
+
+def is_elsewhere(ctx: StepContext, uri: str) -> bool:
+    """Whether a protector's key is on neither: such a protector works, and is left as it is."""
+    return not is_on_target(ctx, uri) and not is_on_source(ctx, uri)
 
 
 def as_instance(member: Mapping[str, Any]) -> Instance:
@@ -54,22 +71,52 @@ def as_instance(member: Mapping[str, Any]) -> Instance:
 async def roles_now(ctx: StepContext, group: Mapping[str, Any]) -> dict[str, str]:
     """Return role -> instance id as the service says right now.
 
+    Each region tells the roles of both. Both are asked: one may be down, and right after a
+    forced failover one may not know of it yet (sqlmi-protocol §1.7).
+
     Raises:
         GuardError: the failover group is gone.
+        AzureError: transient; the regions do not agree, or none can be asked.
     """
     members = group["members"]
     if not group.get("failover_group"):
         return {PRIMARY: str(members[0]["id"])}
     name = str(group["failover_group"]["name"]).lower()
-    # Each region tells the roles of both; the other one is asked where the first knows nothing.
-    for member in sorted(members, key=lambda m: str(m["location"])):
-        for fog in await ctx.cloud.sql.failover_groups([as_instance(member)]):
-            if fog.name.lower() == name:
-                return {PRIMARY: fog.primary, SECONDARY: fog.secondary}
+    views, failure = await _views(ctx, members, name)
+    if len({(primary.lower(), secondary.lower()) for primary, secondary in views}) > 1:
+        raise AzureError(
+            f"reading the roles of the failover group {name}: its regions do not agree on who is"
+            " primary; nothing was sent",
+            transient=True,
+            hint="After a failover they agree within minutes; az sql instance-failover-group show"
+            " in both regions tells.",
+        )
+    if views:
+        return {PRIMARY: views[0][0], SECONDARY: views[0][1]}
+    if failure is not None:
+        raise failure
     raise GuardError(
         f"failover group {name} was there when the plan was made and is gone now",
         hint=f"Create it again as the inventory has it, then: drengine resume {ctx.root}",
     )
+
+
+async def _views(
+    ctx: StepContext, members: Sequence[Mapping[str, Any]], name: str
+) -> tuple[list[tuple[str, str]], AzureError | None]:
+    """Return (primary, secondary) as each region tells them, and why one could not be asked."""
+    views: list[tuple[str, str]] = []
+    failure: AzureError | None = None
+    for member in sorted(members, key=lambda m: str(m["location"])):
+        try:
+            groups = await ctx.cloud.sql.failover_groups([as_instance(member)])
+        except AzureError as error:
+            if not error.transient:
+                raise
+            failure = error
+            continue
+        views += [(fog.primary, fog.secondary) for fog in groups if fog.name.lower() == name]
+    return views, failure
 
 
 async def instance_of(ctx: StepContext) -> str | None:
@@ -106,10 +153,15 @@ def _pairs(
     ctx: StepContext, rows: Sequence[InstanceKey]
 ) -> list[tuple[InstanceKey, str, InstanceKey | None]]:
     """Return (old row, new kid, new row if linked) for every key of the lost HSM."""
-    by_uri = {row.uri.lower(): row for row in rows if row.uri}
-    old = [row for row in rows if row.uri and host_of(row.uri) == source_host(ctx)]
+    by_uri = {row.uri.lower().rstrip("/"): row for row in rows if row.uri}
+    by_name = {row.name.lower(): row for row in rows}
+    old = [row for row in rows if row.uri and is_on_source(ctx, row.uri)]
     kids = [kid_on(row.uri, target_host(ctx)) for row in old]
-    return [(row, kid, by_uri.get(kid.lower())) for row, kid in zip(old, kids, strict=True)]
+    return [
+        # a row without a version may show one in its URI
+        (row, kid, by_uri.get(kid.lower()) or by_name.get(instance_key_name(kid).lower()))
+        for row, kid in zip(old, kids, strict=True)
+    ]
 
 
 class LinkKeys(BaseAction):
@@ -131,17 +183,28 @@ class LinkKeys(BaseAction):
             return Absent(f"{len(missing)} of {len(pairs)} keys are not linked")
         return Present({}, f"all {len(pairs)} keys are linked")
 
-    async def start(self, ctx: StepContext) -> Operation | JsonObject:
-        """PUT the first missing key row."""
-        instance = await instance_of(ctx) or ""
+    async def before(self, ctx: StepContext) -> JsonObject:
+        """Name the key that is to be linked: it is what must be listed afterwards."""
+        instance = await instance_of(ctx)
+        if instance is None:
+            return {}
         pairs = _pairs(ctx, await ctx.cloud.sql.keys(instance))
         missing = [kid for _, kid, new in pairs if new is None]
-        if not missing:
+        return {"kid": missing[0]} if missing else {}
+
+    async def start(self, ctx: StepContext) -> Operation | JsonObject:
+        """PUT the key row that was named before."""
+        instance, kid = await instance_of(ctx), str(ctx.before.get("kid") or "")
+        if instance is None or not kid:
             return {}
-        return await ctx.cloud.sql.put_key(instance, instance_key_name(missing[0]), missing[0])
+        return await ctx.cloud.sql.put_key(instance, instance_key_name(kid), kid)
 
     async def verify(self, ctx: StepContext) -> Verified:
-        """Read the rows back and compare thumbprints."""
+        """Read the rows back and compare thumbprints.
+
+        A part is done when its own row is listed: a rollback that does not see it yet would
+        delete the HSM under it.
+        """
         instance = await instance_of(ctx)
         if instance is None:
             return Verified((ok("K07", "nothing to link"),))
@@ -154,6 +217,9 @@ class LinkKeys(BaseAction):
         if wrong:
             advice = "The key on the target is another one: plan again with the right backup."
             return Verified((block("K06", "; ".join(wrong), advice),))
+        sent = ctx.before.get("kid")
+        if any(kid == sent and new is None for _, kid, new in pairs):
+            return Verified((block("K07", f"{_short(instance)} does not list {sent} yet"),))
         linked = [new for _, _, new in pairs if new is not None]
         text = f"{_short(instance)}: {len(linked)} of {len(pairs)} keys linked, thumbprints equal"
         return Verified((ok("K07", text),), more=len(linked) < len(pairs))
@@ -175,12 +241,19 @@ class Validate(BaseAction):
         if instance is None:
             return {}
         protector = await ctx.cloud.sql.protector(instance)
+        if is_elsewhere(ctx, protector.uri):
+            return {}
         kid = kid_on(protector.uri, target_host(ctx))
         return await ctx.cloud.sql.start_validate(instance, kid) or {}
 
     async def verify(self, ctx: StepContext) -> Verified:
-        """The operation's success is the answer."""
-        del ctx
+        """The operation's success is the answer, where there was a key to ask for."""
+        instance = await instance_of(ctx)
+        if instance is None:
+            return Verified((ok("I05", "the group has no such role"),))
+        protector = await ctx.cloud.sql.protector(instance)
+        if is_elsewhere(ctx, protector.uri):
+            return Verified((ok("I05", f"{_left(instance, protector)}; nothing was asked"),))
         return Verified((ok("I05", "the instance can use the key on the target"),))
 
     def manual(self, ctx: StepContext) -> str:
@@ -207,8 +280,10 @@ class SetProtector(BaseAction):
         if ctx.operation is not None and (known := await known_operation(ctx, self)) is not None:
             return known
         protector = await ctx.cloud.sql.protector(instance)
-        if host_of(protector.uri) == target_host(ctx):
+        if is_on_target(ctx, protector.uri):
             return Present({"key_name": protector.key_name}, "it is the protector already")
+        if is_elsewhere(ctx, protector.uri):
+            return Present({"key_name": protector.key_name}, _left(instance, protector))
         if busy := await ctx.cloud.sql.busy(instance):
             return Busy(f"{_short(instance)} is busy: {', '.join(busy)}", 15_000)
         return Absent(f"the protector is {protector.key_name}")
@@ -216,13 +291,18 @@ class SetProtector(BaseAction):
     async def before(self, ctx: StepContext) -> JsonObject:
         """Refuse a switch to a key that is not linked: where its link was left out, say so.
 
+        What the switch takes away beside the key is kept: whether the key rotated by itself.
+
         Raises:
             GuardError: the service would refuse it, at each resume.
         """
         instance = await instance_of(ctx)
         if instance is None:
             return {}
-        kid = kid_on((await ctx.cloud.sql.protector(instance)).uri, target_host(ctx))
+        protector = await ctx.cloud.sql.protector(instance)
+        if is_elsewhere(ctx, protector.uri):
+            return {}
+        kid = kid_on(protector.uri, target_host(ctx))
         linked = {row.name.lower() for row in await ctx.cloud.sql.keys(instance)}
         if (name := instance_key_name(kid)).lower() not in linked:
             raise GuardError(
@@ -231,7 +311,7 @@ class SetProtector(BaseAction):
                 hint=f"Link it by hand: az sql mi key create -g RG --mi {_short(instance)} -k {kid}"
                 f"   then: drengine resume {ctx.root}",
             )
-        return {}
+        return {"auto_rotation": True} if protector.auto_rotation else {}
 
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
         """PUT the protector, or ask to look again where that was refused before."""
@@ -239,6 +319,8 @@ class SetProtector(BaseAction):
         if ctx.last_code == _NOT_ALLOWED_WHILE_INACCESSIBLE:
             return await ctx.cloud.sql.start_reevaluate(instance) or {}
         protector = await ctx.cloud.sql.protector(instance)
+        if is_elsewhere(ctx, protector.uri):
+            return {}
         name = instance_key_name(kid_on(protector.uri, target_host(ctx)))
         return await ctx.cloud.sql.put_protector(instance, name)
 
@@ -249,9 +331,12 @@ class SetProtector(BaseAction):
             return Verified((ok("protector-on-target", "nothing to switch"),))
         protector = await ctx.cloud.sql.protector(instance)
         found = f"{_short(instance)}: protector is {protector.key_name}"
-        if host_of(protector.uri) == target_host(ctx):
+        if is_elsewhere(ctx, protector.uri):
+            return Verified((ok("protector-on-target", _left(instance, protector)),))
+        if is_on_target(ctx, protector.uri):
+            rotated = bool(ctx.before.get("auto_rotation")) and not protector.auto_rotation
             return Verified(
-                (ok("protector-on-target", found),),
+                (ok("protector-on-target", found), *(_no_longer_rotating(instance),) * rotated),
                 {"key_name": protector.key_name},
                 {"protector": protector.to_json()},
             )
@@ -265,6 +350,20 @@ class SetProtector(BaseAction):
             "az sql mi tde-key set -g RG --mi INSTANCE -t AzureKeyVault"
             f" -k https://{target_host(ctx)}/keys/K/V"
         )
+
+
+def _left(instance: str, protector: Protector) -> str:
+    what = f"its protector is {protector.uri or protector.type}"
+    return f"{_short(instance)}: {what}, no key of the lost HSM, and is left as it is"
+
+
+def _no_longer_rotating(instance: str) -> Finding:
+    return warn(
+        "G03",
+        f"{_short(instance)}: the protector rotated by itself before, and does not any more",
+        "Where that is wanted, switch it on again once both members of a group are on the target:"
+        " az sql mi tde-key set … --auto-rotation-enabled true",
+    )
 
 
 class Reevaluate(BaseAction):

@@ -24,11 +24,14 @@ from drengine.model.times import utc_seconds
 if TYPE_CHECKING:
     from azure.storage.blob import UserDelegationKey
 
-LASTS_MS: Final = 24 * 3_600_000
-"""How long a token is valid: a restore must not outlive the one that it was started with."""
+LASTS_MS: Final = 48 * 3_600_000
+"""How long a token is valid; the key behind it may be for seven days."""
 
-RENEWED_MS: Final = LASTS_MS // 2
-"""One that is valid for less is not used for anything new."""
+RENEWED_MS: Final = 25 * 3_600_000
+"""One that is valid for less is not used for anything new.
+
+Source: backuprestore.json: a token needs to be valid for 24 hours from the call.
+"""
 
 _SKEW_MS: Final = 15 * 60_000
 """So far the service's clock may be behind ours."""

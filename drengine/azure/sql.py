@@ -42,6 +42,7 @@ _ABSENT: Final = frozenset(
 )
 """Codes of a 404 that say that an instance is not there."""
 
+_UNREGISTERED: Final = frozenset({"MissingSubscriptionRegistration", "SubscriptionNotRegistered"})
 _UNFINISHED: Final = frozenset({"pending", "inprogress", "cancelinprogress"})
 
 
@@ -63,7 +64,12 @@ class ArmSqlInstances:
     async def instances(self) -> Sequence[Instance]:
         """Return every instance of the subscription."""
         path = f"/subscriptions/{self._subscription}/providers/Microsoft.Sql/managedInstances"
-        found = await self._listed("listing the SQL managed instances", path)
+        try:
+            found = await self._listed("listing the SQL managed instances", path)
+        except AzureError as error:
+            if error.service_code not in _UNREGISTERED:
+                raise
+            found = []  # a subscription that never registered the provider has none
         return sorted((instance_of(doc) for doc in found), key=lambda one: one.id.lower())
 
     async def get(self, instance: str) -> Instance | None:

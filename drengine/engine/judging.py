@@ -62,13 +62,19 @@ async def foreseen(
     looking = replace(ctx, cloud=Moment(ctx.cloud), inputs=part.inputs, plan=part.discovery)
     found: dict[str, Findings] = {}
     for step in _first_senders(kit, runbook):
-        try:
-            findings = await judged(kit, replace(looking, step=step.id), step.guards_before)
-        except DrError:
-            continue
+        here = replace(looking, step=step.id)
+        each = await together(*(_if_seen(kit, here, rule) for rule in step.guards_before))
+        findings = (finding for findings in each for finding in findings)
         if against := tuple(finding for finding in findings if finding.severity in AGAINST):
             found[step.id] = against
     return found
+
+
+async def _if_seen(kit: Kit, ctx: StepContext, rule: str) -> Findings:
+    try:
+        return await judged(kit, ctx, (rule,))
+    except DrError:
+        return ()
 
 
 def _first_senders(kit: Kit, runbook: Runbook) -> list[Step]:

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from drengine.actions.contract import StepContext
@@ -51,7 +52,7 @@ async def send(bench: Bench, step_id: str) -> None:
         body = {"step": step_id, "why": held.why, "not_before": held.not_before_ms}
         bench.chain.append(R.STEP_HELD, with_exchanges(body, exchanges))
         return
-    ctx = bench.context(step_id)
+    ctx = replace(bench.context(step_id), before=before)
     intent = {
         "step": step_id,
         "action": step.action,

@@ -141,12 +141,21 @@ class HsmOffer(Fact):
     """Whether a subscription may create Managed HSMs, and where.
 
     Attributes:
-        registration: the state of its provider Microsoft.KeyVault; `Registered` is what it takes.
+        registration: the state of its provider Microsoft.KeyVault, as in `Registered`.
         regions: short names, ordered; empty where the provider does not say.
     """
 
     registration: str
     regions: tuple[str, ...]
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the provider may answer: registered, being registered, or it does not say.
+
+        While it is being registered it takes requests in the regions that are done already.
+        Source: "Azure resource providers and types", registration state.
+        """
+        return self.registration.lower() in ("", "registered", "registering")
 
 
 @dataclass(frozen=True, slots=True)

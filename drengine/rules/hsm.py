@@ -25,8 +25,10 @@ _DAY_MS: Final = 86_400_000
 
 
 def source_not_recoverable(facts: JsonObject, ctx: RuleContext) -> Findings:
-    """The cheaper way first: an HSM that lives or is soft-deleted need not be rebuilt."""
-    del ctx
+    """The cheaper way first: an HSM that lives or is soft-deleted need not be rebuilt.
+
+    Azure lists an HSM whose region is gone: `written_off` names one that is not waited for.
+    """
     source = facts["source-hsm"]
     rule, name = "source-not-recoverable", source["name"]
     if deleted := source["soft_deleted"]:
@@ -38,13 +40,23 @@ def source_not_recoverable(facts: JsonObject, ctx: RuleContext) -> Findings:
                 f"az keyvault recover --hsm-name {name} --location {deleted['location']}",
             ),
         )
+    written_off = str(ctx.inputs.get("written_off") or "").lower()
+    if source["exists"] and written_off == str(name).lower():
+        return (
+            warn(
+                rule,
+                f"{name} is still listed ({source['provisioning']}, {source['activation']}) and"
+                " was written off by whoever made the plan",
+                "If it comes back, two HSMs hold the same keys: stop, and decide which one counts.",
+            ),
+        )
     if source["exists"]:
         return (
             block(
                 rule,
                 f"{name} exists and is {source['provisioning']}, {source['activation']}",
-                "Is it really lost? If it only cannot be reached, see to the network first. A"
-                " drill beside a living HSM needs its own runbook.",
+                "Is it really lost? If it only cannot be reached, see to the network first. Where"
+                f" its region is gone and not waited for: plan with written_off={name}",
             ),
         )
     return (ok(rule, f"{name} is neither alive nor soft-deleted in this subscription"),)
@@ -204,6 +216,9 @@ def backup_fits(facts: JsonObject, ctx: RuleContext) -> Findings:
             ),
         )
     out = [ok("H04", f"{seen['folder']}: {seen['blobs']} blobs, unchanged since the plan")]
+    if original := planned.get("copy_of"):
+        text = f"{seen['folder']} has the names and sizes of the one in {original}: it is a copy"
+        out.append(warn("H04", text, "What it holds is checked by the HSM when it is restored."))
     if newer := planned.get("newer"):
         text = f"{len(newer)} newer backups existed when the plan was made, latest {newer[-1]}"
         out.append(warn("H04", text, "The plan names an older one: meant?"))

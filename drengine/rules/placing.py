@@ -9,12 +9,14 @@ from typing import Final
 
 from drengine.model.canonical import JsonObject
 from drengine.model.findings import Findings, block, ok, warn
+from drengine.model.times import utc_seconds
 from drengine.rules.contract import Rule, RuleContext, rule_of
+
+_SAS_MS: Final = 24 * 3_600_000
 
 
 def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
     """H05: the way to the storage will do, before anything is created."""
-    del ctx
     seen = facts["storage-access"]
     if problems := seen["problems"]:
         what = "the SAS" if seen["by"] == "sas" else "the way to the storage"
@@ -40,6 +42,10 @@ def storage_reachable(facts: JsonObject, ctx: RuleContext) -> Findings:
                 "H05", text, f"Ask whoever may read it: az identity show --ids {seen['identity']}"
             ),
         )
+    if ctx.now_ms + _SAS_MS > int(seen.get("expires_ms") or ctx.now_ms + _SAS_MS):
+        text = f"the SAS ends within a day, at {utc_seconds(int(seen['expires_ms']))}"
+        advice = "The documents ask for 24 hours from each backup and restore: have a longer one."
+        return (warn("H05", text, advice),)
     how = {
         "sas": "a SAS with {rights}",
         "delegation": "a SAS with {rights} that the operator's sign-in makes",
@@ -53,6 +59,15 @@ def placeable(facts: JsonObject, ctx: RuleContext) -> Findings:
     del ctx
     place, rule = facts["target-place"], "H06"
     group, location = place["group"], place["location"]
+    if not place["usable"]:
+        return (
+            block(
+                rule,
+                f"the subscription's provider Microsoft.KeyVault is {place['registration']}: no HSM"
+                " can be created",
+                "az provider register -n Microsoft.KeyVault --wait",
+            ),
+        )
     if not place["exists"]:
         return (
             block(
@@ -66,15 +81,6 @@ def placeable(facts: JsonObject, ctx: RuleContext) -> Findings:
         why = place["unread"] or "its provider does not say"
         text = f"whether Managed HSMs may be created in {location} is not known: {why}"
         return (here, warn(rule, text, "az provider show -n Microsoft.KeyVault"))
-    if place["registration"].lower() != "registered":
-        return (
-            block(
-                rule,
-                f"the subscription's provider Microsoft.KeyVault is {place['registration']}: no HSM"
-                " can be created",
-                "az provider register -n Microsoft.KeyVault --wait",
-            ),
-        )
     if location not in place["regions"]:
         return (
             block(
@@ -83,6 +89,9 @@ def placeable(facts: JsonObject, ctx: RuleContext) -> Findings:
                 f"Plan with one of: {', '.join(place['regions'])}",
             ),
         )
+    if place["registration"].lower() == "registering":
+        text = "the provider Microsoft.KeyVault is being registered, region by region"
+        return (here, warn(rule, text, "az provider show -n Microsoft.KeyVault"))
     return (here, ok(rule, f"Managed HSMs are offered in {location}"))
 
 

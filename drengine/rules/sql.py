@@ -54,6 +54,7 @@ def same_material_on_secondary(facts: JsonObject, ctx: RuleContext) -> Findings:
     wanted = {
         thumbprint.upper()
         for m in group["members"]
+        if not m.get("elsewhere")
         for name, uri, thumbprint in m["keys"]
         if name == m["protector"]["key_name"]
     }

@@ -51,6 +51,54 @@ def resolve(world: World, folder: str) -> Any:
     return asyncio.run(discover_backup(context(world.cloud(), values=values)))
 
 
+def listed(*blobs: tuple[str, int, str]) -> World:
+    class Holding(World):
+        async def list_blobs(self, _: Any, prefix: str) -> list[BlobItem]:
+            return [BlobItem(f"{prefix}{name}", size, etag) for name, size, etag in blobs]
+
+    return Holding(OWN)
+
+
+BLOBS = (("a", 10, "e1"), ("b", 20, "e2"))
+ELSEWHERE = "https://other.blob.core.windows.net/copied"
+
+
+def resolved(world: World, url: str, *, old: bool = False) -> Any:
+    """Resolve the folder in a container, by the inventory of one with BLOBS in CONTAINER."""
+    (known,) = asyncio.run(_backups(listed(*BLOBS).cloud(), "prod", CONTAINER))
+    if old:
+        known = {k: v for k, v in known.items() if k not in ("container", "contents")}
+    values = {"source_hsm": "prod", "folder": OWN, "container_url": url}
+    values["inventory"] = {"sha256": "0" * 64, "path": "inventory.json"}
+    given = context(world.cloud(), inventory={"backups": [known]}, values=values)
+    return asyncio.run(discover_backup(given))
+
+
+COPIED = tuple((name, size, f"{etag}x") for name, size, etag in BLOBS)
+
+
+def test_a_folder_is_the_recorded_one_or_a_copy_of_it_in_another_container():
+    assert "copy_of" not in resolved(listed(*BLOBS), CONTAINER)
+    assert "copy_of" not in resolved(listed(*BLOBS), f"{CONTAINER}/")
+    assert resolved(listed(*COPIED), ELSEWHERE)["copy_of"] == CONTAINER
+    assert resolved(listed(*COPIED), ELSEWHERE, old=True)["copy_of"]
+
+
+@pytest.mark.parametrize(
+    ("blobs", "url"),
+    [
+        (COPIED, CONTAINER),
+        (BLOBS[:1], ELSEWHERE),
+        ((("a", 10, "x"), ("b", 21, "y")), ELSEWHERE),
+        ((("a", 10, "x"), ("c", 20, "y")), ELSEWHERE),
+    ],
+    ids=["written anew", "incomplete", "another size", "another name"],
+)
+def test_what_differs_from_the_inventory_is_refused(blobs, url):
+    with pytest.raises(InputError, match="incomplete or was changed"):
+        resolved(listed(*blobs), url)
+
+
 def test_latest_is_the_sources_own_newest_backup():
     found = resolve(World(OWN, OTHERS), "latest")
     assert (found["folder"], found["newer"]) == (OWN, [])

@@ -42,6 +42,7 @@ def test_group_registration_and_regions_are_read_together():
         "exists": True,
         "location": "westeurope",
         "registration": "Registered",
+        "usable": True,
         "regions": ["westeurope"],
         "unread": "",
     }
@@ -54,6 +55,11 @@ def test_both_places_are_told_with_their_geographies():
         "target": {"location": "uksouth", "geography": "United Kingdom"},
         "unread": "",
     }
+
+
+def test_a_group_is_not_asked_of_a_provider_that_answers_nothing():
+    seen = observed("target-place", HsmOffer("NotRegistered", ("westeurope",)))
+    assert (seen["exists"], seen["usable"]) == (None, False)
 
 
 @pytest.mark.parametrize("name", ["target-place", "geography"])

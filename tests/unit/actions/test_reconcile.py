@@ -356,6 +356,16 @@ def test_a_refused_restore_says_when_the_targets_backup_is_old_enough(folders, h
     assert bool(hint) == bool(refused.value.hint)
 
 
+def test_a_refused_restore_stays_refused_when_no_more_can_be_told():
+    class Mute(Refusing):
+        async def list_folders(self, *_: Any) -> list[str]:
+            raise AzureError("503", status=503, transient=True)
+
+    with pytest.raises(AzureError) as refused:
+        asyncio.run(KIT.actions["hsm.restore"].start(context(Mute(ACTIVE))))
+    assert (refused.value.status, refused.value.transient) == (400, False)
+
+
 @pytest.mark.parametrize("action", ["securitydomain.exchange_key", "sql.roles"])
 def test_a_read_that_a_person_marked_as_done_was_not_made(action):
     """What only the step itself can read out is missing then; that is no error of the engine."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from looked import context, ours, target
+from looked import RUN, context, ours, target
 
 from drengine.actions.base import HOLDER_TAG, RUN_TAG
 from drengine.actions.contract import Absent, Busy, Present, Undecidable
@@ -163,3 +164,12 @@ def test_that_the_service_works_on_our_own_tag_is_no_fact_that_people_approve():
     assert shown("Updating") == shown("Succeeded")
     assert shown("Succeeded")["provisioned"] is True
     assert shown("Provisioning")["provisioned"] is False
+
+
+def test_an_hsm_that_is_created_by_hand_gets_the_tags_by_which_the_run_knows_it():
+    values = {"name": "target", "resource_group": "rg", "location": "northeurope"}
+    told = KIT.actions["hsm.create"].manual(context(World(None).cloud(), values=values))
+    words = shlex.split(told)
+    assert f"{RUN_TAG}={RUN}" in words[words.index("--tags") :]
+    assert f"{HOLDER_TAG}=" in "".join(words[words.index("--tags") :])
+    assert words[words.index("--sku") + 1] == "Standard_B1"

@@ -62,6 +62,17 @@ async def test_an_empty_list_is_one(read, azure, cloud, new_reply):
     assert not await read(cloud) or read is LISTS["hsms of a group"]
 
 
+@pytest.mark.parametrize("code", ["MissingSubscriptionRegistration", "SubscriptionNotRegistered"])
+async def test_a_subscription_without_the_provider_has_no_instances(code, azure, cloud, new_reply):
+    azure.answer(new_reply(409, body={"error": {"code": code, "message": "m"}}))
+
+    assert await cloud.sql.instances() == []
+
+    azure.answer(new_reply(409, body={"error": {"code": "Conflict", "message": "m"}}))
+    with pytest.raises(AzureError):
+        await cloud.sql.instances()
+
+
 async def test_an_answer_without_a_list_is_asked_again(azure, cloud, new_reply):
     azure.answer(new_reply(200, body={}), new_reply(200, body={"value": [{"id": SQL}]}))
 

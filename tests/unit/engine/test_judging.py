@@ -100,5 +100,7 @@ async def test_a_step_behind_a_change_is_left_to_the_run():
     assert found == {"look": ["look"], "first": ["first", "contoso--new is in use"]}
 
 
-async def test_a_guard_that_cannot_look_now_is_left_to_the_run():
+async def test_a_guard_that_cannot_look_now_is_left_to_the_run_and_hides_no_other():
     assert await ahead(fits=True, seen=AzureError("no answer")) == {}
+    found = await ahead(fits=False, seen=AzureError("no answer"))
+    assert found == {"look": ["look"], "first": ["first"]}

@@ -53,6 +53,18 @@ def source(**more) -> dict:
 DELETED = {"scheduled_purge_date": "2027-01-01", "location": "westeurope"}
 
 
+def test_a_source_that_is_written_off_by_its_name_is_warned_of_and_a_deleted_one_still_refused():
+    alive = source(exists=True, provisioning="Succeeded", activation="Active")
+    named = {**CTX.inputs, "written_off": "OLD"}
+    (finding,) = judge("source-not-recoverable", alive, inputs=named)
+    assert finding.severity is Severity.WARN
+    assert "two HSMs hold the same keys" in finding.advice
+    other = {**CTX.inputs, "written_off": "olde"}
+    assert worst("source-not-recoverable", alive, inputs=other) is Severity.BLOCK
+    gone = source(soft_deleted=DELETED)
+    assert worst("source-not-recoverable", gone, inputs=named) is Severity.BLOCK
+
+
 def test_a_living_or_recoverable_source_is_not_rebuilt():
     assert worst("source-not-recoverable", source()) is Severity.OK
     alive = source(exists=True, provisioning="Succeeded", activation="Active")
@@ -176,6 +188,13 @@ def test_a_newer_backup_than_the_planned_one_is_pointed_out():
     assert worst("H04", {"backup-folder": FOLDER}, plan=plan) is Severity.WARN
 
 
+def test_a_copy_of_the_recorded_folder_is_pointed_out():
+    plan = {"backup": {**FOLDER, "copy_of": "https://acct.blob.core.windows.net/backups"}}
+    found = judge("H04", {"backup-folder": FOLDER}, plan=plan)
+    assert [finding.severity for finding in found] == [Severity.OK, Severity.WARN]
+    assert "https://acct.blob.core.windows.net/backups: it is a copy" in found[1].message
+
+
 def test_the_backups_age_is_judged_against_the_objective():
     inputs = {**CTX.inputs, "incident_at": "2026-11-18T12:12:00.000Z", "rpo_ms": 3_600_000}
     taken = {"backup-folder": {**FOLDER, "taken_at_ms": 1_795_000_000_000}}
@@ -229,6 +248,12 @@ def test_a_way_to_the_storage_that_will_not_do_is_refused():
     assert worst("H05", {"storage-access": gone}) is Severity.BLOCK
     unread = {**good, "exists": True, "unread": "no right"}
     assert worst("H05", {"storage-access": unread}) is Severity.WARN
+    given = {"by": "sas", "rights": "cdlrw", "problems": []}
+    day = 86_400_000
+    long = {**given, "expires_ms": CTX.now_ms + day}
+    assert worst("H05", {"storage-access": long}) is Severity.OK
+    short = {**given, "expires_ms": CTX.now_ms + day - 1}
+    assert worst("H05", {"storage-access": short}) is Severity.WARN
     bad = {"by": "sas", "rights": "rl", "problems": ["it grants lr, and lacks cdw"]}
     assert worst("H05", {"storage-access": bad}) is Severity.BLOCK
 
@@ -256,15 +281,20 @@ def place(**more) -> dict:
         "exists": True,
         "location": "northeurope",
         "registration": "Registered",
+        "usable": True,
         "regions": ["northeurope", "westeurope"],
         "unread": "",
     }
     return {"target-place": {**base, **more}}
 
 
-@pytest.mark.parametrize("state", ["NotRegistered", "Registering", "Unregistered"])
+def test_while_the_provider_is_being_registered_nothing_is_refused():
+    assert worst("H06", place(registration="Registering")) is Severity.WARN
+
+
+@pytest.mark.parametrize("state", ["NotRegistered", "Unregistering", "Unregistered"])
 def test_a_subscription_whose_provider_is_not_registered_creates_no_hsm(state):
-    (finding,) = judge("H06", place(registration=state))
+    (finding,) = judge("H06", place(registration=state, usable=False, exists=None))
     assert finding.severity is Severity.BLOCK
     assert state in finding.message
     assert "az provider register -n Microsoft.KeyVault" in finding.advice
