@@ -11,6 +11,7 @@ import concurrent.futures
 import gc
 import sys
 import time
+from collections.abc import Sequence
 
 from sim.telling import told
 from sim.verdict import judge, unfinished
@@ -30,12 +31,24 @@ def chunk(first: int) -> tuple[collections.Counter[str], list[str]]:
         counts["processes"] += story.processes
         counts["crashes"] += len(story.fate.names)
         counts["unknown outcomes"] += story.resolved
-        counts["doubled"] += any(story.count(n) > 1 for n in ("create", "upload", "restore"))
+        counts["doubled"] += is_doubled(story.cloud.ledger)
         counts["not finished"] += bool(unfinished(story))
         counts["with operators"] += bool(story.fate.temper.verbs)
         counts["with instances"] += story.fate.sql
         counts["of two hosts"] += story.fate.homes > 1
     return counts, problems
+
+
+def is_doubled(ledger: Sequence[str]) -> bool:
+    """Whether what must not happen twice did; a new HSM, after a rollback deleted the first, may."""
+    seen: set[str] = set()
+    for effect in ledger:
+        if effect == "delete":
+            seen.clear()
+        elif effect in ("create", "upload", "restore") and effect in seen:
+            return True
+        seen.add(effect)
+    return False
 
 
 def rarely_collect() -> None:
