@@ -17,8 +17,8 @@ import click
 
 from drengine.cli import output
 from drengine.cli.family import Family, read_family
+from drengine.cli.onward import follow_up
 from drengine.cli.people import (
-    follow_up,
     reason_option,
     request_lines,
     require_fitting,

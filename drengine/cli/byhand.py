@@ -18,7 +18,8 @@ from drengine.cli import output
 from drengine.cli.effects import left_by, runbook_of, steps_behind
 from drengine.cli.elsewhere import bring_up_to_date, refuse_behind
 from drengine.cli.family import Family, read_family
-from drengine.cli.people import Said, after_word, say_sent, send
+from drengine.cli.onward import after_word
+from drengine.cli.people import Said, say_sent, send
 from drengine.cli.places import open_clock
 from drengine.cli.stores import (
     find_run,

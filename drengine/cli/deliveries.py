@@ -17,7 +17,8 @@ import click
 
 from drengine.cli import output
 from drengine.cli.family import Family, read_family
-from drengine.cli.people import Person, follow_up, send, waiting_step
+from drengine.cli.onward import follow_up
+from drengine.cli.people import Person, send, waiting_step
 from drengine.cli.stores import find_step, open_store, run_argument, user_name
 from drengine.cli.writing import read_bounded, write_private
 from drengine.errors import CeremonyError, InputError, InputFileError

@@ -21,8 +21,9 @@ from typing import Any, Final
 import click
 
 from drengine.cli import output
-from drengine.cli.board import ANSWERS, bare_resume, handed_in_text, resume_command
 from drengine.cli.family import Family, read_family
+from drengine.cli.notices import handed_in_text
+from drengine.cli.onward import ANSWERS, follow_up
 from drengine.cli.places import open_clock
 from drengine.cli.register import another_key, why_uncounted
 from drengine.cli.signing import (
@@ -320,16 +321,6 @@ def request_lines(request: Mapping[str, Any]) -> Iterator[str]:
         symbol = {"ok": "✓", "info": "·", "warn": "⚠"}.get(finding["severity"], "✗")
         advice = f". {finding['advice']}" if finding.get("advice") else ""
         yield f"  {symbol} {finding['rule']}: {finding['message']}{advice}"
-
-
-def follow_up(family: Family) -> str:
-    """Return what follows a word to a run: a look at it where it is driven, else its resume."""
-    return f"drengine status {family.root_run}" if family.owner else resume_command(family)
-
-
-def after_word(family: Family) -> str:
-    """Return what follows a word that answers what the run was stuck on."""
-    return f"drengine status {family.root_run}" if family.owner else bare_resume(family)
 
 
 @dataclass(frozen=True, slots=True)

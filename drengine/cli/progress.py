@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from drengine.cli import output
-from drengine.cli.board import findings_against, next_commands, screen, undone_text
+from drengine.cli.board import screen
 from drengine.cli.effects import limits_of
 from drengine.cli.family import Family
+from drengine.cli.notices import findings_against, undone_text
+from drengine.cli.onward import next_commands
 from drengine.cli.places import open_clock
 from drengine.clock import Clock
 from drengine.model.ids import RunId

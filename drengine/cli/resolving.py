@@ -11,7 +11,8 @@ import click
 
 from drengine.cli import output
 from drengine.cli.family import read_family
-from drengine.cli.people import Said, after_word, say_sent, send, waiting_step
+from drengine.cli.onward import after_word
+from drengine.cli.people import Said, say_sent, send, waiting_step
 from drengine.cli.stores import find_step, open_store, run_argument, user_name
 from drengine.errors import InputError
 from drengine.model.canonical import JsonObject

@@ -21,15 +21,11 @@ from typing import TYPE_CHECKING, Any, Final
 from drengine import failpoints
 from drengine.azure.auth import AuthKind
 from drengine.cli import output
-from drengine.cli.board import (
-    in_flight_lines,
-    next_commands,
-    uncounted_lines,
-    undone_lines,
-)
 from drengine.cli.elsewhere import check_place, open_copy, place_as_before
 from drengine.cli.family import Family, read_family
 from drengine.cli.library import Library, catalogue
+from drengine.cli.notices import in_flight_lines, uncounted_lines, undone_lines
+from drengine.cli.onward import next_commands
 from drengine.cli.progress import Progress, progress_for
 from drengine.cli.register import with_approvers
 from drengine.cli.secrets import SecretResolver

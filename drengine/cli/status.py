@@ -13,9 +13,11 @@ from typing import Any, Final
 import click
 
 from drengine.cli import output
-from drengine.cli.board import ending, next_commands, render, screen, stays
+from drengine.cli.board import ending, render, screen
 from drengine.cli.effects import limits_in
 from drengine.cli.family import Family, Follower, read_family
+from drengine.cli.notices import stays
+from drengine.cli.onward import next_commands
 from drengine.cli.places import home_folder, open_clock
 from drengine.cli.progress import Lines, live_board
 from drengine.cli.stores import LATEST, find_run, open_store, run_or_latest

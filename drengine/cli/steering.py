@@ -7,13 +7,12 @@ from typing import Final
 import click
 
 from drengine.cli import output
-from drengine.cli.board import next_commands
 from drengine.cli.effects import Left, left_by
 from drengine.cli.elsewhere import bring_up_to_date
 from drengine.cli.family import Family, read_family
+from drengine.cli.onward import follow_up, next_commands
 from drengine.cli.people import (
     Said,
-    follow_up,
     reason_option,
     refuse_if_given_away,
     say_sent,

@@ -11,9 +11,9 @@ import pytest
 from sim.scene import restore_blob
 
 from drengine.cli import output
-from drengine.cli.board import in_flight_lines
 from drengine.cli.deliveries import _manner
 from drengine.cli.family import read_family
+from drengine.cli.notices import in_flight_lines
 from drengine.model.ids import RunId
 from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
