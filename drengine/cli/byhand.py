@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from drengine.cli import output
+from drengine.cli.behind import refuse_behind_word
 from drengine.cli.effects import left_by, runbook_of, steps_behind
 from drengine.cli.elsewhere import bring_up_to_date, refuse_behind
 from drengine.cli.family import Family, read_family
@@ -106,6 +107,7 @@ def skip_command(*, run: str, step: str, reason: str, name: str | None, output_f
         found, step = find_step(store, run, step)
         family = read_family(store, found)
         _refuse_at_work(found, _step_of(family, found, step, (S.PENDING, S.FAILED, S.REFUSED)))
+        refuse_behind_word(family, found, step)
         runbook = runbook_of(store, family.states[found])
         actor = f"operator:{name or user_name()}"
         sent = send(store, found, "skip", actor, {"step": step, "reason": reason})
@@ -174,6 +176,7 @@ def mark_done_command(
         found, step = find_step(store, run, step)
         family = read_family(store, found)
         _step_of(family, found, step, (S.PENDING, S.FAILED, S.REFUSED, S.UNKNOWN))
+        refuse_behind_word(family, found, step)
         runbook = runbook_of(store, family.states[found])
         actor = f"operator:{name or user_name()}"
         body: JsonObject = {"step": step, "evidence": store.put_object(data), "reason": reason}

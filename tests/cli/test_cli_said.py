@@ -7,7 +7,7 @@ import pytest
 from drengine.model.ids import RunId
 from drengine.model.records import RecordType as R
 
-RUN = "r-0123456789ab"
+RUN, OTHER = "r-0123456789ab", "r-aaaaaaaaaaaa"
 OPERATION = {"operation": {"kind": "arm", "url": "https://x"}}
 
 
@@ -61,9 +61,62 @@ def test_the_answer_repeats_what_was_said_of_an_outcome(command, story, word):
     ended = command(*RESOLVE, f"--{word}", "--as", "ada")
     assert f"✓ resolve of {RUN} create-hsm as {word.upper()} sent as operator:ada" in ended.out
     assert ended.out.rstrip().endswith(f"Next: drengine resume {RUN}")
-    shown = command(*RESOLVE, f"--{word}", "-o", "json").document
-    assert (shown["outcome"], shown["next"]) == (word, f"drengine resume {RUN}")
-    assert {each.body["found"] for each in told.signals()} == {word == "found"}
+    other = story(OTHER).tell(*unknown())
+    in_json = ("-o", "json", "--as", "ada")
+    shown = command("resolve", OTHER, *RESOLVE[2:], f"--{word}", *in_json).document
+    assert (shown["outcome"], shown["next"]) == (word, f"drengine resume {OTHER}")
+    said = [each.body["found"] for each in (*told.signals(), *other.signals())]
+    assert said == [word == "found"] * 2
+
+
+FIRST = {
+    "resolve as ABSENT": ("resolve", "--absent", "--reason", "slip"),
+    "mark-done": ("mark-done", "--evidence", "proof"),
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize(
+    "second", [("resolve", "--found", "--reason", "it is there"), FIRST["mark-done"]]
+)
+def test_a_second_word_behind_one_that_waits_is_refused_and_not_sent(
+    command, story, tmp_path, monkeypatch, first, second
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "proof").write_text("proof")
+    told = story().tell(*unknown())
+    kind, *more = FIRST[first]
+    assert command(kind, RUN, "create-hsm", *more, "--as", "ada").code == 0
+    before = told.signals()
+    ended = command(second[0], RUN, "create-hsm", *second[1:], "--as", "bob")
+    assert (ended.code, ended.out) == (8, "")
+    assert f"{first} of {RUN} create-hsm by operator:ada is handed in already" in ended.err
+    assert "Nothing was sent" in ended.err
+    assert f"Next: drengine resume {RUN}   # takes it in" in ended.err
+    assert told.signals() == before
+    # Once it is taken in and the outcome is unknown again, the next word counts.
+    told.tell(*of("create-hsm", (R.OUTCOME_ABSENT, {"reason": "slip", "signal": before[0].id})))
+    told.tell(*unknown()[1:])
+    assert command(second[0], RUN, "create-hsm", *second[1:], "--as", "bob").code == 0
+
+
+def test_a_skip_behind_a_word_that_waits_is_refused(command, story, tmp_path):
+    (tmp_path / "proof").write_text("proof")
+    told = story().tell(*failed("restore"))
+    assert command("mark-done", RUN, "restore", "--evidence", tmp_path / "proof").code == 0
+    ended = command("skip", RUN, "restore", "--reason", "x")
+    assert (ended.code, "mark-done of" in ended.err, len(told.signals())) == (8, True, 1)
+
+
+def test_an_outcome_of_what_the_run_did_not_send_is_not_called_a_send(command, story):
+    error = {"error": {"message": "not known"}}
+    story().tell(
+        *of("create-hsm", (R.STEP_BEGUN, {"attempt": 1}), (R.PROBE_IN_PROGRESS, OPERATION)),
+        *of("create-hsm", (R.OPERATION_LOST, {"why": "gone"}), (R.OUTCOME_UNKNOWN, error)),
+    )
+    ended = command(*RESOLVE, "--absent")
+    assert "create-hsm was not sent by this run, which found it under way" in ended.out
+    assert "0 times" not in ended.out
 
 
 def test_after_a_resolve_of_a_run_that_is_driven_its_status_follows(command, story):
@@ -137,7 +190,8 @@ def test_a_skip_names_what_goes_on_without_the_step(command, story):
     assert "What will not be true by this run: Read the exchange key" in ended.out
     assert "Goes on as if it were: restore-blob (Custodians make the restore blob)" in ended.out
     assert "reads what it would have told, and fails without: restore-blob, upload" in ended.out
-    shown = command("skip", RUN, "exchange-key", "--reason", "by hand", "-o", "json").document
+    story(OTHER, steps=steps).plans()
+    shown = command("skip", OTHER, "exchange-key", "--reason", "by hand", "-o", "json").document
     assert shown["behind"] == ["restore-blob"]
     assert "upload-domain" in shown["read_by"]
 
