@@ -27,6 +27,10 @@ _WORDS: Final = {
 }
 
 
+_UNREADABLE: Final = (DrError, KeyError, TypeError, ValueError)
+"""What a plan raises that is not there, is of another version, or was changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Left:
     """A step that had an effect, or may have had one, and was not undone."""
@@ -84,7 +88,7 @@ def runbook_of(store: JournalStore, state: RunState) -> Runbook | None:
     try:
         plan = Plan.from_json(store.get_document(root_of(state.run), "plan"))
         return runbook_in(plan, tuple(state.genesis["path"]))
-    except (DrError, KeyError):
+    except _UNREADABLE:
         return None
 
 
@@ -140,7 +144,7 @@ def limits_of(plan: Plan | None) -> Callable[[RunState, str], int | None]:
         try:
             action = runbook_in(plan, tuple(state.genesis["path"])).step(step).action
             limit_ms = _catalogue().actions[action].timeout_ms
-        except (DrError, KeyError):
+        except _UNREADABLE:
             return None
         st = state.steps[step]
         since_ms = st.entered_ms if st.in_doubt_since_ms is None else st.in_doubt_since_ms
@@ -153,5 +157,5 @@ def limits_in(store: JournalStore, run: RunId) -> Callable[[RunState, str], int 
     """Return the same for a run of a store."""
     try:
         return limits_of(Plan.from_json(store.get_document(root_of(run), "plan")))
-    except (DrError, KeyError):
+    except _UNREADABLE:
         return limits_of(None)
