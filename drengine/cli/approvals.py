@@ -77,7 +77,7 @@ def request_command(*, run: str, step: str, out: Path, output_format: str) -> in
         found, step = find_step(store, run, step)
         family = read_family(store, found)
     state = family.states[found]
-    asked = asked_of(state, waiting_step(state, step, S.AWAITING_APPROVAL))
+    asked = asked_of(state, waiting_step(family, found, step, S.AWAITING_APPROVAL))
     request = family.requests[found, step]
     shown = {name: plain(request[name]) for name in request if name not in _AROUND}
     doc = {"schema": REQUEST_SCHEMA, "shown": shown, "asked": asked.to_json()}
@@ -230,10 +230,10 @@ def import_command(*, file: Path, output_format: str) -> int:
     with open_store() as store:
         run = find_run(store, said.asked.run)
         family = read_family(store, run)
-        if family.states[run].status.is_over:
+        status = "being rolled back" if family.rolls_back else family.states[run].status
+        if family.rolls_back or family.states[run].status.is_over:
             raise InputError(
-                f"run {run} is {family.states[run].status}, and takes no decision any more;"
-                " nothing was handed in",
+                f"run {run} is {status}, and takes no decision any more; nothing was handed in",
                 hint=f"drengine status {family.root_run}",
             )
         actor, again = _actor(store, run, envelope, said), _is_repeated(family, run, said)

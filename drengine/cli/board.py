@@ -10,8 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from drengine.cli.family import Family
-from drengine.cli.notices import against_lines, handed_in_lines, uncounted_lines, undone_lines
+from drengine.cli.family import Family, step_name
+from drengine.cli.notices import (
+    against_lines,
+    handed_in_lines,
+    in_flight_lines,
+    rollback_word,
+    uncounted_lines,
+    undone_lines,
+)
 from drengine.cli.onward import next_commands
 from drengine.cli.output import banner, clock_ms, shorten, spell_ms, styled
 from drengine.model.canonical import JsonObject
@@ -88,6 +95,7 @@ def ending(family: Family) -> list[str]:
         *_stuck(family),
         *against_lines(family),
         *undone_lines(family),
+        *in_flight_lines(family),
         *uncounted_lines(family),
         *handed_in_lines(family),
     )
@@ -142,9 +150,11 @@ def _run_word(family: Family) -> tuple[str, str, str]:
     status = family.root.status
     if family.root.handed_to:
         return "⇢", f"handed over to {family.root.handed_to}", "yellow"
-    if status is RunStatus.RUNNING and family.owner is None:
-        return "⚠", "left alone: no process drives it", "yellow"
-    return _RUN_WORDS[status]
+    if family.is_alone:
+        word = rollback_word(family) or "left alone"
+        return "⚠", f"{word}: no process drives it", "yellow"
+    symbol, word, colour = _RUN_WORDS[status]
+    return symbol, rollback_word(family) or word, colour
 
 
 def _objective(rto_ms: int | None, elapsed_ms: int) -> str:
@@ -177,7 +187,7 @@ def _step_line(family: Family, run: RunId, step: StepState, now_ms: int, depth: 
     over_ms = family.states[run].finished_ms or family.root.finished_ms
     now_ms = over_ms or now_ms
     symbol, word, colour = _UNDO.get(step.undo, _SYMBOLS[step.status])
-    if over_ms and step.status.is_waiting:
+    if (over_ms or family.rolls_back) and step.status.is_waiting:
         # Nobody is waited for any more.
         return Line(depth, step.id, "⏸", "left undecided", "", "", "")
     request = family.requests.get((run, step.id), {})
@@ -246,8 +256,7 @@ def _skipped_before(state: RunState, step: str) -> list[str]:
 
 def _whole_error(run: RunId, step: StepState, error: JsonObject) -> Iterator[str]:
     symbol, word, colour = _UNDO.get(step.undo, _SYMBOLS[step.status])
-    name = "/".join(part for part in (run.partition("/")[2], step.id) if part)
-    yield styled(f"{symbol} {name}: {word}", fg=colour, bold=True)
+    yield styled(f"{symbol} {step_name(run, step.id)}: {word}", fg=colour, bold=True)
     # Indented line by line: text from outside must not look like a line of ours.
     yield from (f"    {text}" for text in str(error.get("message", "")).splitlines())
     yield from (f"    → {text}" for text in str(error.get("hint", "")).splitlines())

@@ -20,7 +20,7 @@ from drengine.cli.effects import left_by, runbook_of, steps_behind
 from drengine.cli.elsewhere import bring_up_to_date, refuse_behind
 from drengine.cli.family import Family, read_family
 from drengine.cli.onward import after_word
-from drengine.cli.people import Said, say_sent, send
+from drengine.cli.people import Said, nothing_new, say_sent, send
 from drengine.cli.places import open_clock
 from drengine.cli.stores import (
     find_run,
@@ -230,9 +230,12 @@ def rollback_command(*, run: str, reason: str, name: str | None, output_format: 
                 f"{found} is a child run; only a whole run is rolled back; nothing was sent",
                 hint=f"drengine rollback {family.root_run} --reason TEXT",
             )
+        if family.rolls_back:
+            already = f"a rollback of {found} was asked for already"
+            return nothing_new("rollback", found, already, family, output_format)
         actor = f"operator:{name or user_name()}"
-        sent = send(store, found, "rollback", actor, {"reason": reason})
         left = left_by(store, family)
+        sent = send(store, found, "rollback", actor, {"reason": reason})
     notes = [f"To be undone, as far as it can be: {each}" for each in reversed(left)]
     said = Said("rollback", sent, found, "", actor, notes=tuple(notes))
     _tell(said, family, output_format, to_undo=[each.to_json() for each in reversed(left)])

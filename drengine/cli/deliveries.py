@@ -76,7 +76,7 @@ def write_request(store: JournalStore, run: RunId, step: str, out: Path) -> dict
         InputFileError: the folder cannot be written.
     """
     family = read_family(store, run)
-    waiting_step(family.states[run], step, S.AWAITING_DELIVERY)
+    waiting_step(family, run, step, S.AWAITING_DELIVERY)
     request = family.requests[run, step]
     try:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def hand_in(
     from drengine.engine.inbox import unproven  # noqa: PLC0415 - as above
 
     family = read_family(store, run)
-    waiting_step(family.states[run], step, S.AWAITING_DELIVERY)
+    waiting_step(family, run, step, S.AWAITING_DELIVERY)
     request = family.requests[run, step]
     kind = str(request["kind"])
     if kind not in KIT.deliveries:

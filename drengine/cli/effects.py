@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from drengine.cli.family import Family
+from drengine.cli.family import Family, step_name
 from drengine.errors import DrError
 from drengine.journal.port import JournalStore
 from drengine.model.catalogue import Catalogue
@@ -42,8 +42,7 @@ class Left:
 
     def __str__(self) -> str:
         """Return it as a line."""
-        below = self.run.partition("/")[2]
-        name = f"{below}/{self.step}" if below else self.step
+        name = step_name(self.run, self.step)
         return f"{name}{f' ({self.title})' if self.title else ''}: {_WORDS[self.effect]}"
 
     def to_json(self) -> dict[str, str]:

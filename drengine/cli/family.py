@@ -14,11 +14,21 @@ from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId, root_of
 from drengine.model.records import Record, Signal
 from drengine.model.records import RecordType as R
-from drengine.model.run import RunState
+from drengine.model.run import RunState, RunStatus
 from drengine.model.times import instant_ms
 
+
+def step_name(run: RunId, step: str) -> str:
+    """Return how the screens name a step: a child's with the way below its root run."""
+    return "/".join(part for part in (run.partition("/")[2], step) if part)
+
+
 _REQUESTS = (R.GATE_REQUESTED, R.DELIVERY_REQUESTED)
-_ANSWERED = (*_REQUESTS, R.GATE_APPROVED, R.GATE_REJECTED, R.DELIVERY_ACCEPTED)
+_ANSWERED = (
+    *(*_REQUESTS, R.GATE_APPROVED, R.GATE_REJECTED, R.DELIVERY_ACCEPTED, R.STEP_BEGUN),
+    *(R.OUTCOME_FOUND, R.OUTCOME_ABSENT, R.STEP_MARKED, R.STEP_ATTESTED, R.STEP_SKIPPED),
+)
+"""After these what did not count before is of no interest any more."""
 
 
 @dataclass(slots=True)
@@ -59,6 +69,27 @@ class Family:
     def root(self) -> RunState:
         """The root run's state."""
         return self.states[self.root_run]
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is in the middle of its work and no process drives it."""
+        at_work = self.root.status in (RunStatus.RUNNING, RunStatus.ROLLING_BACK)
+        return at_work and self.owner is None
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether it is being undone, or will be: nothing is begun, approved or delivered then."""
+        if self.root.status.is_over:
+            return False
+        asked = any(each.kind == "rollback" and each.run == self.root_run for each in self.inbox)
+        return self.root.rolling_back or asked
+
+    def asks(self, run: RunId, step: str) -> bool:
+        """Whether an answer of people to this step would move something on."""
+        state = self.states[run]
+        found = state.steps.get(step)
+        over = self.root.status.is_over or state.status.is_over or self.rolls_back
+        return found is not None and found.status.is_waiting and not over
 
     @property
     def lab(self) -> bool:

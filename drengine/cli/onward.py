@@ -5,12 +5,13 @@ A line can be pasted into a shell: what is no part of the command stands behind 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Final
 
 from drengine.cli.family import Family
 from drengine.model.ids import RunId
-from drengine.model.run import RunStatus, StepState
+from drengine.model.run import RunStatus, StepState, UndoStatus
 from drengine.model.run import StepStatus as S
 from drengine.model.runbook import RunClass
 
@@ -43,7 +44,10 @@ def resume_command(family: Family) -> str:
     """Return the command that goes on with a run, and what it takes where a step is stuck."""
     steps = [step for state in family.states.values() for step in state.steps.values()]
     then = ""
-    if any(step.status in (S.REFUSED, S.FAILED) for step in steps):
+    if family.rolls_back:
+        refused = any(step.undo is UndoStatus.REFUSED for step in steps)
+        then = "   # once it is mended; it goes on undoing" if refused else ""
+    elif any(step.status in (S.REFUSED, S.FAILED) for step in steps):
         then = "   # once it is mended; a wrong input takes: drengine cancel, and a new plan"
     return f"{bare_resume(family)}{then}"
 
@@ -58,9 +62,14 @@ def bare_resume(family: Family) -> str:
 
 
 def _of_run(family: Family, run: RunId) -> Iterator[str]:
-    for step in family.states[run].steps.values():
+    state = family.states[run]
+    if state.status.is_over:
+        return
+    for step in state.steps.values():
         if _is_answered(family, run, step):
             continue
+        if step.status.is_waiting and family.rolls_back:
+            continue  # nothing is begun any more, whatever is answered
         if step.status is S.AWAITING_APPROVAL:
             yield f"drengine approve {run} {step.id}{_as(step)}{_key(family)}"
         elif step.status is S.AWAITING_DELIVERY:
@@ -77,7 +86,7 @@ def _key(family: Family) -> str:
 
 def _as(step: StepState) -> str:
     roles = step.gate.roles if step.gate else ()
-    return f" --as NAME --role {roles[0]}" if roles else ""
+    return f" --as NAME --role {shlex.quote(roles[0])}" if roles else ""
 
 
 def _is_answered(family: Family, run: RunId, step: StepState) -> bool:

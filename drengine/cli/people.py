@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ import click
 from drengine.cli import output
 from drengine.cli.family import Family, read_family
 from drengine.cli.notices import handed_in_text
-from drengine.cli.onward import ANSWERS, follow_up
+from drengine.cli.onward import ANSWERS, follow_up, next_commands
 from drengine.cli.places import open_clock
 from drengine.cli.register import another_key, why_uncounted
 from drengine.cli.signing import (
@@ -49,7 +50,7 @@ from drengine.errors import GuardError, InputError
 from drengine.journal.port import JournalStore
 from drengine.model.ids import RunId, root_of
 from drengine.model.records import RecordType, Signal
-from drengine.model.run import RunState, StepState
+from drengine.model.run import StepState
 from drengine.model.run import StepStatus as S
 from drengine.model.runbook import RunClass
 from drengine.trust.signers import Signer
@@ -119,12 +120,14 @@ def refuse_if_given_away(store: JournalStore, run: RunId) -> None:
         refuse_if_handed_over(fold(store.read(root)))
 
 
-def waiting_step(state: RunState, step_id: str, status: S) -> StepState:
+def waiting_step(family: Family, run: RunId, step_id: str, status: S) -> StepState:
     """Return a step that waits as `status` says.
 
     Raises:
-        InputError: there is no such step, or it waits for something else.
+        InputError: there is no such step, it waits for something else, or no answer would move
+            anything: the run is over, or is being undone.
     """
+    state = family.states[run]
     step = state.steps.get(step_id)
     if step is None:
         known = ", ".join(name for name, st in state.steps.items() if st.status is status)
@@ -137,9 +140,16 @@ def waiting_step(state: RunState, step_id: str, status: S) -> StepState:
             f"run {state.run} is {state.status}: nothing is waited for any more; nothing was sent",
             hint=f"drengine status {root_of(state.run)}",
         )
+    if step.status.is_waiting and family.rolls_back:
+        raise InputError(
+            f"run {family.root_run} is being rolled back: nothing is approved or delivered any"
+            " more; nothing was sent",
+            hint=f"drengine status {family.root_run}",
+        )
     if step.status is not status:
         raise InputError(
-            f"step {step_id} of {state.run} is '{step.status}', expected '{status}'",
+            f"step {step_id} of {state.run} is '{step.status}', expected '{status}'; nothing was"
+            " sent",
             hint=f"drengine status {state.run.partition('/')[0]}",
         )
     return step
@@ -163,7 +173,7 @@ def decide(
     """
     state = family.states[run]
     require_signer(state, manner.signer)
-    step = waiting_step(state, step_id, S.AWAITING_APPROVAL)
+    step = waiting_step(family, run, step_id, S.AWAITING_APPROVAL)
     request = family.requests[run, step_id]
     if person.simulated and not (family.lab and state.run_class is RunClass.DRILL):
         raise GuardError(
@@ -215,7 +225,7 @@ def require_fitting(
         raise GuardError(
             f"gate {step} asks for {' or '.join(roles)}, not for "
             f"{role or 'somebody without a role'}; nothing was sent",
-            hint=f"Give --as NAME --role {roles[0]}.",
+            hint=f"Give --as NAME --role {shlex.quote(roles[0])}",
         )
     if break_glass and not (request.get("break_glass") and reason.strip()):
         raise GuardError(
@@ -250,7 +260,7 @@ def _decision(
     with open_store() as store:
         found, step = find_step(store, run, step)
         family = read_family(store, found)
-        waiting_step(family.states[found], step, S.AWAITING_APPROVAL)
+        waiting_step(family, found, step, S.AWAITING_APPROVAL)
         # Nobody is asked for a passphrase only to hear that the role was the wrong one.
         require_signer(
             family.states[found], keys["key"] or keys["ssh_key"] or keys["certificate"] or None
@@ -358,6 +368,18 @@ def say_sent(said: Said, follow: str, output_format: str, **facts: Any) -> None:
     for note in said.notes:
         output.say(f"  {note}")
     output.say(f"Next: {follow}")
+
+
+def nothing_new(kind: str, run: RunId, already: str, family: Family, output_format: str) -> int:
+    """Say that a word was not sent since it would change nothing, and what comes next."""
+    follow = next_commands(family)[0]
+    if output_format == "json":
+        facts = Said(kind, "", run, "", f"operator:{user_name()}").facts()
+        output.emit("drengine/signal/v1", {**facts, "already": already, "next": follow})
+        return 0
+    output.say(f"· {already}; nothing was sent")
+    output.say(f"Next: {follow}")
+    return 0
 
 
 @click.command("approve")

@@ -60,7 +60,7 @@ def resolve_command(
     with open_store() as store:
         run_id, step = find_step(store, run, step)
         family = read_family(store, run_id)
-        st = waiting_step(family.states[run_id], step, S.UNKNOWN)
+        st = waiting_step(family, run_id, step, S.UNKNOWN)
         refuse_behind_word(family, run_id, step)
         if output_format == "text":
             output.say(f"{_sends(st)}")

@@ -24,7 +24,7 @@ from drengine.cli import output
 from drengine.cli.elsewhere import check_place, open_copy, place_as_before
 from drengine.cli.family import Family, read_family
 from drengine.cli.library import Library, catalogue
-from drengine.cli.notices import in_flight_lines, uncounted_lines, undone_lines
+from drengine.cli.notices import in_flight_lines, noted_json, uncounted_lines, undone_lines
 from drengine.cli.onward import next_commands
 from drengine.cli.progress import Progress, progress_for
 from drengine.cli.register import with_approvers
@@ -319,5 +319,6 @@ def _facts(
         "waiting_for": list(outcome.reasons if outcome else state.waiting_for),
         "head": {"seq": state.head.seq, "sha256": state.head.sha256},
         "exit_code": code,
+        **noted_json(family),
         "next": commands,
     }

@@ -16,7 +16,7 @@ from drengine.cli import output
 from drengine.cli.board import ending, render, screen
 from drengine.cli.effects import limits_in
 from drengine.cli.family import Family, Follower, read_family
-from drengine.cli.notices import stays
+from drengine.cli.notices import noted_json
 from drengine.cli.onward import next_commands
 from drengine.cli.places import home_folder, open_clock
 from drengine.cli.progress import Lines, live_board
@@ -119,7 +119,7 @@ def _resting(family: Family, *, through_waits: bool) -> int | None:
         return 12
     if state.status in (RunStatus.WAITING, RunStatus.PAUSED) and through_waits:
         return None
-    if state.status is RunStatus.RUNNING and family.owner is None:
+    if family.is_alone:
         return 130
     return _RESTS.get(state.status)
 
@@ -176,18 +176,7 @@ def family_json(family: Family, now_ms: int) -> dict[str, Any]:
         "elapsed_ms": (root.finished_ms or now_ms) - family.started_ms(),
         "rto_ms": root.genesis["objectives"].get("rto_ms"),
         "waiting_for": list(root.waiting_for) if root.status is RunStatus.WAITING else [],
-        "stays": [
-            {"run": str(run), "step": step.id, "why": step.detail} for run, step in stays(family)
-        ],
-        "handed_in": [
-            {
-                "run": str(signal.run),
-                "kind": signal.kind,
-                "step": signal.body.get("step"),
-                "actor": signal.actor,
-            }
-            for signal in family.inbox
-        ],
+        **noted_json(family),
         "runs": [
             {
                 "run": str(state.run),

@@ -10,9 +10,10 @@ from drengine.cli import output
 from drengine.cli.effects import Left, left_by
 from drengine.cli.elsewhere import bring_up_to_date
 from drengine.cli.family import Family, read_family
-from drengine.cli.onward import follow_up, next_commands
+from drengine.cli.onward import follow_up
 from drengine.cli.people import (
     Said,
+    nothing_new,
     reason_option,
     refuse_if_given_away,
     say_sent,
@@ -45,7 +46,7 @@ def _to_run(kind: str, run: str, reason: str, output_format: str) -> int:
             )
         refuse_if_given_away(store, run_id)
         if kind != "cancel" and (already := _already(kind, family, run_id)):
-            return _nothing_new(kind, run_id, already, family, output_format)
+            return nothing_new(kind, run_id, already, family, output_format)
         actor = f"operator:{user_name()}"
         sent = send(store, run_id, kind, actor, {"reason": reason})
         left = left_by(store, family) if kind == "cancel" else []
@@ -68,17 +69,6 @@ def _already(kind: str, family: Family, run: RunId) -> str:
 
 
 _PAUSES: Final = ("pause", "continue")
-
-
-def _nothing_new(kind: str, run: RunId, already: str, family: Family, output_format: str) -> int:
-    follow = next_commands(family)[0]
-    if output_format == "json":
-        facts = Said(kind, "", run, "", f"operator:{user_name()}").facts()
-        output.emit("drengine/signal/v1", {**facts, "already": already, "next": follow})
-        return 0
-    output.say(f"· {already}; nothing was sent")
-    output.say(f"Next: {follow}")
-    return 0
 
 
 def _left_lines(left: list[Left], since: str = "") -> tuple[str, ...]:

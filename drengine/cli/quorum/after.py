@@ -165,7 +165,7 @@ def _attach(store: Any, run: Any, step: str, path: Path, name: str) -> dict[str,
 
     family = read_family(store, run)
     state = family.states[run]
-    waiting = waiting_step(state, step, StepStatus.AWAITING_DELIVERY)
+    waiting = waiting_step(family, run, step, StepStatus.AWAITING_DELIVERY)
     data = read_input(path, "the document", max_bytes=_MAX_BYTES)
     kind = _kind_of(data, path)
     found = KIT.attachments[kind](data, waiting.expects, state.run_class)
