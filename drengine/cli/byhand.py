@@ -234,7 +234,7 @@ def rollback_command(*, run: str, reason: str, name: str | None, output_format: 
             already = f"a rollback of {found} was asked for already"
             return nothing_new("rollback", found, already, family, output_format)
         actor = f"operator:{name or user_name()}"
-        left = left_by(store, family)
+        left = left_by(store, family, found)
         sent = send(store, found, "rollback", actor, {"reason": reason})
     notes = [f"To be undone, as far as it can be: {each}" for each in reversed(left)]
     said = Said("rollback", sent, found, "", actor, notes=tuple(notes))

@@ -183,13 +183,11 @@ def noted_json(family: Family) -> dict[str, Any]:
         "uncounted": [
             {"run": str(run), "step": step, "why": why} for run, step, why in uncounted(family)
         ],
-        "handed_in": [
-            {
-                "run": str(signal.run),
-                "kind": signal.kind,
-                "step": signal.body.get("step"),
-                "actor": signal.actor,
-            }
-            for signal in family.inbox
-        ],
+        "handed_in": [signal_json(signal) for signal in family.inbox],
     }
+
+
+def signal_json(signal: Signal) -> dict[str, Any]:
+    """Return what somebody has sent as JSON gives it."""
+    facts = {"run": str(signal.run), "kind": signal.kind, "actor": signal.actor}
+    return {**facts, "step": signal.body.get("step")}

@@ -166,6 +166,53 @@ def test_a_refused_request_leaves_nothing(command, story):
     assert "Nothing is left behind" in command("cancel", RUN, "--reason", "over").out
 
 
+def test_a_request_that_was_refused_at_once_twice_leaves_nothing(command, story):
+    error = {"error": {"message": "409"}}
+    told = story().tell(*sent(), *of("create-hsm", (R.ANSWER_REFUSED, error)))
+    told.tell((R.RUN_OPENED, {"owner": "x"}), *sent())
+    told.tell(*of("create-hsm", (R.ANSWER_REFUSED, error)))
+    assert "Nothing is left behind" in command("cancel", RUN, "--reason", "over").out
+
+
+def test_an_attempt_before_one_that_was_refused_may_have_been_done(command, story):
+    told = story().tell(*done()[:-1], *of("create-hsm", (R.STEP_FAILED, {"error": {}})))
+    told.tell((R.RUN_OPENED, {"owner": "x"}), *sent())
+    told.tell(*of("create-hsm", (R.ANSWER_REFUSED, {"error": {"message": "409"}})))
+    ended = command("cancel", RUN, "--reason", "over", "-o", "json").document
+    assert [each["effect"] for each in ended["left"]] == ["may have had"]
+
+
+def test_a_cancel_of_a_child_names_its_own_effects_and_no_rollback(command, story):
+    told = story().plans().tell(*done(), *CHILD)
+    child = story(f"{RUN}/late", steps=("restore",)).tell(*done("restore"))
+    ended = command("cancel", child.run, "--reason", "x")
+    assert "late/restore" in ended.out
+    assert "create-hsm" not in ended.out
+    assert "rollback" not in ended.out
+    assert (told.signals(), [each.kind for each in child.signals()]) == ([], ["cancel"])
+
+
+def test_a_cancel_names_what_was_handed_in_and_leaves_it_in_the_journal(command, story):
+    told = story().plans().asks().tell(*CHILD)
+    child = story(f"{RUN}/late", steps=("declare",)).asks()
+    assert command("approve", RUN, "declare", "--yes", "--as", "ada").code == 0
+    assert command("approve", child.run, "declare", "--yes", "--as", "bob").code == 0
+    ended = command("cancel", RUN, "--reason", "over")
+    assert "Handed in and not taken in any more: approve of declare by approver:ada" in ended.out
+    assert "in any more: approve of late/declare by approver:bob" in ended.out
+    assert (told.signals(), child.signals()) == ([], [])
+    for each, actor in ((told, "approver:ada"), (child, "approver:bob")):
+        note, last = list(each.store.read(each.run))[-2:]
+        assert (note.type, note.actor, last.type) == (R.NOTE, actor, R.RUN_CANCELLED)
+        assert (note.body["ignored"], note.body["said"]["step"]) == ("approve", "declare")
+    assert command("status", "-o", "json").document["handed_in"] == []
+
+
+def test_a_pause_says_nothing_of_what_is_left_behind(command, story):
+    story().plans().tell(*done())
+    assert "left behind" not in command("pause", RUN).out
+
+
 def test_a_pause_of_a_paused_run_says_that_it_is_one(command, story):
     told = story()
     idle = command("continue", RUN)
