@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -69,8 +70,11 @@ def _step_of(family: Family, run: RunId, step: str, allowed: tuple[S, ...]) -> S
 
 def _is_peoples(runbook: Runbook | None, step: str) -> bool:
     """Whether a step is a person's part: the engine then notes the attempt, and no more."""
-    part = runbook.step(step) if runbook else None
-    return part is not None and part.kind in (StepKind.GATE, StepKind.DELIVERY)
+    known = runbook.steps if runbook else ()
+    return any(each.id == step and each.kind in _PEOPLE for each in known)
+
+
+_PEOPLE: Final = (StepKind.GATE, StepKind.DELIVERY)
 
 
 def _tell_noted(said: Said, family: Family, output_format: str) -> int:
@@ -109,12 +113,14 @@ def skip_command(*, run: str, step: str, reason: str, name: str | None, output_f
         _refuse_at_work(found, _step_of(family, found, step, (S.PENDING, S.FAILED, S.REFUSED)))
         refuse_behind_word(family, found, step)
         runbook = runbook_of(store, family.states[found])
+        # What it means is known before it is sent: nothing fails behind a word that is on its way.
+        notes = tuple(_behind(runbook, step))
+        waits, reads = steps_behind(runbook, step) if runbook else ([], [])
         actor = f"operator:{name or user_name()}"
         sent = send(store, found, "skip", actor, {"step": step, "reason": reason})
     if _is_peoples(runbook, step):
         return _tell_noted(Said("skip", sent, found, step, actor), family, output_format)
-    waits, reads = steps_behind(runbook, step) if runbook else ([], [])
-    said = Said("skip", sent, found, step, actor, notes=tuple(_behind(runbook, step)))
+    said = Said("skip", sent, found, step, actor, notes=notes)
     named = {"behind": [each.id for each in waits], "read_by": [each.id for each in reads]}
     _tell(said, family, output_format, **(named if runbook else {}))
     return 0
@@ -125,7 +131,7 @@ def _behind(runbook: Runbook | None, step: str) -> Iterator[str]:
     if runbook is None:
         return
     waits, reads = steps_behind(runbook, step)
-    title = runbook.step(step).title
+    title = next((each.title for each in runbook.steps if each.id == step), "")
     yield f"What will not be true by this run: {title or step}"
     if waits:
         listed = ", ".join(f"{each.id} ({each.title})" if each.title else each.id for each in waits)

@@ -27,7 +27,7 @@ _WORDS: Final = {
 }
 
 
-_UNREADABLE: Final = (DrError, KeyError, TypeError, ValueError)
+_UNREADABLE: Final = (DrError, KeyError, TypeError, ValueError, AttributeError)
 """What a plan raises that is not there, is of another version, or was changed."""
 
 

@@ -5,10 +5,10 @@ Built from the journal alone, in one go or following it while it grows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from drengine.engine.fold import apply, begin
+from drengine.engine.fold import folded_on
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId, root_of
@@ -59,7 +59,8 @@ class Family:
 
     def _note_uncounted(self, record: Record) -> None:
         if record.type is R.NOTE and "ignored" in record.body:
-            step = str(record.body.get("said", {}).get("step", ""))
+            said = record.body.get("said")
+            step = str(said.get("step", "")) if isinstance(said, Mapping) else ""
             told = f"{record.body['ignored']} of {record.actor} did not count"
             self.uncounted[record.run, step] = f"{told}: {record.body.get('why', '')}"
         elif record.type in _ANSWERED:
@@ -158,7 +159,7 @@ class Follower:
         state = self.family.states.get(run)
         found = []
         for record in self.store.read(run, state.head.seq if state else -1):
-            state = begin(record) if state is None else apply(state, record)
+            state = folded_on(state, record)
             self.family.take(state, record)
             found.append((state, record))
         return found

@@ -341,3 +341,37 @@ def test_nothing_is_said_to_a_step_of_a_run_that_is_over(command, story):
         assert (ended.code, f"run {RUN} is cancelled" in ended.err) == (3, True)
         assert "nothing was sent" in ended.err
     assert told.signals() == []
+
+
+@pytest.mark.parametrize(
+    "changed", [{"schema": "drengine/plan/v2"}, {"cloud": {"name": "x"}}, {"root": None}], ids=str
+)
+def test_a_plan_of_another_version_ends_no_command_in_the_middle(command, story, changed):
+    story().plans(**changed).asks().tell(*done(), *failed("restore"))
+    for words in (
+        ("skip", RUN, "late", "--reason", "x"),
+        ("rollback", RUN, "--reason", "x"),
+        ("cancel", RUN, "--reason", "x"),
+    ):
+        assert command("status").code == 0
+        ended = command(*words)
+        assert (ended.code, "✓" in ended.out) == (0, True), ended.err
+    assert "create-hsm: it was done" in ended.out
+    assert command("watch", RUN).code == 4
+
+
+def test_a_record_that_lacks_a_field_is_a_damaged_journal_and_no_crash(command, story):
+    told = story().plans()
+    lease = told.store.acquire(told.run, "somebody")
+    written = told._draft(R.STEP_BEGUN, {"step": "create-hsm"})
+    told.store.append(lease, told.store.head(told.run), [written])
+    told.store.release(lease)
+    for words in (("status", RUN), ("cancel", RUN, "--reason", "x"), ("watch", RUN)):
+        ended = command(*words)
+        assert ended.code == 14, ended.err
+        assert "record 1 of r-0123456789ab does not hold what a `step.begun` holds" in ended.err
+
+
+def test_a_note_in_another_form_ends_no_screen(command, story):
+    story().tell((R.NOTE, {"ignored": "approve", "why": "x", "said": "y"}))
+    assert command("status").code == 0
