@@ -273,10 +273,33 @@ def _decision(
         if not sure:
             _confirm(kind, can_ask=output_format == "text" and sys.stdin.isatty())
         manner = replace(manner, signer=signer_of(**keys))
+        family = _still_asked(store, family, found, step)
+        _refuse_second(family, found, step, kind, person.actor("approver"))
         sent = decide(store, family, found, step, kind, person, reason, manner)
     said = Said(kind, sent, found, step, person.actor("approver"))
     say_sent(said, follow_up(family), output_format)
     return 0
+
+
+def _still_asked(store: JournalStore, shown: Family, run: RunId, step: str) -> Family:
+    """Read again what is asked: whoever decides may have taken hours, and decides what was shown.
+
+    Raises:
+        InputError: the run is over by now, or the step waits no more.
+        GuardError: something else is asked than was shown.
+    """
+    family = read_family(store, run)
+    now = waiting_step(family, run, step, S.AWAITING_APPROVAL).gate
+    before = shown.states[run].steps[step].gate
+    if now is None or before is None or (now.seq, now.digest) != (before.seq, before.digest):
+        told = "nothing" if now is None else f"record {now.seq}, digest {now.digest}"
+        was = "nothing" if before is None else f"record {before.seq}, digest {before.digest}"
+        raise GuardError(
+            f"gate {step} of {run} asks something else by now: {was}, was shown, {told}, is asked;"
+            " nothing was sent",
+            hint="Give the command again: it shows what is asked now.",
+        )
+    return family
 
 
 def _refuse_second(family: Family, run: RunId, step: str, kind: str, actor: str) -> None:

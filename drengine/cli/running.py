@@ -46,6 +46,7 @@ from drengine.errors import InputError
 from drengine.installed import tool_facts
 from drengine.journal.copying import JournalCopy
 from drengine.journal.sqlite import SqliteStore
+from drengine.model.canonical import canonical
 from drengine.model.ids import RunId, root_of
 from drengine.model.plan import Plan
 from drengine.model.records import Record
@@ -106,7 +107,7 @@ def go_on(named: str, manner: Manner) -> int:
         if _is_over(store, run):
             output.talk(f"Nothing was done: run {run} has ended.")
             return _report(store, run, None, manner)
-        plan = Plan.from_json(store.get_document(run, "plan"))
+        plan = read_plan(canonical(store.get_document(run, "plan")))
         return _drive(store, plan, None, manner)
 
 

@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 from sim.scene import restore_blob
 
-from drengine.cli import output
+from drengine.cli import output, people
 from drengine.cli.deliveries import _manner
 from drengine.cli.family import read_family
 from drengine.cli.notices import in_flight_lines
@@ -25,6 +25,14 @@ DELIVERY = {
     "ask": "the restore blob",
     "expects": {"exchange": "x5t"},
     "generation": 0,
+}
+ASKED = {
+    "step": "declare",
+    "ask": "Lost?",
+    "facts": {},
+    "findings": [],
+    "approvals": 1,
+    "roles": [],
 }
 EXCHANGE = "AB" * 21 + "A"  # 32 bytes in base64url
 FOR_EXCHANGE = {**DELIVERY, "expects": {"exchange": EXCHANGE}}
@@ -166,6 +174,47 @@ def test_a_name_with_a_line_of_its_own_makes_no_line_of_ours(command, story):
     for shown in (command("status").out, command("approve", RUN, "declare").out):
         assert "ada Next: rm -r /" in shown
         assert not [line for line in shown.splitlines() if line.startswith("Next: rm")]
+
+
+LATER = {
+    "cancelled": ([(R.RUN_CANCELLED, {"reason": "x"})], 3, f"run {RUN} is cancelled"),
+    "asked anew": (
+        [
+            (R.GATE_VOIDED, {"step": "declare", "why": "facts changed"}),
+            (R.GATE_REQUESTED, {**ASKED, "digest": "e" * 64}),
+        ],
+        8,
+        "gate declare of r-0123456789ab asks something else by now: record 1, digest dd",
+    ),
+    "being undone": ([(R.RUN_ROLLBACK, {"reason": "x"})], 3, "is being rolled back"),
+}
+
+
+@pytest.mark.parametrize("kind", ["approve", "reject"])
+@pytest.mark.parametrize("how", LATER)
+def test_what_changes_while_somebody_decides_is_not_decided(command, story, monkeypatch, kind, how):
+    told = story().asks()
+    records, code, words = LATER[how]
+    monkeypatch.setattr(people, "_confirm", lambda *_, **__: told.tell(*records))
+    ended = command(kind, RUN, "declare", "--reason", "x")
+    assert (ended.code, words in ended.err) == (code, True), ended.err
+    assert "nothing was sent" in ended.err
+    assert told.signals() == []
+
+
+def test_what_the_same_person_sends_meanwhile_is_not_sent_twice(command, story, monkeypatch):
+    told = story().asks(approvals=2)
+    ada = ("approve", RUN, "declare", "--as", "ada")
+    monkeypatch.setattr(people, "_confirm", lambda *_, **__: command(*ada, "--yes"))
+    assert command(*ada).code == 3
+    assert len(told.signals()) == 1
+
+
+def test_a_resume_by_a_plan_of_another_version_is_refused_before_anything_is_sent(command, story):
+    told = story().plans(schema="drengine/plan/v2")
+    ended = command("resume", RUN)
+    assert (ended.code, "schema is 'drengine/plan/v2'" in ended.err) == (3, True), ended.err
+    assert told.store.living_owner(told.run) is None
 
 
 def test_what_was_said_of_an_earlier_request_does_not_stand_in_the_way(command, story):
