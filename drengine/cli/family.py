@@ -40,6 +40,7 @@ class Family:
         requests: (run, step) -> what a gate or delivery last asked.
         uncounted: (run, step) -> why what a person last said to it did not count.
         inbox: what people have sent and no process has taken in yet.
+        stopped_why: how the root run last stopped, in the words of its record.
         owner: the process that holds the root run, None where nobody does.
     """
 
@@ -48,6 +49,7 @@ class Family:
     requests: dict[tuple[RunId, str], JsonObject] = field(default_factory=dict)
     uncounted: dict[tuple[RunId, str], str] = field(default_factory=dict)
     inbox: list[Signal] = field(default_factory=list)
+    stopped_why: str = ""
     owner: str | None = None
 
     def take(self, state: RunState, record: Record) -> None:
@@ -55,6 +57,8 @@ class Family:
         self.states[record.run] = state
         if record.type in _REQUESTS:
             self.requests[record.run, str(record.body["step"])] = record.body
+        if record.type is R.RUN_STOPPED and record.run == self.root_run:
+            self.stopped_why = str(record.body.get("why", ""))
         self._note_uncounted(record)
 
     def _note_uncounted(self, record: Record) -> None:

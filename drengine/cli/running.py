@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from drengine import failpoints
 from drengine.azure.auth import AuthKind
 from drengine.cli import output
 from drengine.cli.elsewhere import check_place, open_copy, place_as_before
+from drengine.cli.exits import EXIT_OF, exit_of_evidence
 from drengine.cli.family import Family, read_family
 from drengine.cli.library import Library, catalogue
 from drengine.cli.notices import in_flight_lines, noted_json, uncounted_lines, undone_lines
@@ -56,19 +57,6 @@ from drengine.runbook.planner import read_plan
 if TYPE_CHECKING:
     from drengine.evidence.along import StampsAlong
 
-EXIT_OF: Final[Mapping[Rest, int]] = {
-    Rest.DONE: 0,
-    Rest.WAITING: 5,
-    Rest.NEEDS: 5,
-    Rest.PAUSED: 5,
-    Rest.FAILED: 4,
-    Rest.CANCELLED: 4,
-    Rest.REFUSED: 8,
-    Rest.UNKNOWN: 12,
-    Rest.ROLLED_BACK: 11,
-    Rest.INTERRUPTED: 130,
-}
-OBJECTIVE_MISSED: Final = 10
 _MAX_PLAN_BYTES: Final = 16 * 1024 * 1024
 _TERMINATED: Final = 143
 _INTERRUPTED: Final = 130
@@ -288,22 +276,12 @@ def _verdict(
     """Return the exit code and, for a run that has ended, what its evidence says."""
     state = family.root
     if state.status is RunStatus.FINISHED:
-        return _of_evidence(store, family)
+        return exit_of_evidence(store, family)
     if state.status is RunStatus.ROLLED_BACK:
         return EXIT_OF[Rest.ROLLED_BACK], ""
     if outcome is None:
         return EXIT_OF[Rest.CANCELLED] if state.status.is_over else interrupted, ""
     return interrupted if outcome.rest is Rest.INTERRUPTED else EXIT_OF[outcome.rest], ""
-
-
-def _of_evidence(store: SqliteStore, family: Family) -> tuple[int, str]:
-    from drengine.evidence.collect import collect  # noqa: PLC0415 - only at the end
-    from drengine.model.facts import Verdict  # noqa: PLC0415 - only at the end
-
-    journals: dict[str, Iterator[Record]] = {run: store.read(run) for run in family.states}
-    facts = collect(store.get_document(family.root.run, "plan"), journals)
-    met = facts.verdict in {Verdict.RECOVERED, Verdict.FINISHED}
-    return (0 if met else OBJECTIVE_MISSED), str(facts.verdict)
 
 
 def _facts(

@@ -7,6 +7,8 @@ import pytest
 from drengine.cli.family import read_family
 from drengine.cli.notices import in_flight_lines, undone_lines
 from drengine.cli.running import _facts
+from drengine.evidence import collect
+from drengine.model.facts import Verdict
 from drengine.model.ids import RunId
 from drengine.model.records import RecordType as R
 
@@ -226,3 +228,36 @@ def test_json_of_a_run_that_ended_says_the_same(story):
     assert [each["step"] for each in shown["in_flight"]] == ["create-hsm"]
     assert [each["step"] for each in shown["uncounted"]] == ["declare"]
     assert (shown["handed_to"], shown["undone"], shown["stays"]) == (None, [], [])
+
+
+def test_who_watches_gets_the_exit_code_of_an_unknown_outcome_in_a_child(command, pair):
+    parent, child = pair()
+    child.tell(*sent(), *STUCK["unknown"])
+    reason = "repoint/repoint: child run is unknown"
+    parent.tell((R.RUN_STOPPED, {"why": "unknown outcome", "for": [reason]}))
+    assert command("watch", RUN).code == 12
+    parent.tell((R.RUN_WAITING, {"for": ["declare"]}))
+    assert command("watch", RUN).code == 12
+    parent.tell((R.RUN_CANCELLED, {"reason": "x"}))
+    assert command("watch", RUN).code == 4
+
+
+@pytest.mark.parametrize(
+    ("why", "code"), [("refused", 8), ("failed", 4), ("interrupted", 130), ("a later word", 4)]
+)
+def test_who_watches_gets_the_exit_code_of_whoever_drove_it(command, story, why, code):
+    story().tell(stopped(why))
+    assert command("watch", RUN).code == code
+
+
+@pytest.mark.parametrize(("late", "code"), [(True, 10), (False, 0)])
+def test_who_watches_a_run_that_finished_hears_whether_its_objective_was_met(
+    command, story, monkeypatch, late, code
+):
+    class Facts:
+        verdict = Verdict.OBJECTIVE_MISSED if late else Verdict.RECOVERED
+
+    monkeypatch.setattr(collect, "collect", lambda *_: Facts)
+    story().plans().tell((R.RUN_FINISHED, {"why": "done", "for": []}))
+    ended = command("watch", RUN)
+    assert (ended.code, f"Verdict: {Facts.verdict}" in ended.out) == (code, True)
