@@ -10,6 +10,7 @@ whose question or findings were changed on the way is refused before anybody rea
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,7 +84,7 @@ def request_command(*, run: str, step: str, out: Path, output_format: str) -> in
     doc = {"schema": REQUEST_SCHEMA, "shown": shown, "asked": asked.to_json()}
     text = json.dumps(doc, indent=2, sort_keys=True, ensure_ascii=False)
     write_new(out, f"{text}\n".encode(), "the approval request")
-    follow = f"drengine approval sign {out} --as NAME --key FILE --out …"
+    follow = f"drengine approval sign {shlex.quote(str(out))} --as NAME --key FILE --out FILE"
     facts = {"file": str(out), "run": found, "step": step, "digest": asked.digest}
     return _done(f"{out}", facts, "where the key is", follow, output_format)
 
@@ -147,7 +148,13 @@ def sign_command(
     facts = {"file": str(out), "run": asked.run, "step": asked.step, "digest": asked.digest}
     facts |= {"decision": wish.decision, "by": wish.by, "keyid": signer.keyid}
     told = f"{out}: {wish.decision} by {wish.by}"
-    return _done(told, facts, "where the run is", f"drengine approval import {out}", output_format)
+    return _done(
+        told,
+        facts,
+        "where the run is",
+        f"drengine approval import {shlex.quote(str(out))}",
+        output_format,
+    )
 
 
 def _now(at: str | None) -> int:
@@ -178,7 +185,8 @@ def _read(path: Path, schema: str) -> dict[str, Any]:
 def _way_to(path: Path, schema: object) -> str:
     """Return what makes a decision of a request, and a request of a gate."""
     if schema == REQUEST_SCHEMA:
-        return f"Sign it first: drengine approval sign {path} --as NAME --key FILE --out FILE"
+        named = shlex.quote(str(path))
+        return f"Sign it first: drengine approval sign {named} --as NAME --key FILE --out FILE"
     return "'drengine approval request' writes a request, 'drengine approval sign' a decision."
 
 

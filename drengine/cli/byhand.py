@@ -20,7 +20,7 @@ from drengine.cli.behind import refuse_behind_word
 from drengine.cli.effects import left_by, runbook_of, steps_behind
 from drengine.cli.elsewhere import bring_up_to_date, refuse_behind
 from drengine.cli.family import Family, read_family
-from drengine.cli.onward import after_word
+from drengine.cli.onward import after_word, bare_resume
 from drengine.cli.people import Said, nothing_new, say_sent, send
 from drengine.cli.places import open_clock
 from drengine.cli.stores import (
@@ -146,13 +146,13 @@ def _refuse_at_work(run: RunId, st: StepState) -> None:
         raise GuardError(
             f"skipping {st.id} of {run}: its request was sent and nothing has said how it ended; it"
             " may still be at work. Nothing was done",
-            hint=f"drengine resume {root_of(run)}   looks again and follows it",
+            hint=f"drengine resume {root_of(run)}   # looks again and follows it",
         )
     if still := [child.run for child in st.children.values() if not child.status.is_over]:
         raise GuardError(
             f"skipping {st.id} of {run}: its child runs are still open: {', '.join(still)}. Nothing"
             " was done",
-            hint=f"drengine cancel {still[0]} --reason TEXT   each of them, then skip again",
+            hint=f"drengine cancel {still[0]} --reason TEXT   # each of them, then skip again",
         )
 
 
@@ -268,15 +268,20 @@ def take_over_command(*, run: str, reason: str, output_format: str) -> int:
                 f"run {found} is {family.root.status}, and nobody holds it; nothing was done",
                 hint=f"drengine status {family.root_run}",
             )
+        given = family.root.handed_to
         ended = store.end_owner(root_of(found))
         if ended:
             output.talk(f"Ended: {ended}")
         _record_take_over(store, root_of(found), ended or "nobody held it", reason)
+        follow = bare_resume(read_family(store, found))
     if output_format == "json":
-        output.emit("drengine/take-over/v1", {"run": found, "ended": ended})
-    else:
-        output.say(f"✓ {found}: {'ended ' + ended if ended else 'nobody held it'}")
-        output.say(f"Next: drengine resume {found.partition('/')[0]}")
+        facts = {"run": found, "ended": ended, "taken_back_from": given or None}
+        output.emit("drengine/take-over/v1", {**facts, "next": follow})
+        return 0
+    output.say(f"✓ {found}: {'ended ' + ended if ended else 'nobody held it'}")
+    if given:
+        output.say(f"  Taken back from {given}")
+    output.say(f"Next: {follow}")
     return 0
 
 

@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -87,16 +88,15 @@ def write_request(store: JournalStore, run: RunId, step: str, out: Path) -> dict
         path = out / "exchange.cer"
         write_private(path, _pem(certificate), "the exchange certificate")
         files.append(str(path))
-        public = f"--sd-file {_domain_path(family)} --exchange-cert {path}"
+        public = f"--sd-file {_domain_path(family)} --exchange-cert {shlex.quote(str(path))}"
+        target = str(family.root.genesis["inputs"].get("target_hsm", "NEW_HSM"))
         opening = (
-            f"drengine ceremony open --session SESSION {public} "
-            f"--target {family.root.genesis['inputs'].get('target_hsm', 'NEW_HSM')} "
-            f"--combiner NAME --witness NAME --purpose {run} --class {family.root.run_class} "
-            "--register REGISTER"
+            f"drengine ceremony open --session SESSION {public} --target {shlex.quote(target)} "
+            f"--combiner NAME --witness NAME --purpose {run}{_class(family)} --register REGISTER"
         )
         command = (
             f"drengine ceremony combine {public} --key KEY1 --key KEY2 {_manner(family)}"
-            f" --out {out / 'restore-blob.json'}"
+            f" --out {shlex.quote(str(out / 'restore-blob.json'))}"
         )
     return {
         "run": str(run),
@@ -116,9 +116,15 @@ def _manner(family: Family) -> str:
     return "--class drill" if is_drill else "--class incident --keys-on-one-machine"
 
 
+def _class(family: Family) -> str:
+    """Return for what a ceremony is opened; it knows drills and incidents, and no tabletop."""
+    run_class = family.root.run_class
+    return "" if run_class is RunClass.TABLETOP else f" --class {run_class}"
+
+
 def _domain_path(family: Family) -> str:
     domain = family.root.genesis["inputs"].get("sd_file") or {}
-    return str(domain.get("path", "SD_FILE"))
+    return shlex.quote(str(domain.get("path", "SD_FILE")))
 
 
 def _exchange_certificate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def init_command(*, path: Path, passphrase: str | None, output_format: str) -> i
         return 0
     output.say(f"✓ {path}, and {public} to give away")
     output.say(f"Id    {keyid}")
-    output.say(f"Next: drengine key trust FOLDER NAME --public {public}")
+    output.say(f"Next: drengine key trust FOLDER NAME --public {shlex.quote(str(public))}")
     return 0
 
 
@@ -186,8 +187,8 @@ def _take_out(folder: Path, name: str, keyid: str, output_format: str, *, sealer
         raise GuardError(
             f"{keyid} stands in the register of {', '.join(users)}: what it signed there could not"
             " be verified with this folder any more; nothing was changed",
-            hint=f"drengine key trust {folder} {name} --public FILE --revoked UTC   # from then on"
-            " it does not count",
+            hint=f"drengine key trust {shlex.quote(str(folder))} {name} --public FILE --revoked UTC"
+            "   # from then on it does not count",
         )
     whole = remove(folder, name, keyid, sealer=sealer)
     if output_format == "json":
@@ -199,7 +200,8 @@ def _take_out(folder: Path, name: str, keyid: str, output_format: str, *, sealer
         output.say("  A bundle that it did seal does not verify with this folder any more")
         return 0
     output.say(f"✓ {folder}: {name} has {whole} no more; no run of this home knew it")
-    output.say(f"Next: drengine key trust {folder} NAME --public FILE   # under the right name")
+    named = shlex.quote(str(folder))
+    output.say(f"Next: drengine key trust {named} NAME --public FILE   # under the right name")
     return 0
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 from drengine.errors import InputError, InputFileError
@@ -182,8 +183,8 @@ def _enter(folder: Path, doc: dict[str, Any], entry: Entry) -> None:
                     f"{entry.name}: this very key is {other['name']}'s already, and would count one"
                     " person twice; nothing was changed",
                     hint="Every person has a key of their own: drengine key init. Where it was"
-                    f" entered under the wrong name: drengine key trust {folder} {other['name']}"
-                    f" --remove {key_id(entry.kind, entry.public)}",
+                    f" entered under the wrong name: drengine key trust {quote(str(folder))}"
+                    f" {other['name']} --remove {key_id(entry.kind, entry.public)}",
                 )
         key["file"] = _free_file(person["keys"], entry, "approvers")
         person["keys"].append(key)

@@ -290,7 +290,7 @@ def test_a_step_of_a_child_run_is_named_with_its_run(command, story, tmp_path, m
     ended = command(*words.split(), RUN, "inner", *TO_A_STEP[words])
     assert ended.code == 3
     assert f"its child run {RUN}/late waits there" in ended.err
-    assert f"Next: drengine {words} {RUN}/late inner, with the same options" in ended.err
+    assert f"Next: drengine {words} {RUN}/late inner   # with the same options" in ended.err
     assert (told.signals(), child.signals()) == ([], [])
 
 

@@ -128,7 +128,9 @@ def attach_command(
         return 0
     for one in kept:
         output.say(f"✓ {one['file']}: {one['says']}")
-    output.say(f"Next: drengine status {found}, or drengine deliver {found} {step} BLOB")
+    output.say(
+        f"Next: drengine deliver {found} {step} BLOB   # drengine status {found} shows how far"
+    )
     return 0
 
 
