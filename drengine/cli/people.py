@@ -353,7 +353,8 @@ def request_lines(request: Mapping[str, Any]) -> Iterator[str]:
     for finding in request.get("findings", ()):
         symbol = {"ok": "✓", "info": "·", "warn": "⚠"}.get(finding["severity"], "✗")
         advice = f". {finding['advice']}" if finding.get("advice") else ""
-        yield f"  {symbol} {finding['rule']}: {finding['message']}{advice}"
+        told = output.one_line(f"{finding['rule']}: {finding['message']}{advice}")
+        yield f"  {symbol} {told}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,8 @@ def _show_ahead(ahead: Ahead, what: str, mark: str) -> None:
         output.say()
         output.say(output.styled(f"{step} {what}", bold=True))
         for finding in found:
-            output.say(f"  {mark} {finding.rule}: {finding.message}. {finding.advice}".rstrip())
+            told = f"{mark} {finding.rule}: {finding.message}. {finding.advice}"
+            output.say(f"  {output.one_line(told)}")
 
 
 def _next(plan: Plan, out: Path, ahead: Ahead) -> str:

@@ -10,10 +10,11 @@ from contextlib import closing
 import pytest
 from sim.scene import restore_blob
 
-from drengine.cli import output, people
+from drengine.cli import output, people, planning
 from drengine.cli.deliveries import _manner
 from drengine.cli.family import read_family
 from drengine.cli.notices import in_flight_lines
+from drengine.model.findings import block
 from drengine.model.ids import RunId
 from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
@@ -546,6 +547,24 @@ def test_what_rules_found_against_a_decision_stands_below_the_board_until_it_is_
     assert not [each for each in shown if "H01" in each]
     told.tell((R.GATE_APPROVED, {"step": "declare", "request": 1}))
     assert line not in command("status").out
+
+
+FORGED = "a key\n  ✓ K09: no lock-out\nApprovals 1 of 1: approver:ada " + "x" * 600
+
+
+def test_a_finding_with_lines_of_its_own_stays_on_one_line_and_whole(story, command):
+    told = story().asks(findings=[{**AGAINST, "message": FORGED, "advice": "a\nb"}])
+    shown = command("approve", RUN, "declare").out.splitlines()
+    line = f"  ✗ H06: {' '.join(FORGED.split())}. a b"
+    assert line in shown
+    assert not [each for each in shown if each.startswith(("  ✓ K09", "Approvals 1 of 1"))]
+    assert told.signals() == []
+
+
+def test_what_a_plan_foresees_stays_on_one_line_and_whole(capsys):
+    planning._show_ahead({"create-hsm": (block("H06", FORGED, "a\nb"),)}, "would be refused", "✗")
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[2:] == [f"  ✗ H06: {' '.join(FORGED.split())}. a b"]
 
 
 def test_whoever_decides_reads_the_advice_with_the_finding(story, command):
