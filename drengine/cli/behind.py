@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from drengine.cli.family import Family
-from drengine.cli.onward import follow_up
+from drengine.cli.onward import after_word
 from drengine.cli.output import shorten
 from drengine.errors import GuardError
 from drengine.model.ids import RunId, root_of
@@ -32,7 +32,7 @@ def refuse_behind_word(family: Family, run: RunId, step: str) -> None:
             f"{_told(signal)} of {run} {step} by {shorten(signal.actor, 80)} is handed in already"
             " and not taken in yet; the run takes the first word and would not count another."
             " Nothing was sent",
-            hint=f"{follow_up(family)}   # takes it in; where it was a slip, before that:"
+            hint=f"{after_word(family)}   # takes it in; where it was a slip, before that:"
             f" drengine pause {root_of(run)}, and nothing new is sent",
         )
 

@@ -42,7 +42,8 @@ def next_commands(family: Family) -> list[str]:
 
 def resume_command(family: Family) -> str:
     """Return the command that goes on with a run, and what it takes where a step is stuck."""
-    steps = [step for state in family.states.values() for step in state.steps.values()]
+    states = [state for state in family.states.values() if not state.status.is_over]
+    steps = [step for state in states for step in state.steps.values()]
     then = ""
     if family.rolls_back:
         refused = any(step.undo is UndoStatus.REFUSED for step in steps)
@@ -91,7 +92,9 @@ def _as(step: StepState) -> str:
 
 def _is_answered(family: Family, run: RunId, step: StepState) -> bool:
     """Whether what was handed in will do, so that the next command is the one that takes it in."""
-    sent = family.handed_in(run, step.id, *ANSWERS)
+    # What was done by hand answers an unknown outcome too; of a gate it would not count.
+    more = ("mark",) if step.status is S.UNKNOWN else ()
+    sent = family.handed_in(run, step.id, *ANSWERS, *more)
     if family.owner is not None or not sent:
         return False
     if any(signal.kind != "approve" for signal in sent):

@@ -24,7 +24,7 @@ import click
 from drengine.cli import output
 from drengine.cli.family import Family, read_family
 from drengine.cli.notices import handed_in_text
-from drengine.cli.onward import ANSWERS, follow_up, next_commands
+from drengine.cli.onward import ANSWERS, after_word, follow_up, next_commands
 from drengine.cli.places import open_clock
 from drengine.cli.register import another_key, why_uncounted
 from drengine.cli.signing import (
@@ -309,9 +309,9 @@ def _refuse_second(family: Family, run: RunId, step: str, kind: str, actor: str)
             raise InputError(
                 f"{signal.kind} of {run} {step} by {actor} is handed in already and not taken in"
                 " yet; nothing was sent",
-                hint=follow_up(family)
+                hint=after_word(family)
                 if signal.kind == kind
-                else f"{follow_up(family)}   # takes in the {signal.kind}; then decide anew",
+                else f"{after_word(family)}   # takes in the {signal.kind}; then decide anew",
             )
 
 
@@ -340,7 +340,7 @@ def _show_request(family: Family, run: RunId, step: str) -> None:
         output.say(f"Request   record {gate.seq}, digest {gate.digest}")
         output.say(f"Approvals {len(gate.approvers)} of {request.get('approvals', 1)}: {have}")
     for signal in family.handed_in(run, step, *ANSWERS):
-        output.say(f"Handed in {handed_in_text(signal)}; {follow_up(family)} takes it in")
+        output.say(f"Handed in {handed_in_text(signal)}; {after_word(family)} takes it in")
 
 
 def request_lines(request: Mapping[str, Any]) -> Iterator[str]:

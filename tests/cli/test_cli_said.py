@@ -94,6 +94,7 @@ def test_a_second_word_behind_one_that_waits_is_refused_and_not_sent(
     assert "Nothing was sent" in ended.err
     assert f"Next: drengine resume {RUN}   # takes it in" in ended.err
     assert told.signals() == before
+    assert command("status", "-o", "json").document["next"] == [f"drengine resume {RUN}"]
     # Once it is taken in and the outcome is unknown again, the next word counts.
     told.tell(*of("create-hsm", (R.OUTCOME_ABSENT, {"reason": "slip", "signal": before[0].id})))
     told.tell(*unknown()[1:])
@@ -106,6 +107,7 @@ def test_a_skip_behind_a_word_that_waits_is_refused(command, story, tmp_path):
     assert command("mark-done", RUN, "restore", "--evidence", tmp_path / "proof").code == 0
     ended = command("skip", RUN, "restore", "--reason", "x")
     assert (ended.code, "mark-done of" in ended.err, len(told.signals())) == (8, True, 1)
+    assert ended.err.count("#") == 1, "one remark behind one command"
 
 
 def test_an_outcome_of_what_the_run_did_not_send_is_not_called_a_send(command, story):
