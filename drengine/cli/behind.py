@@ -11,7 +11,7 @@ from drengine.cli.family import Family
 from drengine.cli.onward import after_word
 from drengine.cli.output import shorten
 from drengine.errors import GuardError
-from drengine.model.ids import RunId, root_of
+from drengine.model.ids import RunId
 from drengine.model.records import Signal
 
 _WORDS: Final = {"resolve": "resolve", "mark": "mark-done", "skip": "skip"}
@@ -32,9 +32,15 @@ def refuse_behind_word(family: Family, run: RunId, step: str) -> None:
             f"{_told(signal)} of {run} {step} by {shorten(signal.actor, 80)} is handed in already"
             " and not taken in yet; the run takes the first word and would not count another."
             " Nothing was sent",
-            hint=f"{after_word(family)}   # takes it in; where it was a slip, before that:"
-            f" drengine pause {root_of(run)}, and nothing new is sent",
+            hint=f"{after_word(family)}   # {_what_becomes(family)}",
         )
+
+
+def _what_becomes(family: Family) -> str:
+    if family.owner is not None:
+        return "shows what comes of it: a process is driving the run"
+    pause = f"drengine pause {family.root_run}"
+    return f"takes it in; where it was a slip, before that: {pause}, and nothing new is sent"
 
 
 def _told(signal: Signal) -> str:

@@ -101,6 +101,15 @@ def test_a_second_word_behind_one_that_waits_is_refused_and_not_sent(
     assert command(second[0], RUN, "create-hsm", *second[1:], "--as", "bob").code == 0
 
 
+def test_behind_a_word_to_a_run_that_is_driven_its_status_is_named(command, story):
+    told = story().tell(*unknown())
+    lease = told.store.acquire(RunId(RUN), "a driver")
+    assert command(*RESOLVE, "--absent").code == 0
+    ended = command(*RESOLVE, "--found")
+    told.store.release(lease)
+    assert (ended.code, f"Next: drengine status {RUN}   # shows what" in ended.err) == (8, True)
+
+
 def test_a_skip_behind_a_word_that_waits_is_refused(command, story, tmp_path):
     (tmp_path / "proof").write_text("proof")
     told = story().tell(*failed("restore"))
