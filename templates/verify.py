@@ -295,7 +295,10 @@ class Trust:
         require_known(doc, {"schema", "people", "sealers", "tsa"}, "the list")
         if doc.get("schema") != "drengine/trust/v1":
             raise ValueError("its schema is not drengine/trust/v1")
-        self.sealers = dict(self.keys(doc.get("sealers", [])))
+        listed = list(self.keys(doc.get("sealers", [])))
+        self.sealers = dict(listed)
+        if len(self.sealers) != len(listed):
+            raise ValueError("a sealing key stands twice: a revocation in one entry would not hold")
         if any(key["kind"] != "p256" for key in self.sealers.values()):
             raise ValueError("a bundle is sealed with a P-256 key only")
         self.owner, self.people = {}, len(doc.get("people", []))

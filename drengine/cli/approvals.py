@@ -10,6 +10,7 @@ whose question or findings were changed on the way is refused before anybody rea
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +18,8 @@ import click
 
 from drengine.cli import output
 from drengine.cli.family import Family, read_family
+from drengine.cli.onward import follow_up
 from drengine.cli.people import (
-    follow_up,
     reason_option,
     request_lines,
     require_fitting,
@@ -26,7 +27,7 @@ from drengine.cli.people import (
     waiting_step,
 )
 from drengine.cli.places import open_clock
-from drengine.cli.register import why_uncounted
+from drengine.cli.register import another_key, why_uncounted
 from drengine.cli.signing import (
     DEFAULT_VALID,
     Wish,
@@ -39,16 +40,18 @@ from drengine.cli.signing import (
 )
 from drengine.cli.stores import find_run, find_step, open_store, run_argument, user_name
 from drengine.cli.times import option_ms
-from drengine.errors import InputError, InputFileError, JournalError
+from drengine.errors import GuardError, InputError, InputFileError, JournalError
 from drengine.journal.port import JournalStore
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.canonical import digest, plain
 from drengine.model.ids import RunId, root_of
+from drengine.model.run import RunState
 from drengine.model.run import StepStatus as S
 from drengine.trust.approval import REQUEST_SCHEMA, Approval, Asked, read_approval
 from drengine.trust.dsse import Envelope, parse_json
 from drengine.trust.files import read_bounded, write_new
 from drengine.trust.register import Register
+from drengine.trust.signers import Signer
 
 DOCUMENT: Final = "approvers"
 _MOST: Final = 8 << 20
@@ -75,13 +78,13 @@ def request_command(*, run: str, step: str, out: Path, output_format: str) -> in
         found, step = find_step(store, run, step)
         family = read_family(store, found)
     state = family.states[found]
-    asked = asked_of(state, waiting_step(state, step, S.AWAITING_APPROVAL))
+    asked = asked_of(state, waiting_step(family, found, step, S.AWAITING_APPROVAL))
     request = family.requests[found, step]
     shown = {name: plain(request[name]) for name in request if name not in _AROUND}
     doc = {"schema": REQUEST_SCHEMA, "shown": shown, "asked": asked.to_json()}
     text = json.dumps(doc, indent=2, sort_keys=True, ensure_ascii=False)
     write_new(out, f"{text}\n".encode(), "the approval request")
-    follow = f"drengine approval sign {out} --as NAME --key FILE --out …"
+    follow = f"drengine approval sign {shlex.quote(str(out))} --as NAME --key FILE --out FILE"
     facts = {"file": str(out), "run": found, "step": step, "digest": asked.digest}
     return _done(f"{out}", facts, "where the key is", follow, output_format)
 
@@ -145,7 +148,13 @@ def sign_command(
     facts = {"file": str(out), "run": asked.run, "step": asked.step, "digest": asked.digest}
     facts |= {"decision": wish.decision, "by": wish.by, "keyid": signer.keyid}
     told = f"{out}: {wish.decision} by {wish.by}"
-    return _done(told, facts, "where the run is", f"drengine approval import {out}", output_format)
+    return _done(
+        told,
+        facts,
+        "where the run is",
+        f"drengine approval import {shlex.quote(str(out))}",
+        output_format,
+    )
 
 
 def _now(at: str | None) -> int:
@@ -176,7 +185,8 @@ def _read(path: Path, schema: str) -> dict[str, Any]:
 def _way_to(path: Path, schema: object) -> str:
     """Return what makes a decision of a request, and a request of a gate."""
     if schema == REQUEST_SCHEMA:
-        return f"Sign it first: drengine approval sign {path} --as NAME --key FILE --out FILE"
+        named = shlex.quote(str(path))
+        return f"Sign it first: drengine approval sign {named} --as NAME --key FILE --out FILE"
     return "'drengine approval request' writes a request, 'drengine approval sign' a decision."
 
 
@@ -228,10 +238,10 @@ def import_command(*, file: Path, output_format: str) -> int:
     with open_store() as store:
         run = find_run(store, said.asked.run)
         family = read_family(store, run)
-        if family.states[run].status.is_over:
+        status = "being rolled back" if family.rolls_back else family.states[run].status
+        if family.rolls_back or family.states[run].status.is_over:
             raise InputError(
-                f"run {run} is {family.states[run].status}, and takes no decision any more;"
-                " nothing was handed in",
+                f"run {run} is {status}, and takes no decision any more; nothing was handed in",
                 hint=f"drengine status {family.root_run}",
             )
         actor, again = _actor(store, run, envelope, said), _is_repeated(family, run, said)
@@ -321,30 +331,94 @@ def _hand_over(
     return send(store, run, said.decision, actor, body, said.nonce)
 
 
-def _refuse_too_late(store: JournalStore, family: Family, run: RunId, step: str) -> None:
-    """Refuse to take back what the run has used, or what was never given.
+def _refuse_withdrawal(
+    store: JournalStore, family: Family, run: RunId, step: str, actor: str
+) -> None:
+    """Refuse to take back what this person never gave, or what the run has used.
 
     Raises:
         InputError: what stands in the way, and what still helps.
+        GuardError: the approval is another's, or is taken back already.
     """
-    from drengine.cli.library import Library, catalogue  # noqa: PLC0415 - loads the engine
-    from drengine.engine.genesis import part_of  # noqa: PLC0415 - as above
-    from drengine.engine.inbox import using  # noqa: PLC0415 - as above
-    from drengine.model.plan import Plan  # noqa: PLC0415 - as above
-
     state = family.states[run]
+    if state.status.is_over:
+        raise InputError(
+            f"run {run} is {state.status}: no approval is used any more; nothing was sent",
+            hint=f"drengine status {family.root_run}",
+        )
     gate = state.steps[step].gate
-    given = gate is not None and gate.approvers
-    if not given and not family.handed_in(run, step, "approve"):
+    waiting = family.handed_in(run, step, "approve")
+    given = [*(gate.approvers if gate else ()), *(signal.actor for signal in waiting)]
+    if not given:
         raise InputError(f"gate {step} of {run} has no approval to take back; nothing was sent")
-    plan = Plan.from_json(store.get_document(root_of(run), "plan"))
-    text = part_of(plan, state.genesis["path"]).runbook_text
-    if late := using(Library(catalogue()).from_text(text), step, state):
+    if actor not in given:
+        others = output.shorten(", ".join(given), 200)
+        raise GuardError(
+            f"this withdrawal would not count: {actor} did not approve what gate {step} of {run}"
+            f" asks now, {others} did; nothing was sent",
+            hint="Each takes back an approval of their own: give --as NAME as it was given.",
+        )
+    if any(signal.actor == actor for signal in family.handed_in(run, step, "withdraw")):
+        raise GuardError(
+            f"a withdrawal of {run} {step} by {actor} is handed in already and not taken in yet;"
+            " nothing was sent",
+            hint=follow_up(family),
+        )
+    _refuse_too_late(store, state, step)
+
+
+def _refuse_too_late(store: JournalStore, state: RunState, step: str) -> None:
+    """Refuse to take back what the run has begun to use.
+
+    Raises:
+        InputError: names what has begun, or says that it cannot be told.
+    """
+    from drengine.cli.effects import runbook_of  # noqa: PLC0415 - loads the engine
+    from drengine.engine.inbox import using  # noqa: PLC0415 - as above
+
+    run = state.run
+    runbook = runbook_of(store, state)
+    if runbook is None:
+        raise InputError(
+            f"withdrawing an approval of {run}: this version cannot read the plan beside its"
+            " journal, so that nothing tells whether the approval is used; nothing was sent",
+            hint=f"drengine pause {root_of(run)}   # then nothing new is sent",
+        )
+    if late := using(runbook, step, state):
         raise InputError(
             f"too late to withdraw: {', '.join(late)} of {run} has begun with that approval;"
             " nothing was sent",
             hint=f"drengine pause {root_of(run)}   # then nothing new is sent",
         )
+
+
+def _withdrawal(
+    store: JournalStore,
+    family: Family,
+    run: RunId,
+    step: str,
+    by: str,
+    reason: str,
+    signer: Signer | None,
+) -> tuple[str, dict[str, Any]]:
+    """Return nonce and body of a withdrawal, signed where there is a signer.
+
+    Raises:
+        GuardError: the run's register would not count the signature.
+    """
+    state = family.states[run]
+    asked = asked_of(state, state.steps[step])
+    body: dict[str, Any] = {"step": step, "reason": reason, "role": ""}
+    if signer is None:
+        return "", body
+    wish = Wish("withdraw", by, "", reason, open_clock().now_ms(), _WITHDRAWN_MS)
+    nonce, body["envelope"] = signed_decision(asked, wish, signer)
+    told = (body["envelope"], f"approver:{by}", wish.now_ms)
+    if why := why_uncounted(store, state, asked, family.requests[run, step], *told):
+        raise GuardError(
+            f"this withdrawal would not count: {why}; nothing was sent", hint=another_key(run)
+        )
+    return nonce, body
 
 
 @approval.command("withdraw", short_help="Take your approval back, unless it is used.")
@@ -366,17 +440,13 @@ def withdraw_command(
         state = family.states[found]
         if step not in state.steps:
             raise InputError(f"run {found} has no step '{step}'")
-        _refuse_too_late(store, family, found, step)
-        asked = asked_of(state, state.steps[step])
+        actor = f"approver:{by}"
+        _refuse_withdrawal(store, family, found, step, actor)
+        require_signer(state, keys["key"] or keys["ssh_key"] or keys["certificate"] or None)
         signer = signer_of(**keys)
-        require_signer(state, signer)
-        body: dict[str, Any] = {"step": step, "reason": reason, "role": ""}
-        nonce = ""
-        if signer is not None:
-            wish = Wish("withdraw", by, "", reason, open_clock().now_ms(), _WITHDRAWN_MS)
-            nonce, body["envelope"] = signed_decision(asked, wish, signer)
-        send(store, found, "withdraw", f"approver:{by}", body, nonce)
+        nonce, body = _withdrawal(store, family, found, step, by, reason, signer)
+        send(store, found, "withdraw", actor, body, nonce)
         follow = _next(store, found)
     facts = {"run": found, "step": step, "decision": "withdraw", "by": by}
-    told = f"withdrawal of {found} {step} sent as approver:{by}"
+    told = f"withdrawal of {found} {step} sent as {actor}"
     return _done(told, facts, "", follow, output_format)

@@ -6,18 +6,25 @@ the same lines. Every state has a symbol and a word.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from drengine.cli.family import Family
+from drengine.cli.family import Family, step_name
+from drengine.cli.notices import (
+    against_lines,
+    handed_in_lines,
+    in_flight_lines,
+    rollback_word,
+    uncounted_lines,
+    undone_lines,
+)
+from drengine.cli.onward import next_commands
 from drengine.cli.output import banner, clock_ms, shorten, spell_ms, styled
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId
-from drengine.model.records import Signal
 from drengine.model.run import RunState, RunStatus, StepState, UndoStatus
 from drengine.model.run import StepStatus as S
-from drengine.model.runbook import RunClass
 
 _SYMBOLS: Final = {
     S.PENDING: ("·", "pending", ""),
@@ -88,116 +95,11 @@ def ending(family: Family) -> list[str]:
         *_stuck(family),
         *against_lines(family),
         *undone_lines(family),
+        *in_flight_lines(family),
         *uncounted_lines(family),
         *handed_in_lines(family),
     )
     return [*told, *(f"Next: {text}" for text in next_commands(family))]
-
-
-def stays(family: Family) -> Iterator[tuple[RunId, StepState]]:
-    """Yield what a rollback leaves as it is; its reason is the step's detail."""
-    for run, state in family.states.items():
-        for step in state.steps.values():
-            if step.undo is UndoStatus.KEPT:
-                yield run, step
-
-
-def undone_lines(family: Family) -> list[str]:
-    """Return what a rollback has taken away, and what stays and why."""
-    state = family.root
-    if state.status not in (RunStatus.ROLLING_BACK, RunStatus.ROLLED_BACK):
-        return []
-    head = f"↶ {_RUN_WORDS[state.status][1]}: {undone_text(state)}"
-    # On one line each: text from outside must not look like a line of ours.
-    left = [f"⚠ {step.id} stays: {shorten(step.detail, 400)}" for _, step in stays(family)]
-    return [head, *(styled(line, fg="yellow") for line in left)]
-
-
-def undone_text(state: RunState) -> str:
-    """Return what was undone and what stays, by the names of the steps."""
-    steps = state.steps.values()
-    gone = [step.id for step in steps if step.undo is UndoStatus.DONE]
-    kept = [step.id for step in steps if step.undo is UndoStatus.KEPT]
-    told = [f"undone: {', '.join(gone)}"] if gone else []
-    told += [f"stays: {', '.join(kept)}"] if kept else []
-    return "; ".join(told) or "nothing was undone"
-
-
-def against_lines(family: Family) -> list[str]:
-    """Return what rules found against the decisions that are waited for."""
-    return [
-        styled(f"✗ {step}: {against}", fg="red")
-        for (run, step), request in family.requests.items()
-        if not family.root.status.is_over
-        and (found := family.states[run].steps.get(step))
-        and found.status is S.AWAITING_APPROVAL
-        for against in findings_against(request)
-    ]
-
-
-def findings_against(request: Mapping[str, Any]) -> list[str]:
-    """Return what speaks against a decision, each on one line: its texts come from outside."""
-    return [
-        shorten(f"{found['rule']}: {found['message']}. {found.get('advice', '')}", 400)
-        for found in request.get("findings", ())
-        if found["severity"] == "block"
-    ]
-
-
-def uncounted_lines(family: Family) -> list[str]:
-    """Return why decisions and deliveries did not count, for the steps that still wait."""
-    return [
-        # On one line: text from outside must not look like a line of ours.
-        styled(f"⚠ {step}: {shorten(why, 400)}", fg="yellow")
-        for (run, step), why in family.uncounted.items()
-        if not family.root.status.is_over
-        and (found := family.states[run].steps.get(step))
-        and found.status.is_waiting
-    ]
-
-
-ANSWERS: Final = ("approve", "reject", "deliver", "resolve")
-"""Kinds of signals that answer what a step waits for."""
-
-
-def handed_in_lines(family: Family) -> list[str]:
-    """Return what people have sent and no process has taken in yet."""
-    waiting = () if family.root.status.is_over else family.inbox
-    return [f"· handed in: {handed_in_text(signal)}" for signal in waiting]
-
-
-def handed_in_text(signal: Signal) -> str:
-    """Return what somebody has sent on one line: text from outside must not look like ours."""
-    what = signal.body.get("step") or signal.run
-    return shorten(f"{signal.kind} of {what} by {signal.actor}", 200)
-
-
-def _is_answered(family: Family, run: RunId, step: StepState) -> bool:
-    """Whether what was handed in will do, so that the next command is the one that takes it in."""
-    sent = family.handed_in(run, step.id, *ANSWERS)
-    if family.owner is not None or not sent:
-        return False
-    if any(signal.kind != "approve" for signal in sent):
-        return True
-    have = {signal.actor for signal in sent} | set(step.gate.approvers if step.gate else ())
-    return len(have) >= int(family.requests[run, step.id].get("approvals", 1))
-
-
-_IN_FLIGHT: Final = {
-    S.SENDING: "a request may have left; the resume looks for its effect, it does not repeat it",
-    S.IN_DOUBT: "its answer was lost; the resume goes on looking for its effect",
-    S.RUNNING: "Azure goes on with it; the resume follows it, nothing is sent again",
-}
-
-
-def in_flight_lines(family: Family) -> list[str]:
-    """Return what is certain of the steps that a process left in the middle of a request."""
-    return [
-        f"{'' if run == family.root_run else f'{run} '}{step.id}: {_IN_FLIGHT[step.status]}"
-        for run, state in family.states.items()
-        for step in state.steps.values()
-        if step.status in _IN_FLIGHT
-    ]
 
 
 def screen(family: Family, now_ms: int, width: int, height: int | None = None) -> list[str]:
@@ -248,9 +150,11 @@ def _run_word(family: Family) -> tuple[str, str, str]:
     status = family.root.status
     if family.root.handed_to:
         return "⇢", f"handed over to {family.root.handed_to}", "yellow"
-    if status is RunStatus.RUNNING and family.owner is None:
-        return "⚠", "left alone: no process drives it", "yellow"
-    return _RUN_WORDS[status]
+    if family.is_alone:
+        word = rollback_word(family) or "left alone"
+        return "⚠", f"{word}: no process drives it", "yellow"
+    symbol, word, colour = _RUN_WORDS[status]
+    return symbol, rollback_word(family) or word, colour
 
 
 def _objective(rto_ms: int | None, elapsed_ms: int) -> str:
@@ -283,7 +187,7 @@ def _step_line(family: Family, run: RunId, step: StepState, now_ms: int, depth: 
     over_ms = family.states[run].finished_ms or family.root.finished_ms
     now_ms = over_ms or now_ms
     symbol, word, colour = _UNDO.get(step.undo, _SYMBOLS[step.status])
-    if over_ms and step.status.is_waiting:
+    if (over_ms or family.rolls_back) and step.status.is_waiting:
         # Nobody is waited for any more.
         return Line(depth, step.id, "⏸", "left undecided", "", "", "")
     request = family.requests.get((run, step.id), {})
@@ -352,72 +256,9 @@ def _skipped_before(state: RunState, step: str) -> list[str]:
 
 def _whole_error(run: RunId, step: StepState, error: JsonObject) -> Iterator[str]:
     symbol, word, colour = _UNDO.get(step.undo, _SYMBOLS[step.status])
-    name = "/".join(part for part in (run.partition("/")[2], step.id) if part)
-    yield styled(f"{symbol} {name}: {word}", fg=colour, bold=True)
+    yield styled(f"{symbol} {step_name(run, step.id)}: {word}", fg=colour, bold=True)
     # Indented line by line: text from outside must not look like a line of ours.
     yield from (f"    {text}" for text in str(error.get("message", "")).splitlines())
     yield from (f"    → {text}" for text in str(error.get("hint", "")).splitlines())
     if code := error.get("code"):
         yield f"    {code} · drengine explain {code}"
-
-
-def next_commands(family: Family) -> list[str]:
-    """Return the commands that move the run on, the most urgent first.
-
-    What is no part of a command stands behind `#`: the line can be pasted into a shell.
-    """
-    status, run = family.root.status, family.root_run
-    if status is RunStatus.FINISHED:
-        return [f"drengine report {run} --out evidence-{run}"]
-    if status in (RunStatus.CANCELLED, RunStatus.ROLLED_BACK):
-        return [f"drengine report {run} --out evidence-{run}   # a {status} run is not resumed"]
-    if family.root.handed_to:
-        return [f"drengine take-over {run} --reason TEXT   # only if nobody took it there"]
-    found = [text for each in family.states for text in _of_run(family, each)]
-    for each, state in family.states.items():
-        if state.paused and not state.status.is_over:
-            found.append(f"drengine continue {each}")
-    if family.owner is None:
-        found.append(resume_command(family))
-    return found or [f"drengine watch {run}"]
-
-
-def resume_command(family: Family) -> str:
-    """Return the command that goes on with a run, and what it takes where a step is stuck."""
-    steps = [step for state in family.states.values() for step in state.steps.values()]
-    then = ""
-    if any(step.status in (S.REFUSED, S.FAILED) for step in steps):
-        then = "   # once it is mended; a wrong input takes: drengine cancel, and a new plan"
-    return f"{bare_resume(family)}{then}"
-
-
-def bare_resume(family: Family) -> str:
-    """Return the command that goes on with a run, and nothing else."""
-    root, elsewhere = family.root, ""
-    if root.run_class is RunClass.INCIDENT and not root.copies_to:
-        # Who drove it without a copy has said so, and is not asked again.
-        elsewhere = " --no-copy" if root.openings else " --copy-to FOLDER"
-    return f"drengine resume {family.root_run}{elsewhere}"
-
-
-def _of_run(family: Family, run: RunId) -> Iterator[str]:
-    for step in family.states[run].steps.values():
-        if _is_answered(family, run, step):
-            continue
-        if step.status is S.AWAITING_APPROVAL:
-            yield f"drengine approve {run} {step.id}{_as(step)}{_key(family)}"
-        elif step.status is S.AWAITING_DELIVERY:
-            yield f"drengine request {run} {step.id} --out FOLDER   # for the custodians"
-            yield f"drengine deliver {run} {step.id} FILE"
-        elif step.status is S.UNKNOWN:
-            saw = "# and what you saw: --found or --absent"
-            yield f"drengine resolve {run} {step.id} --reason TEXT   {saw}"
-
-
-def _key(family: Family) -> str:
-    return " --key FILE" if family.root.genesis.get("approvers") else ""
-
-
-def _as(step: StepState) -> str:
-    roles = step.gate.roles if step.gate else ()
-    return f" --as NAME --role {roles[0]}" if roles else ""

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import click
 
 from drengine.cli import output
+from drengine.cli.behind import refuse_behind_word
 from drengine.cli.effects import left_by, runbook_of, steps_behind
 from drengine.cli.elsewhere import bring_up_to_date, refuse_behind
 from drengine.cli.family import Family, read_family
-from drengine.cli.people import Said, after_word, say_sent, send
+from drengine.cli.onward import after_word, bare_resume
+from drengine.cli.people import Said, nothing_new, say_sent, send
 from drengine.cli.places import open_clock
 from drengine.cli.stores import (
     find_run,
@@ -67,8 +70,11 @@ def _step_of(family: Family, run: RunId, step: str, allowed: tuple[S, ...]) -> S
 
 def _is_peoples(runbook: Runbook | None, step: str) -> bool:
     """Whether a step is a person's part: the engine then notes the attempt, and no more."""
-    part = runbook.step(step) if runbook else None
-    return part is not None and part.kind in (StepKind.GATE, StepKind.DELIVERY)
+    known = runbook.steps if runbook else ()
+    return any(each.id == step and each.kind in _PEOPLE for each in known)
+
+
+_PEOPLE: Final = (StepKind.GATE, StepKind.DELIVERY)
 
 
 def _tell_noted(said: Said, family: Family, output_format: str) -> int:
@@ -105,13 +111,16 @@ def skip_command(*, run: str, step: str, reason: str, name: str | None, output_f
         found, step = find_step(store, run, step)
         family = read_family(store, found)
         _refuse_at_work(found, _step_of(family, found, step, (S.PENDING, S.FAILED, S.REFUSED)))
+        refuse_behind_word(family, found, step)
         runbook = runbook_of(store, family.states[found])
+        # What it means is known before it is sent: nothing fails behind a word that is on its way.
+        notes = tuple(_behind(runbook, step))
+        waits, reads = steps_behind(runbook, step) if runbook else ([], [])
         actor = f"operator:{name or user_name()}"
         sent = send(store, found, "skip", actor, {"step": step, "reason": reason})
     if _is_peoples(runbook, step):
         return _tell_noted(Said("skip", sent, found, step, actor), family, output_format)
-    waits, reads = steps_behind(runbook, step) if runbook else ([], [])
-    said = Said("skip", sent, found, step, actor, notes=tuple(_behind(runbook, step)))
+    said = Said("skip", sent, found, step, actor, notes=notes)
     named = {"behind": [each.id for each in waits], "read_by": [each.id for each in reads]}
     _tell(said, family, output_format, **(named if runbook else {}))
     return 0
@@ -122,7 +131,7 @@ def _behind(runbook: Runbook | None, step: str) -> Iterator[str]:
     if runbook is None:
         return
     waits, reads = steps_behind(runbook, step)
-    title = runbook.step(step).title
+    title = next((each.title for each in runbook.steps if each.id == step), "")
     yield f"What will not be true by this run: {title or step}"
     if waits:
         listed = ", ".join(f"{each.id} ({each.title})" if each.title else each.id for each in waits)
@@ -137,13 +146,13 @@ def _refuse_at_work(run: RunId, st: StepState) -> None:
         raise GuardError(
             f"skipping {st.id} of {run}: its request was sent and nothing has said how it ended; it"
             " may still be at work. Nothing was done",
-            hint=f"drengine resume {root_of(run)}   looks again and follows it",
+            hint=f"drengine resume {root_of(run)}   # looks again and follows it",
         )
     if still := [child.run for child in st.children.values() if not child.status.is_over]:
         raise GuardError(
             f"skipping {st.id} of {run}: its child runs are still open: {', '.join(still)}. Nothing"
             " was done",
-            hint=f"drengine cancel {still[0]} --reason TEXT   each of them, then skip again",
+            hint=f"drengine cancel {still[0]} --reason TEXT   # each of them, then skip again",
         )
 
 
@@ -173,6 +182,7 @@ def mark_done_command(
         found, step = find_step(store, run, step)
         family = read_family(store, found)
         _step_of(family, found, step, (S.PENDING, S.FAILED, S.REFUSED, S.UNKNOWN))
+        refuse_behind_word(family, found, step)
         runbook = runbook_of(store, family.states[found])
         actor = f"operator:{name or user_name()}"
         body: JsonObject = {"step": step, "evidence": store.put_object(data), "reason": reason}
@@ -226,9 +236,12 @@ def rollback_command(*, run: str, reason: str, name: str | None, output_format: 
                 f"{found} is a child run; only a whole run is rolled back; nothing was sent",
                 hint=f"drengine rollback {family.root_run} --reason TEXT",
             )
+        if family.rolls_back:
+            already = f"a rollback of {found} was asked for already"
+            return nothing_new("rollback", found, already, family, output_format)
         actor = f"operator:{name or user_name()}"
+        left = left_by(store, family, found)
         sent = send(store, found, "rollback", actor, {"reason": reason})
-        left = left_by(store, family)
     notes = [f"To be undone, as far as it can be: {each}" for each in reversed(left)]
     said = Said("rollback", sent, found, "", actor, notes=tuple(notes))
     _tell(said, family, output_format, to_undo=[each.to_json() for each in reversed(left)])
@@ -255,15 +268,20 @@ def take_over_command(*, run: str, reason: str, output_format: str) -> int:
                 f"run {found} is {family.root.status}, and nobody holds it; nothing was done",
                 hint=f"drengine status {family.root_run}",
             )
+        given = family.root.handed_to
         ended = store.end_owner(root_of(found))
         if ended:
             output.talk(f"Ended: {ended}")
         _record_take_over(store, root_of(found), ended or "nobody held it", reason)
+        follow = bare_resume(read_family(store, found))
     if output_format == "json":
-        output.emit("drengine/take-over/v1", {"run": found, "ended": ended})
-    else:
-        output.say(f"✓ {found}: {'ended ' + ended if ended else 'nobody held it'}")
-        output.say(f"Next: drengine resume {found.partition('/')[0]}")
+        facts = {"run": found, "ended": ended, "taken_back_from": given or None}
+        output.emit("drengine/take-over/v1", {**facts, "next": follow})
+        return 0
+    output.say(f"✓ {found}: {'ended ' + ended if ended else 'nobody held it'}")
+    if given:
+        output.say(f"  Taken back from {given}")
+    output.say(f"Next: {follow}")
     return 0
 
 

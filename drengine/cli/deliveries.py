@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,8 @@ import click
 
 from drengine.cli import output
 from drengine.cli.family import Family, read_family
-from drengine.cli.people import Person, follow_up, send, waiting_step
+from drengine.cli.onward import follow_up
+from drengine.cli.people import Person, send, waiting_step
 from drengine.cli.stores import find_step, open_store, run_argument, user_name
 from drengine.cli.writing import read_bounded, write_private
 from drengine.errors import CeremonyError, InputError, InputFileError
@@ -75,7 +77,7 @@ def write_request(store: JournalStore, run: RunId, step: str, out: Path) -> dict
         InputFileError: the folder cannot be written.
     """
     family = read_family(store, run)
-    waiting_step(family.states[run], step, S.AWAITING_DELIVERY)
+    waiting_step(family, run, step, S.AWAITING_DELIVERY)
     request = family.requests[run, step]
     try:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -86,16 +88,15 @@ def write_request(store: JournalStore, run: RunId, step: str, out: Path) -> dict
         path = out / "exchange.cer"
         write_private(path, _pem(certificate), "the exchange certificate")
         files.append(str(path))
-        public = f"--sd-file {_domain_path(family)} --exchange-cert {path}"
+        public = f"--sd-file {_domain_path(family)} --exchange-cert {shlex.quote(str(path))}"
+        target = str(family.root.genesis["inputs"].get("target_hsm", "NEW_HSM"))
         opening = (
-            f"drengine ceremony open --session SESSION {public} "
-            f"--target {family.root.genesis['inputs'].get('target_hsm', 'NEW_HSM')} "
-            f"--combiner NAME --witness NAME --purpose {run} --class {family.root.run_class} "
-            "--register REGISTER"
+            f"drengine ceremony open --session SESSION {public} --target {shlex.quote(target)} "
+            f"--combiner NAME --witness NAME --purpose {run}{_class(family)} --register REGISTER"
         )
         command = (
             f"drengine ceremony combine {public} --key KEY1 --key KEY2 {_manner(family)}"
-            f" --out {out / 'restore-blob.json'}"
+            f" --out {shlex.quote(str(out / 'restore-blob.json'))}"
         )
     return {
         "run": str(run),
@@ -115,9 +116,15 @@ def _manner(family: Family) -> str:
     return "--class drill" if is_drill else "--class incident --keys-on-one-machine"
 
 
+def _class(family: Family) -> str:
+    """Return for what a ceremony is opened; it knows drills and incidents, and no tabletop."""
+    run_class = family.root.run_class
+    return "" if run_class is RunClass.TABLETOP else f" --class {run_class}"
+
+
 def _domain_path(family: Family) -> str:
     domain = family.root.genesis["inputs"].get("sd_file") or {}
-    return str(domain.get("path", "SD_FILE"))
+    return shlex.quote(str(domain.get("path", "SD_FILE")))
 
 
 def _exchange_certificate(
@@ -194,7 +201,7 @@ def hand_in(
     from drengine.engine.inbox import unproven  # noqa: PLC0415 - as above
 
     family = read_family(store, run)
-    waiting_step(family.states[run], step, S.AWAITING_DELIVERY)
+    waiting_step(family, run, step, S.AWAITING_DELIVERY)
     request = family.requests[run, step]
     kind = str(request["kind"])
     if kind not in KIT.deliveries:

@@ -11,20 +11,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from drengine.cli.family import Family
+from drengine.cli.family import Family, step_name
 from drengine.errors import DrError
 from drengine.journal.port import JournalStore
 from drengine.model.catalogue import Catalogue
 from drengine.model.ids import RunId, root_of
 from drengine.model.plan import Plan
-from drengine.model.run import Effect, RunState, StepState, UndoStatus
+from drengine.model.run import AbsentBy, Effect, RunState, StepState, UndoStatus
 from drengine.model.runbook import Runbook, Step
 
 _WORDS: Final = {
     Effect.HAD: "it was done",
     Effect.AT_WORK: "its request was sent, and may still be at work",
-    Effect.NONE: "a part of it, or an earlier attempt, was done",
+    Effect.NONE: "a part of it, or an earlier attempt, may have been done",
 }
+
+
+_UNREADABLE: Final = (DrError, KeyError, TypeError, ValueError, AttributeError)
+"""What a plan raises that is not there, is of another version, or was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +42,24 @@ class Left:
 
     def __str__(self) -> str:
         """Return it as a line."""
-        below = self.run.partition("/")[2]
-        name = f"{below}/{self.step}" if below else self.step
+        name = step_name(self.run, self.step)
         return f"{name}{f' ({self.title})' if self.title else ''}: {_WORDS[self.effect]}"
 
     def to_json(self) -> dict[str, str]:
         """Return it as JSON gives it."""
-        effect = str(self.effect) or "in part"
+        effect = str(self.effect) or "may have had"
         return {"run": self.run, "step": self.step, "title": self.title, "effect": effect}
 
 
-def left_by(store: JournalStore, family: Family) -> list[Left]:
-    """Return what a run and its children leave in the cloud, the first first."""
-    return list(_left(store, family))
+def left_by(store: JournalStore, family: Family, run: RunId) -> list[Left]:
+    """Return what a run and the runs below it leave in the cloud, the first first."""
+    return list(_left(store, family, run))
 
 
-def _left(store: JournalStore, family: Family) -> Iterator[Left]:
+def _left(store: JournalStore, family: Family, top: RunId) -> Iterator[Left]:
     for run, state in family.states.items():
+        if run != top and not run.startswith(f"{top}/"):
+            continue
         runbook = runbook_of(store, state)
         for st in state.steps.values():
             if _may_have_had(st):
@@ -65,9 +70,14 @@ def _left(store: JournalStore, family: Family) -> Iterator[Left]:
 def _may_have_had(st: StepState) -> bool:
     if not st.sends or st.undo is UndoStatus.DONE:
         return False
+    if st.effect is not Effect.NONE:
+        return True
+    taken = st.sends - st.refused
     # Between the parts of a step, and behind a new beginning, the last request says nothing.
-    before = st.sends > 1 or st.generation > 0 or bool(st.outputs)
-    return st.effect is not Effect.NONE or before
+    if st.generation > 0 or st.outputs:
+        return taken > 0
+    # Nothing came of the last request; what the service did not refuse before it may have been.
+    return taken > (0 if st.absent_by is AbsentBy.SERVICE else 1)
 
 
 def _title(runbook: Runbook | None, step: str, state: RunState) -> str:
@@ -84,7 +94,7 @@ def runbook_of(store: JournalStore, state: RunState) -> Runbook | None:
     try:
         plan = Plan.from_json(store.get_document(root_of(state.run), "plan"))
         return runbook_in(plan, tuple(state.genesis["path"]))
-    except (DrError, KeyError):
+    except _UNREADABLE:
         return None
 
 
@@ -140,7 +150,7 @@ def limits_of(plan: Plan | None) -> Callable[[RunState, str], int | None]:
         try:
             action = runbook_in(plan, tuple(state.genesis["path"])).step(step).action
             limit_ms = _catalogue().actions[action].timeout_ms
-        except (DrError, KeyError):
+        except _UNREADABLE:
             return None
         st = state.steps[step]
         since_ms = st.entered_ms if st.in_doubt_since_ms is None else st.in_doubt_since_ms
@@ -153,5 +163,5 @@ def limits_in(store: JournalStore, run: RunId) -> Callable[[RunState, str], int 
     """Return the same for a run of a store."""
     try:
         return limits_of(Plan.from_json(store.get_document(root_of(run), "plan")))
-    except (DrError, KeyError):
+    except _UNREADABLE:
         return limits_of(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,7 @@ def seal_command(
     output.say(f"✓ {folder}, sealed with {signer.keyid}")
     if by:
         output.say(f"✓ its manifest signed by the recovered HSM with {by}")
-    output.say(f"Next: drengine verify {folder} --trust FOLDER")
+    output.say(f"Next: drengine verify {shlex.quote(str(folder))} --trust FOLDER")
     return 0
 
 
@@ -210,7 +211,7 @@ def redact_command(
         output.emit("drengine/disclosure-made/v1", {"folder": str(out), **shown})
         return 0
     output.say(f"✓ {out}")
-    output.say(f"Next: drengine evidence check {out} --trust FOLDER")
+    output.say(f"Next: drengine evidence check {shlex.quote(str(out))} --trust FOLDER")
     return 0
 
 

@@ -5,20 +5,30 @@ Built from the journal alone, in one go or following it while it grows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from drengine.engine.fold import apply, begin
+from drengine.engine.fold import folded_on
 from drengine.journal.port import JournalStore
 from drengine.model.canonical import JsonObject
 from drengine.model.ids import RunId, root_of
 from drengine.model.records import Record, Signal
 from drengine.model.records import RecordType as R
-from drengine.model.run import RunState
+from drengine.model.run import RunState, RunStatus
 from drengine.model.times import instant_ms
 
+
+def step_name(run: RunId, step: str) -> str:
+    """Return how the screens name a step: a child's with the way below its root run."""
+    return "/".join(part for part in (run.partition("/")[2], step) if part)
+
+
 _REQUESTS = (R.GATE_REQUESTED, R.DELIVERY_REQUESTED)
-_ANSWERED = (*_REQUESTS, R.GATE_APPROVED, R.GATE_REJECTED, R.DELIVERY_ACCEPTED)
+_ANSWERED = (
+    *(*_REQUESTS, R.GATE_APPROVED, R.GATE_REJECTED, R.DELIVERY_ACCEPTED, R.STEP_BEGUN),
+    *(R.OUTCOME_FOUND, R.OUTCOME_ABSENT, R.STEP_MARKED, R.STEP_ATTESTED, R.STEP_SKIPPED),
+)
+"""After these what did not count before is of no interest any more."""
 
 
 @dataclass(slots=True)
@@ -30,6 +40,7 @@ class Family:
         requests: (run, step) -> what a gate or delivery last asked.
         uncounted: (run, step) -> why what a person last said to it did not count.
         inbox: what people have sent and no process has taken in yet.
+        stopped_why: how the root run last stopped, in the words of its record.
         owner: the process that holds the root run, None where nobody does.
     """
 
@@ -38,6 +49,7 @@ class Family:
     requests: dict[tuple[RunId, str], JsonObject] = field(default_factory=dict)
     uncounted: dict[tuple[RunId, str], str] = field(default_factory=dict)
     inbox: list[Signal] = field(default_factory=list)
+    stopped_why: str = ""
     owner: str | None = None
 
     def take(self, state: RunState, record: Record) -> None:
@@ -45,11 +57,14 @@ class Family:
         self.states[record.run] = state
         if record.type in _REQUESTS:
             self.requests[record.run, str(record.body["step"])] = record.body
+        if record.type is R.RUN_STOPPED and record.run == self.root_run:
+            self.stopped_why = str(record.body.get("why", ""))
         self._note_uncounted(record)
 
     def _note_uncounted(self, record: Record) -> None:
         if record.type is R.NOTE and "ignored" in record.body:
-            step = str(record.body.get("said", {}).get("step", ""))
+            said = record.body.get("said")
+            step = str(said.get("step", "")) if isinstance(said, Mapping) else ""
             told = f"{record.body['ignored']} of {record.actor} did not count"
             self.uncounted[record.run, step] = f"{told}: {record.body.get('why', '')}"
         elif record.type in _ANSWERED:
@@ -59,6 +74,27 @@ class Family:
     def root(self) -> RunState:
         """The root run's state."""
         return self.states[self.root_run]
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is in the middle of its work and no process drives it."""
+        at_work = self.root.status in (RunStatus.RUNNING, RunStatus.ROLLING_BACK)
+        return at_work and self.owner is None
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether it is being undone, or will be: nothing is begun, approved or delivered then."""
+        if self.root.status.is_over:
+            return False
+        asked = any(each.kind == "rollback" and each.run == self.root_run for each in self.inbox)
+        return self.root.rolling_back or asked
+
+    def asks(self, run: RunId, step: str) -> bool:
+        """Whether an answer of people to this step would move something on."""
+        state = self.states[run]
+        found = state.steps.get(step)
+        over = self.root.status.is_over or state.status.is_over or self.rolls_back
+        return found is not None and found.status.is_waiting and not over
 
     @property
     def lab(self) -> bool:
@@ -127,7 +163,7 @@ class Follower:
         state = self.family.states.get(run)
         found = []
         for record in self.store.read(run, state.head.seq if state else -1):
-            state = begin(record) if state is None else apply(state, record)
+            state = folded_on(state, record)
             self.family.take(state, record)
             found.append((state, record))
         return found

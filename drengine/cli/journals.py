@@ -9,6 +9,7 @@ import click
 from drengine.cli import output
 from drengine.cli.elsewhere import bring_up_to_date, refuse_behind
 from drengine.cli.family import read_family
+from drengine.cli.onward import bare_resume
 from drengine.cli.places import open_clock
 from drengine.cli.stores import find_run, open_store, owner_name, run_argument, user_name
 from drengine.errors import VerificationError
@@ -102,13 +103,14 @@ def import_command(*, file: Path, take_over: str, output_format: str) -> int:
             wall_ms=clock.wall_ms(),
             take_over=take_over.strip(),
         )
+        follow = bare_resume(read_family(store, found))
     if output_format == "json":
-        output.emit("drengine/imported/v1", {"run": found, "next": f"drengine resume {found}"})
+        output.emit("drengine/imported/v1", {"run": found, "next": follow})
         return 0
     output.say(f"✓ {found} is here now, and the take-over is recorded")
     if take_over:
         output.say("It was taken over: make sure that the process of the other host has ended.")
-    output.say(f"Next: drengine resume {found}")
+    output.say(f"Next: {follow}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def init_command(*, path: Path, passphrase: str | None, output_format: str) -> i
         return 0
     output.say(f"✓ {path}, and {public} to give away")
     output.say(f"Id    {keyid}")
-    output.say(f"Next: drengine key trust FOLDER NAME --public {public}")
+    output.say(f"Next: drengine key trust FOLDER NAME --public {shlex.quote(str(public))}")
     return 0
 
 
@@ -146,9 +147,9 @@ def trust_command(
     A run keeps the register that it began with: what is changed here holds for later plans.
     """
     if removed is not None:
-        if any((public, roles, dropped, accounts, sealer, revoked)):
-            raise click.UsageError("--remove takes a key out; give nothing else with it.")
-        return _take_out(folder, name, removed, output_format)
+        if any((public, roles, dropped, accounts, revoked)):
+            raise click.UsageError("--remove takes a key out; give at most --sealer with it.")
+        return _take_out(folder, name, removed, output_format, sealer=sealer)
     if public is None:
         raise click.UsageError("Give --public FILE, or --remove KEYID.")
     from drengine.trust.enrolling import Entry, enrol  # noqa: PLC0415 - with a key only
@@ -179,23 +180,28 @@ def trust_command(
     return 0
 
 
-def _take_out(folder: Path, name: str, keyid: str, output_format: str) -> int:
+def _take_out(folder: Path, name: str, keyid: str, output_format: str, *, sealer: bool) -> int:
     from drengine.trust.enrolling import remove  # noqa: PLC0415 - with a key only
 
-    if users := _runs_with(keyid):
+    if not sealer and (users := _runs_with(keyid)):
         raise GuardError(
             f"{keyid} stands in the register of {', '.join(users)}: what it signed there could not"
             " be verified with this folder any more; nothing was changed",
-            hint=f"drengine key trust {folder} {name} --public FILE --revoked UTC   # from then on"
-            " it does not count",
+            hint=f"drengine key trust {shlex.quote(str(folder))} {name} --public FILE --revoked UTC"
+            "   # from then on it does not count",
         )
-    whole = remove(folder, name, keyid)
+    whole = remove(folder, name, keyid, sealer=sealer)
     if output_format == "json":
         facts = {"folder": str(folder), "name": name, "keyid": whole, "removed": True}
-        output.emit("drengine/trusted/v1", facts)
+        output.emit("drengine/trusted/v1", {**facts, "sealer": sealer} if sealer else facts)
+        return 0
+    if sealer:
+        output.say(f"✓ {folder}: {whole} seals no more")
+        output.say("  A bundle that it did seal does not verify with this folder any more")
         return 0
     output.say(f"✓ {folder}: {name} has {whole} no more; no run of this home knew it")
-    output.say(f"Next: drengine key trust {folder} NAME --public FILE   # under the right name")
+    named = shlex.quote(str(folder))
+    output.say(f"Next: drengine key trust {named} NAME --public FILE   # under the right name")
     return 0
 
 

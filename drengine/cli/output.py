@@ -155,9 +155,14 @@ def program() -> str:
     return str(called.relative_to(here) if called.is_relative_to(here) else called)
 
 
+def one_line(text: str) -> str:
+    """Return all of `text` on one line: text from outside must not look like a line of ours."""
+    return " ".join(text.split())
+
+
 def shorten(text: str, width: int) -> str:
     """Return `text` on one line of at most `width` characters."""
-    line = " ".join(text.split())
+    line = one_line(text)
     return line if len(line) <= width else f"{line[: max(width - 1, 0)]}…"
 
 

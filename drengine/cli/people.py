@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,8 +22,9 @@ from typing import Any, Final
 import click
 
 from drengine.cli import output
-from drengine.cli.board import ANSWERS, bare_resume, handed_in_text, resume_command
 from drengine.cli.family import Family, read_family
+from drengine.cli.notices import handed_in_text
+from drengine.cli.onward import ANSWERS, after_word, follow_up, next_commands
 from drengine.cli.places import open_clock
 from drengine.cli.register import another_key, why_uncounted
 from drengine.cli.signing import (
@@ -48,7 +50,7 @@ from drengine.errors import GuardError, InputError
 from drengine.journal.port import JournalStore
 from drengine.model.ids import RunId, root_of
 from drengine.model.records import RecordType, Signal
-from drengine.model.run import RunState, StepState
+from drengine.model.run import StepState
 from drengine.model.run import StepStatus as S
 from drengine.model.runbook import RunClass
 from drengine.trust.signers import Signer
@@ -118,12 +120,14 @@ def refuse_if_given_away(store: JournalStore, run: RunId) -> None:
         refuse_if_handed_over(fold(store.read(root)))
 
 
-def waiting_step(state: RunState, step_id: str, status: S) -> StepState:
+def waiting_step(family: Family, run: RunId, step_id: str, status: S) -> StepState:
     """Return a step that waits as `status` says.
 
     Raises:
-        InputError: there is no such step, or it waits for something else.
+        InputError: there is no such step, it waits for something else, or no answer would move
+            anything: the run is over, or is being undone.
     """
+    state = family.states[run]
     step = state.steps.get(step_id)
     if step is None:
         known = ", ".join(name for name, st in state.steps.items() if st.status is status)
@@ -136,9 +140,16 @@ def waiting_step(state: RunState, step_id: str, status: S) -> StepState:
             f"run {state.run} is {state.status}: nothing is waited for any more; nothing was sent",
             hint=f"drengine status {root_of(state.run)}",
         )
+    if step.status.is_waiting and family.rolls_back:
+        raise InputError(
+            f"run {family.root_run} is being rolled back: nothing is approved or delivered any"
+            " more; nothing was sent",
+            hint=f"drengine status {family.root_run}",
+        )
     if step.status is not status:
         raise InputError(
-            f"step {step_id} of {state.run} is '{step.status}', expected '{status}'",
+            f"step {step_id} of {state.run} is '{step.status}', expected '{status}'; nothing was"
+            " sent",
             hint=f"drengine status {state.run.partition('/')[0]}",
         )
     return step
@@ -162,7 +173,7 @@ def decide(
     """
     state = family.states[run]
     require_signer(state, manner.signer)
-    step = waiting_step(state, step_id, S.AWAITING_APPROVAL)
+    step = waiting_step(family, run, step_id, S.AWAITING_APPROVAL)
     request = family.requests[run, step_id]
     if person.simulated and not (family.lab and state.run_class is RunClass.DRILL):
         raise GuardError(
@@ -214,7 +225,7 @@ def require_fitting(
         raise GuardError(
             f"gate {step} asks for {' or '.join(roles)}, not for "
             f"{role or 'somebody without a role'}; nothing was sent",
-            hint=f"Give --as NAME --role {roles[0]}.",
+            hint=f"Give --as NAME --role {shlex.quote(roles[0])}",
         )
     if break_glass and not (request.get("break_glass") and reason.strip()):
         raise GuardError(
@@ -249,7 +260,7 @@ def _decision(
     with open_store() as store:
         found, step = find_step(store, run, step)
         family = read_family(store, found)
-        waiting_step(family.states[found], step, S.AWAITING_APPROVAL)
+        waiting_step(family, found, step, S.AWAITING_APPROVAL)
         # Nobody is asked for a passphrase only to hear that the role was the wrong one.
         require_signer(
             family.states[found], keys["key"] or keys["ssh_key"] or keys["certificate"] or None
@@ -262,10 +273,33 @@ def _decision(
         if not sure:
             _confirm(kind, can_ask=output_format == "text" and sys.stdin.isatty())
         manner = replace(manner, signer=signer_of(**keys))
+        family = _still_asked(store, family, found, step)
+        _refuse_second(family, found, step, kind, person.actor("approver"))
         sent = decide(store, family, found, step, kind, person, reason, manner)
     said = Said(kind, sent, found, step, person.actor("approver"))
     say_sent(said, follow_up(family), output_format)
     return 0
+
+
+def _still_asked(store: JournalStore, shown: Family, run: RunId, step: str) -> Family:
+    """Read again what is asked: whoever decides may have taken hours, and decides what was shown.
+
+    Raises:
+        InputError: the run is over by now, or the step waits no more.
+        GuardError: something else is asked than was shown.
+    """
+    family = read_family(store, run)
+    now = waiting_step(family, run, step, S.AWAITING_APPROVAL).gate
+    before = shown.states[run].steps[step].gate
+    if now is None or before is None or (now.seq, now.digest) != (before.seq, before.digest):
+        told = "nothing" if now is None else f"record {now.seq}, digest {now.digest}"
+        was = "nothing" if before is None else f"record {before.seq}, digest {before.digest}"
+        raise GuardError(
+            f"gate {step} of {run} asks something else by now: {was}, was shown, {told}, is asked;"
+            " nothing was sent",
+            hint="Give the command again: it shows what is asked now.",
+        )
+    return family
 
 
 def _refuse_second(family: Family, run: RunId, step: str, kind: str, actor: str) -> None:
@@ -275,9 +309,9 @@ def _refuse_second(family: Family, run: RunId, step: str, kind: str, actor: str)
             raise InputError(
                 f"{signal.kind} of {run} {step} by {actor} is handed in already and not taken in"
                 " yet; nothing was sent",
-                hint=follow_up(family)
+                hint=after_word(family)
                 if signal.kind == kind
-                else f"{follow_up(family)}   # takes in the {signal.kind}; then decide anew",
+                else f"{after_word(family)}   # takes in the {signal.kind}; then decide anew",
             )
 
 
@@ -306,7 +340,7 @@ def _show_request(family: Family, run: RunId, step: str) -> None:
         output.say(f"Request   record {gate.seq}, digest {gate.digest}")
         output.say(f"Approvals {len(gate.approvers)} of {request.get('approvals', 1)}: {have}")
     for signal in family.handed_in(run, step, *ANSWERS):
-        output.say(f"Handed in {handed_in_text(signal)}; {follow_up(family)} takes it in")
+        output.say(f"Handed in {handed_in_text(signal)}; {after_word(family)} takes it in")
 
 
 def request_lines(request: Mapping[str, Any]) -> Iterator[str]:
@@ -319,17 +353,8 @@ def request_lines(request: Mapping[str, Any]) -> Iterator[str]:
     for finding in request.get("findings", ()):
         symbol = {"ok": "✓", "info": "·", "warn": "⚠"}.get(finding["severity"], "✗")
         advice = f". {finding['advice']}" if finding.get("advice") else ""
-        yield f"  {symbol} {finding['rule']}: {finding['message']}{advice}"
-
-
-def follow_up(family: Family) -> str:
-    """Return what follows a word to a run: a look at it where it is driven, else its resume."""
-    return f"drengine status {family.root_run}" if family.owner else resume_command(family)
-
-
-def after_word(family: Family) -> str:
-    """Return what follows a word that answers what the run was stuck on."""
-    return f"drengine status {family.root_run}" if family.owner else bare_resume(family)
+        told = output.one_line(f"{finding['rule']}: {finding['message']}{advice}")
+        yield f"  {symbol} {told}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +392,18 @@ def say_sent(said: Said, follow: str, output_format: str, **facts: Any) -> None:
     for note in said.notes:
         output.say(f"  {note}")
     output.say(f"Next: {follow}")
+
+
+def nothing_new(kind: str, run: RunId, already: str, family: Family, output_format: str) -> int:
+    """Say that a word was not sent since it would change nothing, and what comes next."""
+    follow = next_commands(family)[0]
+    if output_format == "json":
+        facts = Said(kind, "", run, "", f"operator:{user_name()}").facts()
+        output.emit("drengine/signal/v1", {**facts, "already": already, "next": follow})
+        return 0
+    output.say(f"· {already}; nothing was sent")
+    output.say(f"Next: {follow}")
+    return 0
 
 
 @click.command("approve")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -209,14 +210,15 @@ def _show_ahead(ahead: Ahead, what: str, mark: str) -> None:
         output.say()
         output.say(output.styled(f"{step} {what}", bold=True))
         for finding in found:
-            output.say(f"  {mark} {finding.rule}: {finding.message}. {finding.advice}".rstrip())
+            told = f"{mark} {finding.rule}: {finding.message}. {finding.advice}"
+            output.say(f"  {output.one_line(told)}")
 
 
 def _next(plan: Plan, out: Path, ahead: Ahead) -> str:
     elsewhere = " --copy-to FOLDER" if plan.run_class is RunClass.INCIDENT else ""
     refused = _only(ahead, refusing=True)
     first = "   # once that is mended, or with another plan" if refused else ""
-    return f"drengine run {out}{elsewhere}{first}"
+    return f"drengine run {shlex.quote(str(out))}{elsewhere}{first}"
 
 
 def _inputs(plan: Plan, runbook: Runbook) -> Iterator[str]:

@@ -13,16 +13,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from drengine.cli import output
-from drengine.cli.board import findings_against, next_commands, screen, undone_text
+from drengine.cli.board import screen
 from drengine.cli.effects import limits_of
 from drengine.cli.family import Family
+from drengine.cli.notices import findings_against, undone_text
+from drengine.cli.onward import next_commands
 from drengine.cli.places import open_clock
 from drengine.clock import Clock
 from drengine.model.ids import RunId
 from drengine.model.plan import Plan
 from drengine.model.records import Record
 from drengine.model.records import RecordType as R
-from drengine.model.run import RunState, RunStatus, StepState, StepStatus
+from drengine.model.run import RunState, RunStatus, StepState, StepStatus, UndoStatus
 from drengine.model.times import instant_ms
 
 if TYPE_CHECKING:
@@ -212,9 +214,16 @@ def _why(state: RunState, record: Record) -> str:
         case R.RUN_ROLLBACK:
             return f": {body['reason']}" if body.get("reason") else ""
         case R.RUN_ROLLED_BACK:
-            return f": {undone_text(state)}"
+            return _undone(state)
         case _:
             return f": {body['why']}" if record.type in _WHY and body.get("why") else ""
+
+
+def _undone(state: RunState) -> str:
+    """Return what a run has undone of its own; its children said theirs."""
+    has_children = any(step.children for step in state.steps.values())
+    is_silent = all(step.undo is UndoStatus.NONE for step in state.steps.values())
+    return "" if has_children and is_silent else f": {undone_text([state])}"
 
 
 _WHY: Final = (

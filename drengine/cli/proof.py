@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,13 +39,13 @@ def report_command(*, run: str, out: Path, output_format: str) -> int:
         found = find_run(store, run)
         actions = actions_document(store, found, home_folder())
         folder = write_evidence(store, found, out, actions=actions)
-    page = folder / "report.html"
+    page, follow = folder / "report.html", f"drengine verify {shlex.quote(str(folder))}"
     if output_format == "json":
         facts = {"run": found, "folder": str(folder), "report": str(page)}
-        output.emit("drengine/evidence-written/v1", {**facts, "next": f"drengine verify {folder}"})
+        output.emit("drengine/evidence-written/v1", {**facts, "next": follow})
         return 0
     output.say(f"✓ {page}")
-    output.say(f"Next: drengine verify {folder}")
+    output.say(f"Next: {follow}")
     return 0
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import click
 
 from drengine.cli import output
+from drengine.cli.behind import refuse_behind_word
 from drengine.cli.family import read_family
-from drengine.cli.people import Said, after_word, say_sent, send, waiting_step
+from drengine.cli.onward import after_word
+from drengine.cli.people import Said, say_sent, send, waiting_step
 from drengine.cli.stores import find_step, open_store, run_argument, user_name
 from drengine.errors import InputError
 from drengine.model.canonical import JsonObject
@@ -58,9 +60,10 @@ def resolve_command(
     with open_store() as store:
         run_id, step = find_step(store, run, step)
         family = read_family(store, run_id)
-        st = waiting_step(family.states[run_id], step, S.UNKNOWN)
+        st = waiting_step(family, run_id, step, S.UNKNOWN)
+        refuse_behind_word(family, run_id, step)
         if output_format == "text":
-            output.say(f"{_sends(st)}; what you say is about the last one.")
+            output.say(f"{_sends(st)}")
         body: JsonObject = {
             "step": step,
             "found": found,
@@ -77,9 +80,13 @@ def resolve_command(
 
 
 def _sends(st: StepState) -> str:
+    """Say what an answer is about: the last request, or what the run found and did not send."""
+    if not st.sends:
+        found = "which found it under way; what you say is about that."
+        return f"{st.id} was not sent by this run, {found}"
     when = "" if st.intent_at_ms is None else f", last at {utc_seconds(st.intent_at_ms)}"
     count = "once" if st.sends == 1 else f"{st.sends} times"
-    return f"{st.id} was sent {count}{when}"
+    return f"{st.id} was sent {count}{when}; what you say is about the last one."
 
 
 def _pairs(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,15 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 from drengine import failpoints
 from drengine.azure.auth import AuthKind
 from drengine.cli import output
-from drengine.cli.board import (
-    in_flight_lines,
-    next_commands,
-    uncounted_lines,
-    undone_lines,
-)
 from drengine.cli.elsewhere import check_place, open_copy, place_as_before
+from drengine.cli.exits import EXIT_OF, exit_of_evidence
 from drengine.cli.family import Family, read_family
 from drengine.cli.library import Library, catalogue
+from drengine.cli.notices import in_flight_lines, noted_json, uncounted_lines, undone_lines
+from drengine.cli.onward import next_commands
 from drengine.cli.progress import Progress, progress_for
 from drengine.cli.register import with_approvers
 from drengine.cli.secrets import SecretResolver
@@ -50,6 +47,7 @@ from drengine.errors import InputError
 from drengine.installed import tool_facts
 from drengine.journal.copying import JournalCopy
 from drengine.journal.sqlite import SqliteStore
+from drengine.model.canonical import canonical
 from drengine.model.ids import RunId, root_of
 from drengine.model.plan import Plan
 from drengine.model.records import Record
@@ -59,19 +57,6 @@ from drengine.runbook.planner import read_plan
 if TYPE_CHECKING:
     from drengine.evidence.along import StampsAlong
 
-EXIT_OF: Final[Mapping[Rest, int]] = {
-    Rest.DONE: 0,
-    Rest.WAITING: 5,
-    Rest.NEEDS: 5,
-    Rest.PAUSED: 5,
-    Rest.FAILED: 4,
-    Rest.CANCELLED: 4,
-    Rest.REFUSED: 8,
-    Rest.UNKNOWN: 12,
-    Rest.ROLLED_BACK: 11,
-    Rest.INTERRUPTED: 130,
-}
-OBJECTIVE_MISSED: Final = 10
 _MAX_PLAN_BYTES: Final = 16 * 1024 * 1024
 _TERMINATED: Final = 143
 _INTERRUPTED: Final = 130
@@ -110,7 +95,7 @@ def go_on(named: str, manner: Manner) -> int:
         if _is_over(store, run):
             output.talk(f"Nothing was done: run {run} has ended.")
             return _report(store, run, None, manner)
-        plan = Plan.from_json(store.get_document(run, "plan"))
+        plan = read_plan(canonical(store.get_document(run, "plan")))
         return _drive(store, plan, None, manner)
 
 
@@ -291,22 +276,12 @@ def _verdict(
     """Return the exit code and, for a run that has ended, what its evidence says."""
     state = family.root
     if state.status is RunStatus.FINISHED:
-        return _of_evidence(store, family)
+        return exit_of_evidence(store, family)
     if state.status is RunStatus.ROLLED_BACK:
         return EXIT_OF[Rest.ROLLED_BACK], ""
     if outcome is None:
         return EXIT_OF[Rest.CANCELLED] if state.status.is_over else interrupted, ""
     return interrupted if outcome.rest is Rest.INTERRUPTED else EXIT_OF[outcome.rest], ""
-
-
-def _of_evidence(store: SqliteStore, family: Family) -> tuple[int, str]:
-    from drengine.evidence.collect import collect  # noqa: PLC0415 - only at the end
-    from drengine.model.facts import Verdict  # noqa: PLC0415 - only at the end
-
-    journals: dict[str, Iterator[Record]] = {run: store.read(run) for run in family.states}
-    facts = collect(store.get_document(family.root.run, "plan"), journals)
-    met = facts.verdict in {Verdict.RECOVERED, Verdict.FINISHED}
-    return (0 if met else OBJECTIVE_MISSED), str(facts.verdict)
 
 
 def _facts(
@@ -323,5 +298,6 @@ def _facts(
         "waiting_for": list(outcome.reasons if outcome else state.waiting_for),
         "head": {"seq": state.head.seq, "sha256": state.head.sha256},
         "exit_code": code,
+        **noted_json(family),
         "next": commands,
     }

@@ -13,26 +13,21 @@ from typing import Any, Final
 import click
 
 from drengine.cli import output
-from drengine.cli.board import ending, next_commands, render, screen, stays
+from drengine.cli.board import ending, render, screen
 from drengine.cli.effects import limits_in
+from drengine.cli.exits import EXIT_OF, exit_of_evidence, rest_of_family
 from drengine.cli.family import Family, Follower, read_family
+from drengine.cli.notices import noted_json
+from drengine.cli.onward import next_commands
 from drengine.cli.places import home_folder, open_clock
 from drengine.cli.progress import Lines, live_board
 from drengine.cli.stores import LATEST, find_run, open_store, run_or_latest
+from drengine.engine.commands import Rest
 from drengine.errors import InputError
 from drengine.journal.sqlite import SqliteStore
 from drengine.model.run import RunStatus, StepState
-from drengine.model.run import StepStatus as S
 
 _WIDE: Final = 240
-_RESTS: Final = {
-    RunStatus.FINISHED: 0,
-    RunStatus.CANCELLED: 4,
-    RunStatus.ROLLED_BACK: 11,
-    RunStatus.STOPPED: 4,
-    RunStatus.PAUSED: 5,
-    RunStatus.WAITING: 5,
-}
 
 
 @click.command("status")
@@ -84,9 +79,7 @@ def watch_command(*, run: str, through_waits: bool, every: float) -> int:
             return _follow_lines(follower, through_waits=through_waits, every=every)
         with live_board(follower.family, open_clock()):
             code = _follow(follower, through_waits=through_waits, every=every)
-        for line in ending(follower.family):
-            output.say(line)
-        return code
+        return _ended(follower, code)
 
 
 def _follow_lines(follower: Follower, *, through_waits: bool, every: float) -> int:
@@ -98,9 +91,7 @@ def _follow_lines(follower: Follower, *, through_waits: bool, every: float) -> i
         time.sleep(every)
         for state, record in follower.advance():
             lines.listen(state, record)
-    for line in ending(family):
-        output.say(line)
-    return code
+    return _ended(follower, code)
 
 
 def _follow(follower: Follower, *, through_waits: bool, every: float) -> int:
@@ -112,14 +103,21 @@ def _follow(follower: Follower, *, through_waits: bool, every: float) -> int:
 
 def _resting(family: Family, *, through_waits: bool) -> int | None:
     """Return the exit code of a run that rests, None while it goes on."""
-    state = family.root
-    if any(step.status is S.UNKNOWN for step in state.steps.values()) and family.owner is None:
-        return 12
-    if state.status in (RunStatus.WAITING, RunStatus.PAUSED) and through_waits:
+    rest = rest_of_family(family)
+    if rest is None or (through_waits and rest in (Rest.WAITING, Rest.PAUSED)):
         return None
-    if state.status is RunStatus.RUNNING and family.owner is None:
-        return 130
-    return _RESTS.get(state.status)
+    return EXIT_OF[rest]
+
+
+def _ended(follower: Follower, code: int) -> int:
+    """Say what comes next; return the code, for a finished run the one that its evidence gives."""
+    family = follower.family
+    if family.root.status is RunStatus.FINISHED:
+        code, verdict = exit_of_evidence(follower.store, family)
+        output.say(f"Verdict: {verdict}")
+    for line in ending(family):
+        output.say(line)
+    return code
 
 
 def _width() -> int:
@@ -174,18 +172,7 @@ def family_json(family: Family, now_ms: int) -> dict[str, Any]:
         "elapsed_ms": (root.finished_ms or now_ms) - family.started_ms(),
         "rto_ms": root.genesis["objectives"].get("rto_ms"),
         "waiting_for": list(root.waiting_for) if root.status is RunStatus.WAITING else [],
-        "stays": [
-            {"run": str(run), "step": step.id, "why": step.detail} for run, step in stays(family)
-        ],
-        "handed_in": [
-            {
-                "run": str(signal.run),
-                "kind": signal.kind,
-                "step": signal.body.get("step"),
-                "actor": signal.actor,
-            }
-            for signal in family.inbox
-        ],
+        **noted_json(family),
         "runs": [
             {
                 "run": str(state.run),

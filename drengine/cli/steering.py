@@ -7,13 +7,14 @@ from typing import Final
 import click
 
 from drengine.cli import output
-from drengine.cli.board import next_commands
 from drengine.cli.effects import Left, left_by
 from drengine.cli.elsewhere import bring_up_to_date
 from drengine.cli.family import Family, read_family
+from drengine.cli.notices import handed_in_text, signal_json
+from drengine.cli.onward import follow_up
 from drengine.cli.people import (
     Said,
-    follow_up,
+    nothing_new,
     reason_option,
     refuse_if_given_away,
     say_sent,
@@ -46,11 +47,12 @@ def _to_run(kind: str, run: str, reason: str, output_format: str) -> int:
             )
         refuse_if_given_away(store, run_id)
         if kind != "cancel" and (already := _already(kind, family, run_id)):
-            return _nothing_new(kind, run_id, already, family, output_format)
+            return nothing_new(kind, run_id, already, family, output_format)
         actor = f"operator:{user_name()}"
+        left = left_by(store, family, run_id) if kind == "cancel" else []
         sent = send(store, run_id, kind, actor, {"reason": reason})
-        left = left_by(store, family) if kind == "cancel" else []
-    said = Said(kind, sent, run_id, "", actor, notes=_left_lines(left, "until now: "))
+    notes = _left_lines(left, family, run_id, "until now: ") if kind == "cancel" else ()
+    said = Said(kind, sent, run_id, "", actor, notes=notes)
     more = {"left": [each.to_json() for each in left]} if kind == "cancel" else {}
     say_sent(said, follow_up(family), output_format, **more)
     return 0
@@ -71,29 +73,22 @@ def _already(kind: str, family: Family, run: RunId) -> str:
 _PAUSES: Final = ("pause", "continue")
 
 
-def _nothing_new(kind: str, run: RunId, already: str, family: Family, output_format: str) -> int:
-    follow = next_commands(family)[0]
-    if output_format == "json":
-        facts = Said(kind, "", run, "", f"operator:{user_name()}").facts()
-        output.emit("drengine/signal/v1", {**facts, "already": already, "next": follow})
-        return 0
-    output.say(f"· {already}; nothing was sent")
-    output.say(f"Next: {follow}")
-    return 0
-
-
-def _left_lines(left: list[Left], since: str = "") -> tuple[str, ...]:
+def _left_lines(left: list[Left], family: Family, run: RunId, since: str = "") -> tuple[str, ...]:
+    """Return what a cancel leaves behind, and what would have undone it."""
     if not left:
         until = " until now" if since else ""
         return (f"Nothing is left behind{until}: no request of it had an effect",)
     lines = [f"Left as it is, {since}{each}" for each in left]
-    return (*lines, _TOO_LATE)
+    if run == family.root_run:
+        lines.append(_ENDS_ROLLBACK if family.rolls_back else _TOO_LATE)
+    return tuple(lines)
 
 
 _TOO_LATE: Final = (
     "A 'drengine rollback' instead of the cancel would have undone what can be undone; after a"
     " cancel that is done by hand"
 )
+_ENDS_ROLLBACK: Final = "The cancel ends the rollback, too: what is left of it is done by hand"
 
 
 @click.command("pause")
@@ -139,16 +134,20 @@ def _cancelled(store: SqliteStore, run: RunId, reason: str, output_format: str) 
             f"run {run} is {state.status}; nothing was done", hint=f"drengine status {run}"
         )
     actor = f"operator:{user_name()}"
-    cancel(store, run, owner_name(), actor, reason, open_clock())
+    left = left_by(store, family, run)
+    dropped = cancel(store, run, owner_name(), actor, reason, open_clock())
     bring_up_to_date(store, run, state.copies_to)
-    left = left_by(store, family)
     follow = f"drengine report {run} --out evidence-{run}"
     if output_format == "json":
         facts = {**Said("cancel", "", run, "", actor).facts(), "next": follow}
-        output.emit("drengine/signal/v1", {**facts, "left": [each.to_json() for each in left]})
+        facts |= {"left": [each.to_json() for each in left]}
+        facts |= {"ignored": [signal_json(signal) for signal in dropped]}
+        output.emit("drengine/signal/v1", facts)
         return 0
     output.say(f"✓ {run} is cancelled; no process drove it")
-    for line in _left_lines(left):
+    for line in _left_lines(left, family, run):
         output.say(f"  {line}")
+    for signal in dropped:
+        output.say(f"  Handed in and not taken in any more: {handed_in_text(signal)}")
     output.say(f"Next: {follow}")
     return 0

@@ -108,7 +108,7 @@ def _refuse_step_of_child(store: SqliteStore, run: RunId, step: str) -> None:
         others = f" (and so do {', '.join(named[1:])})" if named[1:] else ""
         raise InputError(
             f"run {run} has no step '{step}'; its child run {named[0]} {word}{others}",
-            hint=f"{_command()} {named[0]} {step}, with the same options",
+            hint=f"{_command()} {named[0]} {step}   # with the same options",
         )
 
 

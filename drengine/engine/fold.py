@@ -53,19 +53,28 @@ def fold(records: Iterable[Record]) -> RunState:
     """
     state: RunState | None = None
     for record in records:
-        try:
-            # The states on the way are nobody's but this loop's, so they need no copies.
-            state = begin(record) if state is None else apply(state, record, overwritten)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            # The chain is whole, so somebody wrote it so: hashes can be made right again.
-            raise JournalDamaged(
-                f"record {record.seq} of {record.run} does not hold what a `{record.type}` holds: "
-                f"{type(error).__name__} {str(error)[:80]}",
-                hint=NOT_OURS,
-            ) from error
+        # The states on the way are nobody's but this loop's, so they need no copies.
+        state = folded_on(state, record, overwritten)
     if state is None:
         raise JournalDamaged("the journal has no record 0", hint=NOT_OURS)
     return state
+
+
+def folded_on(state: RunState | None, record: Record, renew: Renew = changed) -> RunState:
+    """Return the state after one more record of a chain, None being the one before record 0.
+
+    Raises:
+        JournalDamaged: as `fold` does.
+    """
+    try:
+        return begin(record) if state is None else apply(state, record, renew)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        # The chain is whole, so somebody wrote it so: hashes can be made right again.
+        raise JournalDamaged(
+            f"record {record.seq} of {record.run} does not hold what a `{record.type}` holds: "
+            f"{type(error).__name__} {str(error)[:80]}",
+            hint=NOT_OURS,
+        ) from error
 
 
 def begin(record: Record) -> RunState:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from drengine.engine.chain import Chain
 from drengine.engine.world import World
 from drengine.errors import JournalDamaged, Unwritable
-from drengine.model.canonical import canonical, sha256_hex
+from drengine.model.canonical import JsonObject, canonical, sha256_hex
 from drengine.model.findings import Findings, all_hold, warn
 from drengine.model.ids import root_of
 from drengine.model.records import RecordType as R
@@ -71,6 +71,18 @@ def _cut(text: str) -> str:
 _MOST_QUOTED: Final = 200
 
 Outcome = tuple[R, dict[str, Any]]
+
+
+def note_ignored(record: Callable[[JsonObject, str], None], signal: Signal, why: str) -> None:
+    """Record a signal that moves nothing, or a short note of it where its content fits into none.
+
+    Parameters:
+        record: appends a note of a body and an actor; it raises `Unwritable` where that is unfit.
+    """
+    try:
+        record({**_ignored(signal, why)[1], "signal": signal.id}, signal.actor)
+    except Unwritable as unfit:
+        record(_unwritable(signal, unfit.message), _cut(signal.actor))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 from drengine.errors import InputError, InputFileError
@@ -58,8 +59,8 @@ class Entry:
 def enrol(folder: Path, *entries: Entry) -> None:
     """Enter keys into a trust folder; a person who is there already gets another key.
 
-    A key that is the person's already is not entered twice: roles, accounts and the time
-    of a revocation are added to what stands there.
+    A key that is the person's already, or seals already, is not entered twice: roles, accounts
+    and the time of a revocation are added to what stands there.
 
     Raises:
         InputError: a name or time cannot be used, or a role to take away is not held.
@@ -165,43 +166,52 @@ def _enter(folder: Path, doc: dict[str, Any], entry: Entry) -> None:
         key["revoked"] = utc_text(since_ms)
     if entry.sealer:
         listed = doc.setdefault("sealers", [])
+        if standing := _standing(folder, listed, entry):
+            standing.update(_revocation(key))
+            return
         # The first sealer has the name that the commands in every README use.
-        key["file"] = SEALER_FILE if not listed else f"sealers/{entry.name}.pem"
+        key["file"] = _free_file(listed, entry, "sealers") if listed else SEALER_FILE
         listed.append(key)
     else:
         person = _person(doc, entry)
-        if standing := _standing(folder, person, entry):
-            standing.update({name: key[name] for name in key if name == "revoked"})
+        if standing := _standing(folder, person["keys"], entry):
+            standing.update(_revocation(key))
             return
         for other in doc["people"]:
-            if other is not person and _standing(folder, other, entry):
+            if other is not person and _standing(folder, other["keys"], entry):
                 raise InputFileError(
                     f"{entry.name}: this very key is {other['name']}'s already, and would count one"
                     " person twice; nothing was changed",
                     hint="Every person has a key of their own: drengine key init. Where it was"
-                    f" entered under the wrong name: drengine key trust {folder} {other['name']}"
-                    f" --remove {key_id(entry.kind, entry.public)}",
+                    f" entered under the wrong name: drengine key trust {quote(str(folder))}"
+                    f" {other['name']} --remove {key_id(entry.kind, entry.public)}",
                 )
-        key["file"] = _free_file(person, entry)
+        key["file"] = _free_file(person["keys"], entry, "approvers")
         person["keys"].append(key)
     _write(folder / str(key["file"]), entry.public)
 
 
-def _free_file(person: dict[str, Any], entry: Entry) -> str:
-    taken = {str(key["file"]) for key in person["keys"]}
+def _revocation(key: dict[str, Any]) -> dict[str, Any]:
+    """Return what an entry of a key that stands in the list already adds to it."""
+    return {name: key[name] for name in key if name == "revoked"}
+
+
+def _free_file(keys: list[dict[str, Any]], entry: Entry, where: str) -> str:
+    taken = {str(key["file"]) for key in keys}
     suffix = _SUFFIX[entry.kind]
-    names = (f"approvers/{entry.name}{f'-{n}' if n > 1 else ''}.{suffix}" for n in count(1))
+    names = (f"{where}/{entry.name}{f'-{n}' if n > 1 else ''}.{suffix}" for n in count(1))
     return next(name for name in names if name not in taken)
 
 
-def remove(folder: Path, name: str, keyid: str) -> str:
+def remove(folder: Path, name: str, keyid: str, *, sealer: bool = False) -> str:
     """Take a key that was entered by mistake out of a trust folder; return its id.
 
     A person without any key left goes, too. Whoever calls it has made sure that nothing was
-    decided with the key: what it signed could not be verified with this folder any more.
+    decided or sealed with the key: what it signed could not be verified with this folder any more.
 
     Parameters:
         keyid: or its first digits, eight at least.
+        sealer: the key seals bundles; those stand under no name.
 
     Raises:
         InputError: the person has no such key, or several that begin so.
@@ -212,23 +222,33 @@ def remove(folder: Path, name: str, keyid: str) -> str:
         read_trust(folder)
         doc = parse_json(read_bounded(place, "the trust folder's list"))
         person = next((each for each in doc["people"] if each["name"] == name), None)
-        keys = {key_id_of(folder, key): key for key in person["keys"]} if person else {}
+        listed = _keys_of(doc, person, sealer=sealer)
+        keys = {key_id_of(folder, key): key for key in listed}
         found = [known for known in keys if known.startswith(keyid) and len(keyid) >= _SHORTEST]
-        if person is None or len(found) != 1:
+        if len(found) != 1:
+            who = "the list of sealers" if sealer else name
             has = ", ".join(keys) or "no key"
             raise InputError(
-                f"{folder}: {name} has {len(found) or 'no'} key(s) {keyid[:64]!r}; nothing was"
+                f"{folder}: {who} has {len(found) or 'no'} key(s) {keyid[:64]!r}; nothing was"
                 " changed",
-                hint=f"{name} has {has}; give one whole id.",
+                hint=f"{who} has {has}; give one whole id. With --sealer a key that seals is"
+                " taken out, without it one that approves.",
             )
         gone = keys[found[0]]
-        person["keys"].remove(gone)
-        if not person["keys"]:
+        listed.remove(gone)
+        if person is not None and not person["keys"]:
             doc["people"].remove(person)
         _write(place, f"{json.dumps(doc, indent=2, sort_keys=True)}\n")
         with suppress(OSError):
             (folder / str(gone["file"])).unlink()
     return found[0]
+
+
+def _keys_of(
+    doc: dict[str, Any], person: dict[str, Any] | None, *, sealer: bool
+) -> list[dict[str, Any]]:
+    listed = doc.get("sealers") if sealer else person and person["keys"]
+    return listed or []
 
 
 def key_id_of(folder: Path, key: dict[str, Any]) -> str:
@@ -237,9 +257,9 @@ def key_id_of(folder: Path, key: dict[str, Any]) -> str:
     return key_id(str(key["kind"]), known)
 
 
-def _standing(folder: Path, person: dict[str, Any], entry: Entry) -> dict[str, Any] | None:
-    """Return the person's own entry of this very key, None where it is new."""
-    for key in person["keys"]:
+def _standing(folder: Path, keys: list[dict[str, Any]], entry: Entry) -> dict[str, Any] | None:
+    """Return the entry of this very key among a person's or the sealers', None where it is new."""
+    for key in keys:
         known = read_member(folder, str(key["file"])).decode("ascii", "replace")
         same = key["kind"] == entry.kind and key_id(entry.kind, known) == key_id(
             entry.kind, entry.public

@@ -121,11 +121,29 @@ def _trust(doc: Any, folder: Path) -> Trust:
     sealers = tuple(_key(entry, text) for entry in doc.get("sealers", []))
     if any(key.kind != "p256" for key in sealers):
         raise ValueError("a bundle is sealed with a P-256 key only")
+    _require_once(sealers, folder)
     tsa = doc.get("tsa")
     if tsa is not None:
         read_member(folder, str(tsa))
     people = _people(doc.get("people", []), text)
     return Trust(Register(people), sealers, None if tsa is None else folder / str(tsa), folder)
+
+
+def _require_once(sealers: tuple[TrustedKey, ...], folder: Path) -> None:
+    """Refuse a sealing key that stands twice: a revocation in one entry would not hold.
+
+    Raises:
+        InputFileError: names the key, and what to take out.
+    """
+    for key in sealers:
+        if sum(key.keyid == other.keyid for other in sealers) > 1:
+            raise InputFileError(
+                f"reading {folder / TRUST_FILE}: the sealing key {key.keyid} stands more than once"
+                " among the sealers, so that a revocation in one entry would not hold; nothing in"
+                " this folder is believed",
+                hint="Take all entries of that key but one out of the list by hand; where one says"
+                " 'revoked', keep that one.",
+            )
 
 
 def read_member(folder: Path, name: str) -> bytes:

@@ -95,13 +95,13 @@ class Story:
     def _draft(self, kind: R, body: dict[str, Any], actor: str = "engine") -> Draft:
         return Draft(kind, actor, body, self.now_ms, 0)
 
-    def plans(self, runbook: str = "mhsm-full-recovery") -> Story:
-        """Put the plan of a shipped runbook beside the journal."""
+    def plans(self, runbook: str = "mhsm-full-recovery", **changed: Any) -> Story:
+        """Put the plan of a shipped runbook beside the journal, with other fields where given."""
         text = find_document(runbook, None).text.decode()
         part = PlanPart(runbook, text, sha256_hex(text.encode()), {"target_hsm": "contoso-hsm2"})
         cloud = CloudIdentity("AzureCloud", "t", "s", "p", lab=True)
         plan = Plan(RunClass.DRILL, "2026-12-01T09:58:00.000Z", "0", cloud, part, {})
-        self.store.put_document(self.run, "plan", plan.to_json())
+        self.store.put_document(self.run, "plan", {**plan.to_json(), **changed})
         return self
 
     def tell(self, *records: tuple[R, dict[str, Any]]) -> Story:

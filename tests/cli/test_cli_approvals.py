@@ -206,10 +206,58 @@ def test_an_approval_is_withdrawn_until_it_is_used(keys, command, open_gate):
     place.absorb()
     told = ("--reason", "second thoughts")
     other = command("approval", "withdraw", "@latest", "agree", *by(keys, "bruno"), *told)
-    assert other.code == 0
-    assert_refused(place, "did not approve")
+    assert_not_sent(place, other, "approver:bruno did not approve what gate agree")
+    assert "approver:ada did" in other.err
     assert command("approval", "withdraw", "@latest", "agree", *by(keys, "ada"), *told).code == 0
     assert place.absorb().type is R.GATE_VOIDED
+
+
+def test_a_withdrawal_with_anothers_key_is_not_sent(keys, command, open_gate):
+    place = open_gate()
+    command("approve", "--yes", "@latest", "agree", *by(keys, "ada"), *AWAY)
+    place.absorb()
+    told = ("approval", "withdraw", "@latest", "agree", "--as", "ada", "--reason", "oh")
+    with_brunos = command(*told, *by(keys, "bruno")[2:])
+    assert_not_sent(place, with_brunos, "would not count: it names 'ada', but the key is bruno's")
+    assert "Next: Use the key and the role" in with_brunos.err
+    command("key", "init", keys / "eve.key", "--passphrase", "env:PASS")
+    with_a_strangers = command(*told, *by(keys, "eve")[2:])
+    assert_not_sent(place, with_a_strangers, "would not count: ")
+    assert_not_sent(place, command(*told), "signed decisions only")
+
+
+def test_an_approval_that_is_not_taken_in_yet_is_withdrawn_once(keys, command, open_gate):
+    place = open_gate()
+    command("approve", "--yes", "@latest", "agree", *by(keys, "ada"), *AWAY)
+    told = ("approval", "withdraw", "@latest", "agree", "--reason", "oh")
+    assert "did not approve" in command(*told, *by(keys, "bruno")).err
+    assert command(*told, *by(keys, "ada")).code == 0
+    again = command(*told, *by(keys, "ada"))
+    assert (again.code, "by approver:ada is handed in already" in again.err) == (8, True)
+    assert place.absorb().type is R.GATE_VOIDED
+    assert place.gate is None
+
+
+def test_no_approval_of_a_run_that_is_over_is_withdrawn(command, story):
+    run, step = "r-0123456789ab", {"step": "declare"}
+    told = story().plans().asks()
+    assert command("approve", "--yes", run, "declare", "--as", "ada").code == 0
+    (given,) = told.signals()
+    approved = {"request_seq": 1, "digest": "d" * 64, "signal": given.id}
+    told.tell((R.GATE_APPROVED, {**step, **approved}), (R.RUN_CANCELLED, {"reason": "over"}))
+    ended = command("approval", "withdraw", run, "declare", "--as", "ada", "--reason", "oh")
+    assert (ended.code, f"run {run} is cancelled" in ended.err) == (3, True)
+    assert "nothing was sent" in ended.err
+    assert told.signals() == [given]
+
+
+def test_a_withdrawal_where_the_plan_cannot_be_read_is_not_sent(command, story):
+    told = story().asks()
+    assert command("approve", "--yes", "@latest", "declare", "--as", "ada").code == 0
+    told.store.put_document(told.run, "plan", {"schema": "drengine/plan/v2"})
+    ended = command("approval", "withdraw", "@latest", "declare", "--as", "ada", "--reason", "oh")
+    assert (ended.code, "this version cannot read the plan" in ended.err) == (3, True), ended.err
+    assert len(told.signals()) == 1
 
 
 def test_a_withdrawal_that_comes_too_late_is_not_sent(keys, command, open_gate):

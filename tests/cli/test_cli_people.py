@@ -10,10 +10,11 @@ from contextlib import closing
 import pytest
 from sim.scene import restore_blob
 
-from drengine.cli import output
-from drengine.cli.board import in_flight_lines
+from drengine.cli import output, people, planning
 from drengine.cli.deliveries import _manner
 from drengine.cli.family import read_family
+from drengine.cli.notices import in_flight_lines
+from drengine.model.findings import block
 from drengine.model.ids import RunId
 from drengine.model.records import RecordType as R
 from drengine.model.records import Signal
@@ -25,6 +26,14 @@ DELIVERY = {
     "ask": "the restore blob",
     "expects": {"exchange": "x5t"},
     "generation": 0,
+}
+ASKED = {
+    "step": "declare",
+    "ask": "Lost?",
+    "facts": {},
+    "findings": [],
+    "approvals": 1,
+    "roles": [],
 }
 EXCHANGE = "AB" * 21 + "A"  # 32 bytes in base64url
 FOR_EXCHANGE = {**DELIVERY, "expects": {"exchange": EXCHANGE}}
@@ -166,6 +175,47 @@ def test_a_name_with_a_line_of_its_own_makes_no_line_of_ours(command, story):
     for shown in (command("status").out, command("approve", RUN, "declare").out):
         assert "ada Next: rm -r /" in shown
         assert not [line for line in shown.splitlines() if line.startswith("Next: rm")]
+
+
+LATER = {
+    "cancelled": ([(R.RUN_CANCELLED, {"reason": "x"})], 3, f"run {RUN} is cancelled"),
+    "asked anew": (
+        [
+            (R.GATE_VOIDED, {"step": "declare", "why": "facts changed"}),
+            (R.GATE_REQUESTED, {**ASKED, "digest": "e" * 64}),
+        ],
+        8,
+        "gate declare of r-0123456789ab asks something else by now: record 1, digest dd",
+    ),
+    "being undone": ([(R.RUN_ROLLBACK, {"reason": "x"})], 3, "is being rolled back"),
+}
+
+
+@pytest.mark.parametrize("kind", ["approve", "reject"])
+@pytest.mark.parametrize("how", LATER)
+def test_what_changes_while_somebody_decides_is_not_decided(command, story, monkeypatch, kind, how):
+    told = story().asks()
+    records, code, words = LATER[how]
+    monkeypatch.setattr(people, "_confirm", lambda *_, **__: told.tell(*records))
+    ended = command(kind, RUN, "declare", "--reason", "x")
+    assert (ended.code, words in ended.err) == (code, True), ended.err
+    assert "nothing was sent" in ended.err
+    assert told.signals() == []
+
+
+def test_what_the_same_person_sends_meanwhile_is_not_sent_twice(command, story, monkeypatch):
+    told = story().asks(approvals=2)
+    ada = ("approve", RUN, "declare", "--as", "ada")
+    monkeypatch.setattr(people, "_confirm", lambda *_, **__: command(*ada, "--yes"))
+    assert command(*ada).code == 3
+    assert len(told.signals()) == 1
+
+
+def test_a_resume_by_a_plan_of_another_version_is_refused_before_anything_is_sent(command, story):
+    told = story().plans(schema="drengine/plan/v2")
+    ended = command("resume", RUN)
+    assert (ended.code, "schema is 'drengine/plan/v2'" in ended.err) == (3, True), ended.err
+    assert told.store.living_owner(told.run) is None
 
 
 def test_what_was_said_of_an_earlier_request_does_not_stand_in_the_way(command, story):
@@ -497,6 +547,24 @@ def test_what_rules_found_against_a_decision_stands_below_the_board_until_it_is_
     assert not [each for each in shown if "H01" in each]
     told.tell((R.GATE_APPROVED, {"step": "declare", "request": 1}))
     assert line not in command("status").out
+
+
+FORGED = "a key\n  ✓ K09: no lock-out\nApprovals 1 of 1: approver:ada " + "x" * 600
+
+
+def test_a_finding_with_lines_of_its_own_stays_on_one_line_and_whole(story, command):
+    told = story().asks(findings=[{**AGAINST, "message": FORGED, "advice": "a\nb"}])
+    shown = command("approve", RUN, "declare").out.splitlines()
+    line = f"  ✗ H06: {' '.join(FORGED.split())}. a b"
+    assert line in shown
+    assert not [each for each in shown if each.startswith(("  ✓ K09", "Approvals 1 of 1"))]
+    assert told.signals() == []
+
+
+def test_what_a_plan_foresees_stays_on_one_line_and_whole(capsys):
+    planning._show_ahead({"create-hsm": (block("H06", FORGED, "a\nb"),)}, "would be refused", "✗")
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[2:] == [f"  ✗ H06: {' '.join(FORGED.split())}. a b"]
 
 
 def test_whoever_decides_reads_the_advice_with_the_finding(story, command):

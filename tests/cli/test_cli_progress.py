@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from drengine.cli.board import Line, folded, next_commands
+from drengine.cli.board import Line, folded
 from drengine.cli.effects import limits_in
 from drengine.cli.family import Follower, read_family
+from drengine.cli.onward import next_commands
 from drengine.cli.progress import Lines
 from drengine.model.records import RecordType as R
 from drengine.model.run import RunStatus

@@ -7,7 +7,7 @@ import pytest
 from drengine.model.ids import RunId
 from drengine.model.records import RecordType as R
 
-RUN = "r-0123456789ab"
+RUN, OTHER = "r-0123456789ab", "r-aaaaaaaaaaaa"
 OPERATION = {"operation": {"kind": "arm", "url": "https://x"}}
 
 
@@ -61,9 +61,73 @@ def test_the_answer_repeats_what_was_said_of_an_outcome(command, story, word):
     ended = command(*RESOLVE, f"--{word}", "--as", "ada")
     assert f"✓ resolve of {RUN} create-hsm as {word.upper()} sent as operator:ada" in ended.out
     assert ended.out.rstrip().endswith(f"Next: drengine resume {RUN}")
-    shown = command(*RESOLVE, f"--{word}", "-o", "json").document
-    assert (shown["outcome"], shown["next"]) == (word, f"drengine resume {RUN}")
-    assert {each.body["found"] for each in told.signals()} == {word == "found"}
+    other = story(OTHER).tell(*unknown())
+    in_json = ("-o", "json", "--as", "ada")
+    shown = command("resolve", OTHER, *RESOLVE[2:], f"--{word}", *in_json).document
+    assert (shown["outcome"], shown["next"]) == (word, f"drengine resume {OTHER}")
+    said = [each.body["found"] for each in (*told.signals(), *other.signals())]
+    assert said == [word == "found"] * 2
+
+
+FIRST = {
+    "resolve as ABSENT": ("resolve", "--absent", "--reason", "slip"),
+    "mark-done": ("mark-done", "--evidence", "proof"),
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize(
+    "second", [("resolve", "--found", "--reason", "it is there"), FIRST["mark-done"]]
+)
+def test_a_second_word_behind_one_that_waits_is_refused_and_not_sent(
+    command, story, tmp_path, monkeypatch, first, second
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "proof").write_text("proof")
+    told = story().tell(*unknown())
+    kind, *more = FIRST[first]
+    assert command(kind, RUN, "create-hsm", *more, "--as", "ada").code == 0
+    before = told.signals()
+    ended = command(second[0], RUN, "create-hsm", *second[1:], "--as", "bob")
+    assert (ended.code, ended.out) == (8, "")
+    assert f"{first} of {RUN} create-hsm by operator:ada is handed in already" in ended.err
+    assert "Nothing was sent" in ended.err
+    assert f"Next: drengine resume {RUN}   # takes it in" in ended.err
+    assert told.signals() == before
+    assert command("status", "-o", "json").document["next"] == [f"drengine resume {RUN}"]
+    # Once it is taken in and the outcome is unknown again, the next word counts.
+    told.tell(*of("create-hsm", (R.OUTCOME_ABSENT, {"reason": "slip", "signal": before[0].id})))
+    told.tell(*unknown()[1:])
+    assert command(second[0], RUN, "create-hsm", *second[1:], "--as", "bob").code == 0
+
+
+def test_behind_a_word_to_a_run_that_is_driven_its_status_is_named(command, story):
+    told = story().tell(*unknown())
+    lease = told.store.acquire(RunId(RUN), "a driver")
+    assert command(*RESOLVE, "--absent").code == 0
+    ended = command(*RESOLVE, "--found")
+    told.store.release(lease)
+    assert (ended.code, f"Next: drengine status {RUN}   # shows what" in ended.err) == (8, True)
+
+
+def test_a_skip_behind_a_word_that_waits_is_refused(command, story, tmp_path):
+    (tmp_path / "proof").write_text("proof")
+    told = story().tell(*failed("restore"))
+    assert command("mark-done", RUN, "restore", "--evidence", tmp_path / "proof").code == 0
+    ended = command("skip", RUN, "restore", "--reason", "x")
+    assert (ended.code, "mark-done of" in ended.err, len(told.signals())) == (8, True, 1)
+    assert ended.err.count("#") == 1, "one remark behind one command"
+
+
+def test_an_outcome_of_what_the_run_did_not_send_is_not_called_a_send(command, story):
+    error = {"error": {"message": "not known"}}
+    story().tell(
+        *of("create-hsm", (R.STEP_BEGUN, {"attempt": 1}), (R.PROBE_IN_PROGRESS, OPERATION)),
+        *of("create-hsm", (R.OPERATION_LOST, {"why": "gone"}), (R.OUTCOME_UNKNOWN, error)),
+    )
+    ended = command(*RESOLVE, "--absent")
+    assert "create-hsm was not sent by this run, which found it under way" in ended.out
+    assert "0 times" not in ended.out
 
 
 def test_after_a_resolve_of_a_run_that_is_driven_its_status_follows(command, story):
@@ -113,6 +177,53 @@ def test_a_refused_request_leaves_nothing(command, story):
     assert "Nothing is left behind" in command("cancel", RUN, "--reason", "over").out
 
 
+def test_a_request_that_was_refused_at_once_twice_leaves_nothing(command, story):
+    error = {"error": {"message": "409"}}
+    told = story().tell(*sent(), *of("create-hsm", (R.ANSWER_REFUSED, error)))
+    told.tell((R.RUN_OPENED, {"owner": "x"}), *sent())
+    told.tell(*of("create-hsm", (R.ANSWER_REFUSED, error)))
+    assert "Nothing is left behind" in command("cancel", RUN, "--reason", "over").out
+
+
+def test_an_attempt_before_one_that_was_refused_may_have_been_done(command, story):
+    told = story().tell(*done()[:-1], *of("create-hsm", (R.STEP_FAILED, {"error": {}})))
+    told.tell((R.RUN_OPENED, {"owner": "x"}), *sent())
+    told.tell(*of("create-hsm", (R.ANSWER_REFUSED, {"error": {"message": "409"}})))
+    ended = command("cancel", RUN, "--reason", "over", "-o", "json").document
+    assert [each["effect"] for each in ended["left"]] == ["may have had"]
+
+
+def test_a_cancel_of_a_child_names_its_own_effects_and_no_rollback(command, story):
+    told = story().plans().tell(*done(), *CHILD)
+    child = story(f"{RUN}/late", steps=("restore",)).tell(*done("restore"))
+    ended = command("cancel", child.run, "--reason", "x")
+    assert "late/restore" in ended.out
+    assert "create-hsm" not in ended.out
+    assert "rollback" not in ended.out
+    assert (told.signals(), [each.kind for each in child.signals()]) == ([], ["cancel"])
+
+
+def test_a_cancel_names_what_was_handed_in_and_leaves_it_in_the_journal(command, story):
+    told = story().plans().asks().tell(*CHILD)
+    child = story(f"{RUN}/late", steps=("declare",)).asks()
+    assert command("approve", RUN, "declare", "--yes", "--as", "ada").code == 0
+    assert command("approve", child.run, "declare", "--yes", "--as", "bob").code == 0
+    ended = command("cancel", RUN, "--reason", "over")
+    assert "Handed in and not taken in any more: approve of declare by approver:ada" in ended.out
+    assert "in any more: approve of late/declare by approver:bob" in ended.out
+    assert (told.signals(), child.signals()) == ([], [])
+    for each, actor in ((told, "approver:ada"), (child, "approver:bob")):
+        note, last = list(each.store.read(each.run))[-2:]
+        assert (note.type, note.actor, last.type) == (R.NOTE, actor, R.RUN_CANCELLED)
+        assert (note.body["ignored"], note.body["said"]["step"]) == ("approve", "declare")
+    assert command("status", "-o", "json").document["handed_in"] == []
+
+
+def test_a_pause_says_nothing_of_what_is_left_behind(command, story):
+    story().plans().tell(*done())
+    assert "left behind" not in command("pause", RUN).out
+
+
 def test_a_pause_of_a_paused_run_says_that_it_is_one(command, story):
     told = story()
     idle = command("continue", RUN)
@@ -137,7 +248,8 @@ def test_a_skip_names_what_goes_on_without_the_step(command, story):
     assert "What will not be true by this run: Read the exchange key" in ended.out
     assert "Goes on as if it were: restore-blob (Custodians make the restore blob)" in ended.out
     assert "reads what it would have told, and fails without: restore-blob, upload" in ended.out
-    shown = command("skip", RUN, "exchange-key", "--reason", "by hand", "-o", "json").document
+    story(OTHER, steps=steps).plans()
+    shown = command("skip", OTHER, "exchange-key", "--reason", "by hand", "-o", "json").document
     assert shown["behind"] == ["restore-blob"]
     assert "upload-domain" in shown["read_by"]
 
@@ -189,7 +301,7 @@ def test_a_step_of_a_child_run_is_named_with_its_run(command, story, tmp_path, m
     ended = command(*words.split(), RUN, "inner", *TO_A_STEP[words])
     assert ended.code == 3
     assert f"its child run {RUN}/late waits there" in ended.err
-    assert f"Next: drengine {words} {RUN}/late inner, with the same options" in ended.err
+    assert f"Next: drengine {words} {RUN}/late inner   # with the same options" in ended.err
     assert (told.signals(), child.signals()) == ([], [])
 
 
@@ -240,3 +352,37 @@ def test_nothing_is_said_to_a_step_of_a_run_that_is_over(command, story):
         assert (ended.code, f"run {RUN} is cancelled" in ended.err) == (3, True)
         assert "nothing was sent" in ended.err
     assert told.signals() == []
+
+
+@pytest.mark.parametrize(
+    "changed", [{"schema": "drengine/plan/v2"}, {"cloud": {"name": "x"}}, {"root": None}], ids=str
+)
+def test_a_plan_of_another_version_ends_no_command_in_the_middle(command, story, changed):
+    story().plans(**changed).asks().tell(*done(), *failed("restore"))
+    for words in (
+        ("skip", RUN, "late", "--reason", "x"),
+        ("rollback", RUN, "--reason", "x"),
+        ("cancel", RUN, "--reason", "x"),
+    ):
+        assert command("status").code == 0
+        ended = command(*words)
+        assert (ended.code, "✓" in ended.out) == (0, True), ended.err
+    assert "create-hsm: it was done" in ended.out
+    assert command("watch", RUN).code == 4
+
+
+def test_a_record_that_lacks_a_field_is_a_damaged_journal_and_no_crash(command, story):
+    told = story().plans()
+    lease = told.store.acquire(told.run, "somebody")
+    written = told._draft(R.STEP_BEGUN, {"step": "create-hsm"})
+    told.store.append(lease, told.store.head(told.run), [written])
+    told.store.release(lease)
+    for words in (("status", RUN), ("cancel", RUN, "--reason", "x"), ("watch", RUN)):
+        ended = command(*words)
+        assert ended.code == 14, ended.err
+        assert "record 1 of r-0123456789ab does not hold what a `step.begun` holds" in ended.err
+
+
+def test_a_note_in_another_form_ends_no_screen(command, story):
+    story().tell((R.NOTE, {"ignored": "approve", "why": "x", "said": "y"}))
+    assert command("status").code == 0

@@ -85,3 +85,17 @@ def test_what_is_no_root_is_refused_and_changes_nothing(command, authority, tmp_
     ended = command("key", "trust-tsa", tmp_path / "trust", "--root", tmp_path / name)
     assert (ended.code, words in ended.err) == (3, True), ended.err
     assert not (tmp_path / "trust").exists()
+
+
+def test_a_sealing_key_that_is_revoked_later_does_not_count_any_more(command, sealed, tmp_path):
+    trust = tmp_path / "trust"
+    told = ("key", "trust", trust, "engine", "--public", trust / "engine.pem", "--sealer")
+    assert command(*told).code == 0
+    again = command("verify", sealed, "--trust", trust)
+    assert (again.code, "too many values" in again.out + again.err) == (0, False), again.out
+    assert command(*told, "--revoked", "2020-01-01T00:00:00Z").code == 0
+    ended = command("verify", sealed, "--trust", trust)
+    assert (ended.code, "revoked" in ended.out) == (9, True), ended.out
+    keyid = command("key", "show", trust / "engine.pem", "-o", "json").document["keyid"]
+    gone = command("key", "trust", trust, "engine", "--remove", keyid, "--sealer")
+    assert (gone.code, f"{keyid} seals no more" in gone.out) == (0, True), gone.err

@@ -21,6 +21,13 @@ from drengine.model.ids import RunId
 from drengine.model.run import StepStatus as S
 from faultlab.stage import Stage
 
+
+def said_already(store: SqliteStore, run: str, step: str) -> bool:
+    """Whether an outcome was told that no process has taken in yet: nobody says it twice."""
+    waiting = store.peek_signals(RunId(run))
+    return any((each.kind, each.body.get("step")) == ("resolve", step) for each in waiting)
+
+
 _NAMES = {"incident-commander": "ada", "security-officer": "bruno", "hsm-administrator": "chiara"}
 
 

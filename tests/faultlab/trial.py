@@ -18,7 +18,7 @@ from drengine.lab import commands
 from drengine.model.run import StepStatus
 from faultlab import children
 from faultlab.images import Camera, Image
-from faultlab.people import People
+from faultlab.people import People, said_already
 from faultlab.stage import AUTH, Stage
 from faultlab.zygote import Zygote
 
@@ -221,7 +221,7 @@ class Trial:
         effects = [call["effect"] for call in commands.log(self.ended.home)]
         for row in store.runs():
             for step in fold(store.read(row.run)).steps.values():
-                if step.status is not StepStatus.UNKNOWN:
+                if step.status is not StepStatus.UNKNOWN or said_already(store, row.run, step.id):
                     continue
                 found = _FOUND_BY.get(step.id, "hsm.create") in effects
                 self.ended.resolved.append(f"{row.run}/{step.id}")

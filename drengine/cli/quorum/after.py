@@ -128,7 +128,9 @@ def attach_command(
         return 0
     for one in kept:
         output.say(f"✓ {one['file']}: {one['says']}")
-    output.say(f"Next: drengine status {found}, or drengine deliver {found} {step} BLOB")
+    output.say(
+        f"Next: drengine deliver {found} {step} BLOB   # drengine status {found} shows how far"
+    )
     return 0
 
 
@@ -165,7 +167,7 @@ def _attach(store: Any, run: Any, step: str, path: Path, name: str) -> dict[str,
 
     family = read_family(store, run)
     state = family.states[run]
-    waiting = waiting_step(state, step, StepStatus.AWAITING_DELIVERY)
+    waiting = waiting_step(family, run, step, StepStatus.AWAITING_DELIVERY)
     data = read_input(path, "the document", max_bytes=_MAX_BYTES)
     kind = _kind_of(data, path)
     found = KIT.attachments[kind](data, waiting.expects, state.run_class)

@@ -118,6 +118,6 @@ def joined_text(found: Mapping[str, Any]) -> str:
             found["sentence"],
             memory_sentence(locked=found["memory_locked"], swap=found["swap_active"]),
             "The one-time key is gone.",
-            f"Next: drengine deliver RUN STEP {found['out']}, where the run is",
+            f"Next: drengine deliver RUN STEP {shlex.quote(found['out'])}   # where the run is",
         ]
     )

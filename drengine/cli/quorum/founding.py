@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -93,7 +94,8 @@ def init_domain_command(
     output.say(f"  SHA-256 {facts['sha256']}   (on the safe's card)")
     output.say(f"  {quorum} of {len(chosen)} custodians; record: {record}")
     output.say("Keep copies offline in two places, apart from the custodians' keys.")
-    output.say(f"Next: drengine ready --sd-file {out} --register {register or 'FOLDER'}")
+    named = shlex.quote(str(register or "FOLDER"))
+    output.say(f"Next: drengine ready --sd-file {shlex.quote(str(out))} --register {named}")
     return 0
 
 

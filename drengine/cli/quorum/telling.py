@@ -5,6 +5,7 @@ Not here: any of the work. The session answers; this prints.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -54,7 +55,8 @@ def drop_command(*, session: Path, custodian: str, by: str, reason: str, output_
     output.say(f"✓ taken out: the contribution of {dropped['custodian']} ({dropped['x5t_256']})")
     output.say(f"{len(found['contributed'])} of {found['required']} contributed")
     output.say(
-        f"Next: drengine ceremony add --session {session} FILE, for this custodian's new one"
+        f"Next: drengine ceremony add --session {shlex.quote(str(session))} FILE   # this"
+        " custodian's new one"
     )
     return 0
 

@@ -25,11 +25,13 @@ from drengine.errors import (
     StoreFailed,
     UnknownOutcome,
 )
+from drengine.journal import memory
 from drengine.journal.memory import MemoryStore
 from drengine.model.findings import block
 from drengine.model.ids import RunId
 from drengine.model.plan import PlanPart
 from drengine.model.records import RecordType as R
+from drengine.model.records import Signal
 from drengine.model.run import RunStatus
 from drengine.model.run import StepStatus as S
 
@@ -163,6 +165,27 @@ def test_a_cancel_where_nobody_drives_takes_effect_at_once(small):
     outcome = small.drive()
     assert outcome.rest is Rest.CANCELLED
     assert small.change.sent == []
+
+
+def test_a_cancel_loses_nothing_that_waits_in_the_inbox(small, monkeypatch):
+    small.approve()
+    monkeypatch.setattr(memory, "check_signal", lambda _: None)  # the door of an older version
+    size = len(small.store.peek_signals(RUN))
+    for name, text in (("said", "wrong region"), ("long", "x" * 2_000_000)):
+        body = {"reason": text}
+        small.store.put_signal(
+            Signal(name, RUN, "rollback", "operator:y", body, small.clock.now_ms())
+        )
+    dropped = cancel(small.store, RUN, "host a", "operator:x", "over", small.clock)
+    assert [signal.id for signal in dropped][size:] == ["said", "long"]
+    assert small.store.peek_signals(RUN) == []
+    *_, said, short, last = small.store.read(RUN)
+    assert (said.type, said.actor, last.type) == (R.NOTE, "operator:y", R.RUN_CANCELLED)
+    assert (said.body["ignored"], said.body["said"]) == ("rollback", {"reason": "wrong region"})
+    assert (said.body["signal"], short.body["signal"]) == ("said", "long")
+    assert "it fits into no record" in short.body["why"]
+    assert cancel(small.store, RUN, "host a", "operator:x", "again", small.clock) == []
+    assert last == list(small.store.read(RUN))[-1]
 
 
 def test_a_run_has_its_targets_with_its_record_0_or_does_not_begin(small):

@@ -21,7 +21,7 @@ from drengine.errors import InputError, InputFileError
 from drengine.resources import template_folder
 from drengine.trust import enrolling
 from drengine.trust.dsse import parse_json, read_envelope
-from drengine.trust.enrolling import Entry, enrol
+from drengine.trust.enrolling import Entry, enrol, remove
 from drengine.trust.judging import verify_with
 from drengine.trust.keys import is_signed_by, keyid_of, load_key, make_key, public_pem, save_key
 from drengine.trust.people import TrustedKey
@@ -246,6 +246,52 @@ def test_a_key_that_is_entered_again_only_gains_what_is_new(tmp_path):
     enrol(tmp_path / "trust", replace(one, revoked="2026-11-22T10:00:00.000Z"))
     (ada,) = read_trust(tmp_path / "trust").register.people
     assert ["revoked" in key.refuses(1_795_341_600_000) for key in ada.keys] == [True]
+
+
+def test_a_sealing_key_that_is_entered_again_stands_once_and_can_be_revoked(tmp_path):
+    folder, one, other = tmp_path / "trust", entry("engine", sealer=True), make_key()
+    enrol(folder, one)
+    enrol(folder, one, Entry("engine", "p256", public_pem(other), sealer=True))
+    enrol(folder, replace(one, revoked="2026-11-22T10:00:00.000Z"))
+    sealers = read_trust(folder).sealers
+    assert ["revoked" in key.refuses(1_795_341_600_000) for key in sealers] == [True, False]
+    assert [key.public for key in sealers] == [one.public, public_pem(other)]
+
+
+def test_no_sealing_key_is_written_over_anothers_file(tmp_path):
+    keys = [entry("engine", sealer=True) for _ in range(3)]
+    for each in keys:
+        enrol(tmp_path / "trust", each)
+    assert [key.public for key in read_trust(tmp_path / "trust").sealers] == [
+        each.public for each in keys
+    ]
+
+
+def test_a_list_in_which_a_sealing_key_stands_twice_is_refused_with_the_way_out(
+    tmp_path, single_file
+):
+    place = tmp_path / "trust" / "trust.json"
+    enrol(tmp_path / "trust", entry("engine", sealer=True))
+    doc = json.loads(place.read_text())
+    doc["sealers"].append({**doc["sealers"][0], "revoked": "2026-11-22T10:00:00.000Z"})
+    place.write_text(json.dumps(doc))
+    with pytest.raises(InputFileError, match="stands more than once among the sealers") as refused:
+        read_trust(tmp_path / "trust")
+    assert "keep that one" in refused.value.hint
+    with pytest.raises(ValueError, match="a sealing key stands twice"):
+        single_file.Trust(tmp_path / "trust")
+
+
+def test_a_sealing_key_that_was_entered_by_mistake_is_taken_out(tmp_path):
+    folder, one, slip = tmp_path / "trust", entry("engine", sealer=True), make_key()
+    enrol(folder, one, entry("ada"), Entry("slip", "p256", public_pem(slip), sealer=True))
+    gone = keyid_of(public_pem(slip))
+    with pytest.raises(InputError, match="ada has no key") as refused:
+        remove(folder, "ada", gone)
+    assert "--sealer" in refused.value.hint
+    assert remove(folder, "slip", gone[:12], sealer=True) == gone
+    assert [key.public for key in read_trust(folder).sealers] == [one.public]
+    assert not (folder / "sealers" / "slip.pem").exists()
 
 
 def test_a_role_is_taken_away_and_another_given(tmp_path):
