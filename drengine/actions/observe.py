@@ -13,11 +13,12 @@ from typing import Any, Final, TypeVar
 from drengine.actions.base import RUN_TAG, refuse_unless_ours, target_hsm
 from drengine.actions.contract import Observer, StepContext
 from drengine.actions.documents import inventory_of
+from drengine.actions.groups import roles_now
+from drengine.actions.hosts import is_elsewhere, target_host
 from drengine.actions.names import hsm_uri, subscription_of_identity
 from drengine.actions.rights import observe_rights, will_not_tell
 from drengine.actions.sas import RIGHTS, sas_facts, sas_problems
 from drengine.actions.security_domain import unstable_key
-from drengine.actions.sql import is_elsewhere, roles_now, target_host
 from drengine.actions.storage import is_minted, storage_of
 from drengine.ceremony.blob import inspect_restore_blob
 from drengine.errors import AzureError, GuardError

@@ -15,7 +15,7 @@ from typing import Any, Final
 from drengine.actions.base import BaseAction
 from drengine.actions.contract import StepContext, Verified
 from drengine.actions.documents import inventory_of
-from drengine.actions.sql import is_elsewhere, is_on_target
+from drengine.actions.hosts import is_elsewhere, is_on_target
 from drengine.model.canonical import JsonObject
 from drengine.model.catalogue import ActionSpec, Parameter, Repeat
 from drengine.model.cloud import Database, Operation, Protector
