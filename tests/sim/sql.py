@@ -162,11 +162,9 @@ class SimSql:
 
     async def failover_groups(self, instances: Sequence[Instance]) -> list[FailoverGroup]:
         await self.cloud.read("sql.groups")
-        del instances
         primary, secondary = (_id(name) for name in GROUPS["fog"])
-        return [
-            FailoverGroup("fog", "fog", "rg", "region-0", "Primary", "", primary, secondary),
-        ]
+        role = "Primary" if instances[0].id == primary else "Secondary"
+        return [FailoverGroup("fog", "fog", "rg", "region", role, "", primary, secondary)]
 
     async def keys(self, instance: str) -> list[InstanceKey]:
         found, now = await self._read(instance, "keys"), self.cloud.now()

@@ -208,7 +208,10 @@ class Regions(World):
         view = self.views[instances[0].location]
         if isinstance(view, Exception):
             raise view
-        return [FailoverGroup("f", "fog", "rg", "x", "Primary", "", *view, "y")] if view else []
+        if not view:
+            return []
+        role, *pair = view
+        return [FailoverGroup("f", "fog", "rg", "x", role, "", *pair, "y")]
 
     def roles(self) -> Any:
         members = [
@@ -225,15 +228,35 @@ DOWN = AzureError("region down", status=503, transient=True)
 
 def test_the_region_that_answers_tells_the_roles():
     told = {"primary": "/mi/north", "secondary": "/mi/west"}
-    view = ("/mi/north", "/mi/west")
-    for north, west in ((view, view), (DOWN, view), (view, DOWN), (None, view)):
-        assert Regions(north=north, west=west).roles() == told
+    pair = ("/mi/north", "/mi/west")
+    north, west = ("Primary", *pair), ("secondary", *pair)
+    for one, other in ((north, west), (DOWN, west), (north, DOWN), (None, west)):
+        assert Regions(north=one, west=other).roles() == told
+
+
+def test_each_region_may_name_itself_first_because_the_role_decides():
+    north, west = ("Primary", "/mi/north", "/mi/west"), ("Secondary", "/mi/west", "/mi/north")
+    told = {"primary": "/mi/north", "secondary": "/mi/west"}
+    assert Regions(north=north, west=west).roles() == told
+    assert Regions(north=DOWN, west=west).roles() == told
+
+
+def test_regions_that_do_not_agree_yet_stop_nothing_and_the_first_counts():
+    views = [("Primary", "/mi/north", "/mi/west"), ("Primary", "/mi/west", "/mi/north")]
+    told = Regions(north=views[0], west=views[1])
+    assert told.roles() == {"primary": "/mi/north", "secondary": "/mi/west"}
+
+
+def test_a_group_of_other_members_than_planned_is_told_as_it_is():
+    pair = ("/mi/north", "/mi/new")
+    view = ("Primary", *pair)
+    told = {"primary": "/mi/north", "secondary": "/mi/new"}
+    assert Regions(north=view, west=None).roles() == told
 
 
 @pytest.mark.parametrize(
     ("north", "west", "error", "said"),
     [
-        (("a", "b"), ("b", "a"), AzureError, "do not agree"),
         (DOWN, DOWN, AzureError, "region down"),
         (DOWN, None, AzureError, "region down"),
         (None, None, GuardError, "is gone now"),
