@@ -11,35 +11,27 @@ Rules:
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from drengine.ceremony.files import replace_private
 from drengine.ceremony.folder import TRANSCRIPT_NAME
-from drengine.ceremony.transcript import MAX_ENTRIES, MAX_TRANSCRIPT_BYTES, Transcript
+from drengine.ceremony.transcript import (
+    MAX_ENTRIES,
+    MAX_TRANSCRIPT_BYTES,
+    TOOL,
+    Draft,
+    Transcript,
+)
 from drengine.errors import CeremonyError, DrError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
-_TOOL: Final = "drengine"
 _MAX_REFUSAL: Final = 2000
 _KEPT_ENTRIES: Final = 32
 _KEPT_BYTES: Final = 128 * 1024
 """Kept free for what one more message may need, and for the end."""
-
-
-class Draft(NamedTuple):
-    """An entry that is to be written; `actor` is who did it, by name."""
-
-    kind: str
-    actor: str
-    body: Mapping[str, Any]
-
-
-def remark(text: str) -> Draft:
-    """Return what drengine itself has to note: a deviation from the script."""
-    return Draft("deviation", _TOOL, {"text": text})
 
 
 class Minutes:
@@ -99,7 +91,7 @@ class Minutes:
             self.tell("refused", f"{what}: {message}")
             return
         try:
-            self.note(Draft("refused", _TOOL, body), at_ms=at_ms)
+            self.note(Draft("refused", TOOL, body), at_ms=at_ms)
         except CeremonyError as unwritten:
             self.tell("refused", f"{what}: {message}")
             self.tell("warning", unwritten.message)

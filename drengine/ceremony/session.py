@@ -37,20 +37,17 @@ from drengine.ceremony.folder import BLOB_NAME, REQUEST_NAME
 from drengine.ceremony.gathering import Gathering
 from drengine.ceremony.joining import JoinOrder
 from drengine.ceremony.keeper import Keeper
+from drengine.ceremony.made import Made, entries_of, sentence_of
 from drengine.ceremony.messages import decode_bytes, encode_bytes
-from drengine.ceremony.minutes import Draft, Minutes, remark
+from drengine.ceremony.minutes import Minutes
 from drengine.ceremony.request import CeremonyRequest
+from drengine.ceremony.transcript import Draft, remark
 from drengine.ceremony.wire import SOCKET_NAME, bind_in, is_own_user, receive, reply
 from drengine.errors import CeremonyError, DrError, InternalError, QuorumError
-from drengine.model.canonical import sha256_hex
 
 _NAP_SECONDS: Final = 0.5
 _CLIENT_SECONDS: Final = 10.0
 _NEW_ONE: Final = "Open a new one: drengine ceremony open --session NEW_FOLDER …"
-SENTENCE: Final = (
-    "The security domain's plain contents existed in the memory of process {pid} on host {host} "
-    "for {ms} ms, and nowhere else that drengine knows of."
-)
 SWAP_TEXT: Final = (
     "the one-time key's memory could not be locked while swap is active on this machine: parts "
     "of it may be written to the swap device"
@@ -267,11 +264,10 @@ class Session:
         del message
         try:
             self._require_quorum()
-            head = self._minutes.head
-            blob, report = self._keeper.combine(self._order(now_ms), head)
+            made = self._keeper.combine(self._order(now_ms), self._minutes.head)
             # What begins here is brought to its end, whoever presses Ctrl-C.
             with _uninterrupted():
-                return self._finish(blob, {**report, "head": head}, now_ms)
+                return self._finish(*made, now_ms)
         except DrError as error:
             self._minutes.refuse("combine", error, at_ms=now_ms)
             self._look(now_ms)
@@ -289,18 +285,11 @@ class Session:
             folder=str(self._folder),
         )
 
-    def _finish(self, blob: bytes, report: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    def _finish(self, blob: bytes, made: Made, signature: bytes, now_ms: int) -> dict[str, Any]:
         """Keep the blob, note it, let the key go: in this order."""
-        body = self._combined(blob, report)
-        remarks = [remark(f"{one['why']}; the blob is made without it") for one in body["misfits"]]
-        remarks += [
-            remark(f"{' and '.join(twins)} gave the same share: it is not the own of them all")
-            for twins in report["twins"]
-        ]
         try:
             replace_private(self.blob_path, blob)
-            combined = Draft("combined", self.request.combiner, body)
-            self._minutes.note(*remarks, combined, at_ms=now_ms)
+            self._minutes.note(*entries_of(made, signature, self.request), at_ms=now_ms)
         except DrError as error:
             with suppress(OSError):
                 self.blob_path.unlink(missing_ok=True)
@@ -312,26 +301,12 @@ class Session:
             ) from None
         self._close("combined", "the blob is made", now_ms)
         self._minutes.tell("combined", f"the blob lies in {self.blob_path}")
-        answer = {**body, "blob": encode_bytes(blob), "kept": str(self.blob_path)}
-        return {**answer, "head": self._minutes.head}
-
-    def _combined(self, blob: bytes, report: dict[str, Any]) -> dict[str, Any]:
         return {
-            "blob_sha256": sha256_hex(blob),
-            "blob_size": len(blob),
-            "custodians": report["custodians"],
-            "misfits": [
-                {"x5t_256": x5t_256, "why": why} for x5t_256, why in report["misfits"].items()
-            ],
-            "done_ms": self._now_ms(),
-            "signed": {"head": report["head"], "signature": report["signature"]},
-            "exchange_subject": report["exchange_subject"][:200],
-            "plain_ms": report["plain_ms"],
-            "memory_locked": report["memory_locked"],
-            "swap_active": report["swap_active"],
-            "sentence": SENTENCE.format(
-                pid=report["pid"], host=self.request.combiner_host, ms=report["plain_ms"]
-            ),
+            **made.to_json(),
+            "sentence": sentence_of(made, self.request),
+            "blob": encode_bytes(blob),
+            "kept": str(self.blob_path),
+            "head": self._minutes.head,
         }
 
     def _require_quorum(self) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from drengine.ceremony.fields import Fields, read_canonical
 from drengine.errors import CeremonyError, VerificationError
@@ -37,6 +37,23 @@ KINDS: Final = (
     "combined_on_one_machine",
     "closed",
 )
+
+
+TOOL: Final = "drengine"
+"""Who notes what no person does."""
+
+
+class Draft(NamedTuple):
+    """An entry that is to be written; `actor` is who did it, by name."""
+
+    kind: str
+    actor: str
+    body: Mapping[str, Any]
+
+
+def remark(text: str) -> Draft:
+    """Return what drengine itself has to note: a deviation from the script."""
+    return Draft("deviation", TOOL, {"text": text})
 
 
 @dataclass(frozen=True, slots=True)
