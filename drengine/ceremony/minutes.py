@@ -16,21 +16,20 @@ from typing import TYPE_CHECKING, Final
 from drengine.ceremony.files import replace_private
 from drengine.ceremony.folder import TRANSCRIPT_NAME
 from drengine.ceremony.transcript import (
-    MAX_ENTRIES,
-    MAX_TRANSCRIPT_BYTES,
     TOOL,
     Draft,
+    Room,
     Transcript,
+    has_room,
 )
-from drengine.errors import CeremonyError, DrError
+from drengine.errors import CeremonyError, DrError, InputFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 _MAX_REFUSAL: Final = 2000
-_KEPT_ENTRIES: Final = 32
-_KEPT_BYTES: Final = 128 * 1024
+_KEPT: Final = Room(entries=32, size=128 * 1024, brackets=256)
 """Kept free for what one more message may need, and for the end."""
 
 
@@ -41,7 +40,7 @@ class Minutes:
         self._path = folder / TRANSCRIPT_NAME
         self._listener = listener
         self._transcript = Transcript()
-        self._size = 0
+        self._content = b""
 
     @property
     def head(self) -> str:
@@ -51,11 +50,7 @@ class Minutes:
     @property
     def is_full(self) -> bool:
         """Whether there is room for the end only."""
-        entries = len(self._transcript.entries)
-        return (
-            entries >= MAX_ENTRIES - _KEPT_ENTRIES
-            or self._size >= MAX_TRANSCRIPT_BYTES - _KEPT_BYTES
-        )
+        return not has_room(self._content, len(self._transcript.entries), spare=_KEPT)
 
     def note(self, *drafts: Draft, at_ms: int) -> None:
         """Write entries, durably: all or none.
@@ -68,7 +63,7 @@ class Minutes:
         try:
             for draft in drafts:
                 self._transcript.append(draft.kind, draft.actor, draft.body, at_ms)
-            content = self._transcript.to_bytes()
+            content = _readable(self._transcript)
             replace_private(self._path, content)
         except BaseException as error:
             del entries[before:]
@@ -79,7 +74,7 @@ class Minutes:
                     hint=f"Make room in {self._path.parent}, and ask again.",
                 ) from None
             raise
-        self._size = len(content)
+        self._content = content
         for draft in drafts:
             self.tell(draft.kind, _told(draft))
 
@@ -100,6 +95,14 @@ class Minutes:
         """Say something on the combiner's screen, as far as there is one."""
         with suppress(OSError, ValueError):
             self._listener(kind, words)
+
+
+def _readable(transcript: Transcript) -> bytes:
+    """Return a transcript's bytes, if they can be read back."""
+    content = transcript.to_bytes()
+    if not has_room(content, len(transcript.entries), spare=Room()):
+        raise InputFileError("it would be longer than anybody reads it back")
+    return content
 
 
 def _told(draft: Draft) -> str:

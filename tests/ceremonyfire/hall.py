@@ -58,7 +58,7 @@ class Hall:
         self.now, self.screen = NOW, []
         witnesses = ("Wanda",) if run_class == "incident" else ()
         request = make_request(
-            Occasion(run_class, "p", "t", "Olga", witnesses, HOUR),
+            Occasion(run_class, "p", "t", "Olga", witnesses, HOUR, accept_unenrolled=True),
             domain=domain.data,
             exchange_certificate=exchange.certificate_pem,
             register=Register(),

@@ -230,7 +230,7 @@ def swapping(monkeypatch, one_time_key):
 def open_in(folder, *words):
     files = ["--sd-file", folder / "sd.json", "--exchange-cert", folder / "exchange.cer"]
     people = ["--target", "t", "--combiner", "Olga", "--purpose", "p", "--witness", "Wanda"]
-    words = [*files, *people, "--session", folder / "session", *words]
+    words = [*files, *people, "--session", folder / "session", "--accept-unenrolled", *words]
     return CliRunner().invoke(open_command, [str(word) for word in words], standalone_mode=False)
 
 

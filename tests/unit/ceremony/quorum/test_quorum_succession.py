@@ -98,7 +98,8 @@ def test_the_key_before_consents_to_the_next(write, ada, keys):
     third = entry(ada, keys[2], NOW - MINUTE, "Ada Lovelace", earlier=keys[1])
     register = write(entry(ada, keys[0]), second, third)
     assert register.of(ada.x5t, NOW) == third
-    assert register.remarks(NOW) == ()
+    (renamed,) = register.remarks(NOW)
+    assert "is enrolled for 'Ada Lovelace'" in renamed
     require_following(register, entry(ada, keys[2], NOW))
     with pytest.raises(CeremonyError, match="that key has not signed") as refused:
         require_following(register, entry(ada, keys[1], NOW))
