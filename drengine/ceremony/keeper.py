@@ -19,9 +19,11 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from drengine.ceremony.channel import Traced, require_unseen
 from drengine.ceremony.made import Made, read_made
 from drengine.ceremony.messages import decode_bytes, encode_bytes, read_result, write_refusal
 from drengine.ceremony.spawn import (
+    UNTRACED,
     ask_child,
     child_environment,
     command_of,
@@ -79,6 +81,7 @@ def main() -> NoReturn:
         "signs": encode_bytes(public_bytes(signs)),
         "memory_locked": hardening.memory_locked,
         "swap_active": hardening.swap_active,
+        "pid": os.getpid(),
     }
     _say(json.dumps(opened).encode("ascii"))
     while order := sys.stdin.buffer.readline():
@@ -165,6 +168,7 @@ class Keeper:
         )
         try:
             found = self._read()
+            self._require_unseen(int(found["pid"]))
             self.public_key = decode_bytes(found["key"])
             self.signs = decode_bytes(found["signs"])
             self.memory_locked = bool(found["memory_locked"])
@@ -172,6 +176,18 @@ class Keeper:
         except BaseException:
             self.close()
             raise
+
+    def _require_unseen(self, worker: int) -> None:
+        """Refuse a keeper into which another process looks: its one-time key is theirs."""
+        if sys.platform != "linux":
+            return
+        try:
+            require_unseen(worker, self._running.pid)
+        except Traced as error:
+            what = f"that would keep the one-time key is not used: {error}"
+            raise no_answer("opening a ceremony", what, hint=UNTRACED) from None
+        except OSError:
+            raise self._gone() from None
 
     def combine(self, order: JoinOrder, head: str) -> tuple[bytes, Made, bytes]:
         """Let a fresh child make the blob; return it, how it was made, and the signature on that.

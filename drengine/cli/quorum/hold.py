@@ -123,6 +123,7 @@ def open_command(
             _show_opened(held.request, session)
         if held.may_be_swapped:
             _warn_of_swap()
+        _warn_of_tracing()
         print_code(held.request.to_bytes(), qr_png, terminal=qr)
 
     return _hold(held, announce)
@@ -161,6 +162,16 @@ def _warn_of_swap() -> None:
     from drengine.ceremony.session import SWAP_TEXT  # noqa: PLC0415 - lazy for --help
 
     output.talk(f"⚠ {SWAP_TEXT}. Better: cancel, 'swapoff -a' or 'ulimit -l unlimited', open anew.")
+
+
+def _warn_of_tracing() -> None:
+    from drengine.ceremony.hardening import may_be_traced  # noqa: PLC0415 - lazy for --help
+
+    if may_be_traced():
+        output.talk(
+            "⚠ programs of your user may trace each other on this machine. Better, before a "
+            "ceremony: sysctl kernel.yama.ptrace_scope=1"
+        )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
