@@ -293,9 +293,19 @@ def _check_blob(proven: Proven, blob: bytes) -> None:
 
 
 def _check_register(proven: Proven, register: Register) -> None:
-    """Hold each signer against the entry that counted when the statement was made."""
+    """Hold each signer against the entry that counted when the statement was made.
+
+    Who was not enrolled when the ceremony was opened is shown as such, and held against nothing.
+    """
+    request = proven.request
+    if request is not None and not any(
+        register.line(one.x5t_256, request.expires_ms).held for one in request.custodians
+    ):
+        raise _wrong("none of its custodians was in the register then: it is another domain's")
     for attestation in proven.attestations:
         statement = attestation.statement
+        if request is not None and _was_unknown(statement.x5t_256, request, register):
+            continue
         who = f"{statement.custodian} ({statement.x5t_256})"
         at_ms = _within(proven.request, statement.at_ms)
         line = register.line(statement.x5t_256, at_ms)
@@ -307,6 +317,17 @@ def _check_register(proven: Proven, register: Register) -> None:
             raise _wrong(
                 f"{who} signed with a key that is not the one enrolled at {utc_seconds(at_ms)}"
             )
+
+
+def _was_unknown(x5t_256: str, request: CeremonyRequest, register: Register) -> bool:
+    """Tell whether a custodian was invited without a key, and rightly so: none was enrolled."""
+    invited = request.invited(x5t_256)
+    entries = register.line(x5t_256, request.opened_ms).held
+    return (
+        invited is not None
+        and not invited.key
+        and not any(one.at_ms <= request.opened_ms for one in entries)
+    )
 
 
 def _within(request: CeremonyRequest | None, at_ms: int) -> int:
