@@ -5,6 +5,8 @@ Not here: what happens (`session`), and the chain itself (`transcript`).
 Rules:
 - Entries that belong together are written together: all of them, or none. What could not
   be written has not happened: it is in the memory no more than on the disk.
+- What is written but could not be synced to the disk has happened, and the screen says so: it
+  stands there for everybody who reads it, so it must stand in the memory, too.
 - A screen that is gone stops nothing.
 """
 
@@ -64,7 +66,7 @@ class Minutes:
             for draft in drafts:
                 self._transcript.append(draft.kind, draft.actor, draft.body, at_ms)
             content = _readable(self._transcript)
-            replace_private(self._path, content)
+            is_synced = replace_private(self._path, content)
         except BaseException as error:
             del entries[before:]
             if isinstance(error, DrError):
@@ -77,6 +79,12 @@ class Minutes:
         self._content = content
         for draft in drafts:
             self.tell(draft.kind, _told(draft))
+        if not is_synced:
+            self.tell(
+                "warning",
+                f"{self._path} is written, but could not be synced to its disk: after a power "
+                f"failure it may be the one before. Copy it elsewhere, note its head {self.head}",
+            )
 
     def refuse(self, what: str, error: DrError, *, at_ms: int, sha256: str = "") -> None:
         """Note a refusal; where that fails, the refusal is still the answer, and is told."""

@@ -41,6 +41,7 @@ from drengine.ceremony.made import Made, entries_of, sentence_of
 from drengine.ceremony.messages import decode_bytes, encode_bytes
 from drengine.ceremony.minutes import Minutes
 from drengine.ceremony.request import CeremonyRequest
+from drengine.ceremony.succession import CLOCK_LEEWAY_MS
 from drengine.ceremony.transcript import Draft, remark
 from drengine.ceremony.wire import SOCKET_NAME, bind_in, is_own_user, receive, reply
 from drengine.errors import CeremonyError, DrError, InternalError, QuorumError
@@ -54,6 +55,7 @@ SWAP_TEXT: Final = (
 )
 _ALWAYS: Final = ("status", "combine", "cancel")
 """What is answered though the transcript has room for the end only."""
+_NOTE_THEMSELVES: Final = ("add", "combine")
 _Act = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
@@ -63,8 +65,9 @@ class Session:
     Parameters:
         folder: an existing folder of the combiner's own; request, transcript and blob go there.
         keeper: keeps the one-time key whose public half the request names.
-        now_ms: the clock.
+        now_ms: a clock that nobody sets: the time of the opening and what passed since.
         listener: told every entry of the transcript, for the combiner's screen.
+        shown_ms: what the machine's own clock shows where it was set since; None where it was not.
         swap_accepted: whether somebody said that memory which may be swapped out will do.
     """
 
@@ -78,6 +81,7 @@ class Session:
         exchange_certificate: bytes,
         now_ms: Callable[[], int],
         listener: Callable[[str, str], None],
+        shown_ms: Callable[[], int | None] = lambda: None,
         swap_accepted: bool = False,
     ) -> None:
         self.request = request
@@ -86,6 +90,8 @@ class Session:
         self._domain = domain
         self._exchange = exchange_certificate
         self._now_ms = now_ms
+        self._shown_ms = shown_ms
+        self._set_by_ms = 0
         self._minutes = Minutes(folder, listener)
         self._gathered = Gathering(folder, request, self._minutes)
         self._closed = ""
@@ -136,11 +142,16 @@ class Session:
             drafts.append(remark(f"{SWAP_TEXT}{accepted}"))
         self._minutes.note(*drafts, at_ms=self._now_ms())
 
-    def serve(self) -> str:
-        """Answer until the ceremony is closed; return why it was."""
+    def serve(self, announce: Callable[[], None] = lambda: None) -> str:
+        """Answer until the ceremony is closed; return why it was.
+
+        Parameters:
+            announce: tells people of the ceremony, once it can be reached.
+        """
         with bind_in(self._folder) as listening:
             listening.settimeout(_NAP_SECONDS)
             try:
+                announce()
                 while not self._closed:
                     self._look(self._now_ms())
                     self._answer_one(listening)
@@ -155,6 +166,7 @@ class Session:
 
     def _look(self, now_ms: int) -> None:
         """Close the ceremony when its time or its key is gone."""
+        self._look_at_the_clock(now_ms)
         if now_ms >= self.request.expires_ms:
             self._close("expired", "the request's time is over", now_ms)
         elif not self._keeper.is_alive:
@@ -164,6 +176,25 @@ class Session:
                 "ceremony is needed"
             )
             self._close("interrupted", reason, now_ms)
+
+    def _look_at_the_clock(self, now_ms: int) -> None:
+        """Note that somebody set this machine's clock: the time that passed goes on to count."""
+        if self._closed:
+            return
+        shown_ms = self._shown_ms()
+        set_by_ms = 0 if shown_ms is None else shown_ms - now_ms
+        if abs(set_by_ms - self._set_by_ms) <= CLOCK_LEEWAY_MS:
+            return
+        self._set_by_ms = set_by_ms
+        noted = remark(
+            f"this machine's clock was set: it shows {abs(set_by_ms) // 60_000} minutes "
+            f"{'less' if set_by_ms < 0 else 'more'} than have passed since the ceremony was "
+            "opened; the request's time goes by what has passed"
+        )
+        try:
+            self._minutes.note(noted, at_ms=now_ms)
+        except CeremonyError as unwritten:
+            self._minutes.tell("warning", f"{noted.body['text']}; {unwritten.message}")
 
     def _answer_one(self, listening: socket.socket) -> None:
         try:
@@ -228,7 +259,12 @@ class Session:
                 "the transcript is full; nothing more can be noted but the end",
                 hint="Combine with those who contributed, or cancel and open a new ceremony.",
             )
-        return self._acts[asked](message, now_ms)
+        try:
+            return self._acts[asked](message, now_ms)
+        except DrError as error:
+            if asked not in _NOTE_THEMSELVES:
+                self._minutes.refuse(asked, error, at_ms=now_ms)
+            raise
 
     def _is_closed(self) -> CeremonyError:
         made = self._closed == "combined"
@@ -288,7 +324,10 @@ class Session:
     def _finish(self, blob: bytes, made: Made, signature: bytes, now_ms: int) -> dict[str, Any]:
         """Keep the blob, note it, let the key go: in this order."""
         try:
-            replace_private(self.blob_path, blob)
+            if not replace_private(self.blob_path, blob):
+                self._minutes.tell(
+                    "warning", f"{self.blob_path} could not be synced to its disk: copy it now"
+                )
             self._minutes.note(*entries_of(made, signature, self.request), at_ms=now_ms)
         except DrError as error:
             with suppress(OSError):
