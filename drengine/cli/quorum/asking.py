@@ -186,6 +186,17 @@ def write_message(path: Path, content: bytes, what: str) -> None:
     write_new(path, content, what)
 
 
+def warn_of_tracing() -> None:
+    """Say on stderr where other programs could look into the processes of a ceremony."""
+    from drengine.ceremony.hardening import may_be_traced  # noqa: PLC0415 - lazy for --help
+
+    if may_be_traced():
+        output.talk(
+            "⚠ programs of your user may trace each other on this machine. Better, before a "
+            "ceremony: sysctl kernel.yama.ptrace_scope=1"
+        )
+
+
 def require_codes(so_far: str) -> None:
     """Refuse to go on where no QR code can be made.
 

@@ -23,6 +23,7 @@ from drengine.cli.quorum.asking import (
     print_code,
     read_lines,
     read_message,
+    warn_of_tracing,
     write_message,
 )
 from drengine.errors import UsageError
@@ -137,6 +138,7 @@ def contribute_command(
     now_ms = open_clock().now_ms()
     found = look_at(asked, domain, now_ms=now_ms)
     _show(found)
+    warn_of_tracing()
     require_code(found, ask_code(code))
     opener, signing = sources_of(holder)
     tool = tool_facts()

@@ -23,6 +23,7 @@ from drengine.cli.quorum.asking import (
     print_code,
     read_message,
     require_codes,
+    warn_of_tracing,
     write_message,
 )
 from drengine.cli.quorum.registers import say_remarks
@@ -130,7 +131,7 @@ def open_command(
             _show_opened(held.request, session)
         if held.may_be_swapped:
             _warn_of_swap()
-        _warn_of_tracing()
+        warn_of_tracing()
         try:
             print_code(held.request.to_bytes(), qr_png, terminal=qr)
         except DrError as error:  # a code more or less: the ceremony is announced, and goes on
@@ -171,16 +172,6 @@ def _warn_of_swap() -> None:
     from drengine.ceremony.session import SWAP_TEXT  # noqa: PLC0415 - lazy for --help
 
     output.talk(f"⚠ {SWAP_TEXT}. Better: cancel, 'swapoff -a' or 'ulimit -l unlimited', open anew.")
-
-
-def _warn_of_tracing() -> None:
-    from drengine.ceremony.hardening import may_be_traced  # noqa: PLC0415 - lazy for --help
-
-    if may_be_traced():
-        output.talk(
-            "⚠ programs of your user may trace each other on this machine. Better, before a "
-            "ceremony: sysctl kernel.yama.ptrace_scope=1"
-        )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
