@@ -7,6 +7,8 @@ sockets once it is shut off, and hands one end to its parent through its standar
 Rules:
 - Sockets, not pipes: /proc opens no socket anew.
 - The parent speaks only to a socket that a child of its child made.
+- It says nothing to a process that is traced: who traces one from its first moment follows its
+  fork, too. (Who traces the parent as well sees what it says anyway, and is not asked about.)
 """
 
 from __future__ import annotations
@@ -20,6 +22,10 @@ from typing import Final
 
 _READY: Final = b"\n"
 _PIECE: Final = 1 << 16
+
+
+class Traced(PermissionError):
+    """A process that would be told a secret is traced by another one."""
 
 
 def offer() -> socket.socket:
@@ -44,6 +50,7 @@ def take(control: socket.socket, child: int) -> socket.socket | None:
     Raises:
         TimeoutError: nothing came.
         PermissionError: somebody else handed it over.
+        Traced: another process traces the child, or the one that made the channel.
     """
     said, descriptors, _, _ = socket.recv_fds(control, len(_READY), 1)
     if said != _READY or len(descriptors) != 1:
@@ -51,10 +58,28 @@ def take(control: socket.socket, child: int) -> socket.socket | None:
     os.set_inheritable(descriptors[0], False)
     channel = socket.socket(fileno=descriptors[0])
     channel.settimeout(control.gettimeout())
-    if sys.platform == "linux" and _parent_of(_maker_of(channel)) != child:
+    try:
+        if sys.platform == "linux":
+            require_unseen(_maker_of(channel), child)
+    except BaseException:
         channel.close()
-        raise PermissionError("another process answered in the place of the one that was started")
+        raise
     return channel
+
+
+def require_unseen(worker: int, child: int) -> None:
+    """Check that a process is a child's own, and that nobody looks into either of the two.
+
+    Raises:
+        PermissionError: another process stands in its place.
+        Traced: another process traces one of them.
+    """
+    if _number_in("PPid", worker) != child:
+        raise PermissionError("another process answered in the place of the one that was started")
+    own = _number_in("TracerPid", os.getpid())
+    for pid in (worker, child):
+        if (tracer := _number_in("TracerPid", pid)) not in (0, own):
+            raise Traced(f"process {tracer} traces it and would see what it is told")
 
 
 def _maker_of(channel: socket.socket) -> int:
@@ -64,9 +89,10 @@ def _maker_of(channel: socket.socket) -> int:
     return pid
 
 
-def _parent_of(pid: int) -> int:
+def _number_in(name: str, pid: int) -> int:
+    """Return a number that the kernel tells of a process."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("PPid:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1])
     return 0
 

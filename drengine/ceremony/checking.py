@@ -108,6 +108,28 @@ def check_person(request: CeremonyRequest, name: str, x5t_256: str) -> None:
         )
 
 
+def check_signing_key(request: CeremonyRequest, name: str, x5t_256: str, key: bytes) -> None:
+    """Check, before a share is opened, that the statement about it will be signed as enrolled.
+
+    Parameters:
+        x5t_256: the custodian's certificate; empty or a renewed one where only the name tells.
+        key: the public half of the signing key that was given; empty for none.
+
+    Raises:
+        ShareError: none was given though one is enrolled, or another one.
+    """
+    invited = request.invited(x5t_256) or request.invited(enrolled_as(request, name))
+    if invited is None or not invited.key or key == invited.key:
+        return
+    what = "another signing key was given" if key else "no signing key was given"
+    raise ShareError(
+        f"{name!r} ({invited.x5t_256}) is enrolled with a signing key, and {what}; no share was "
+        "opened",
+        hint="Give the enrolled key with --signing-key. A new one is enrolled first, and counts in "
+        "a ceremony that is opened after that.",
+    )
+
+
 def enrolled_as(request: CeremonyRequest, name: str) -> str:
     """Return the x5t#S256 that a name is enrolled with in the request, empty where it is not."""
     wanted = same_person(name)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from drengine.ceremony.certificates import thumbprint_of
-from drengine.ceremony.checking import check_contribution, check_person
+from drengine.ceremony.checking import check_contribution, check_person, check_signing_key
 from drengine.ceremony.code import is_code_of
 from drengine.ceremony.contributing import ContributeOrder
 from drengine.ceremony.contribution import Contribution, parse_contribution
@@ -48,6 +48,8 @@ _START_WITH_TOKEN: Final = start_line(_MODULE).replace(
     "import main; main()", "import main_with_token; main_with_token()"
 )
 _MACHINE_ID: Final = "/etc/machine-id"
+_NO_IDENTITY: Final = (b"", b"uninitialized")
+"""What images bear before their first start: every machine made of them would be one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,9 @@ def contribute(order: ContributeOrder) -> Contributed:
     signing = None if order.signing is None else absolute_source(order.signing)
     if signing is not None and not isinstance(signing, KeySource):
         raise TypeError("a signing key is a file")
-    _check_certificate(request, holder, order.custodian)
+    x5t_256 = _check_certificate(request, holder, order.custodian)
+    if signing is None:
+        check_signing_key(request, order.custodian, x5t_256, b"")
     with_token = isinstance(holder, TokenSource)
     answer, gone_ns = ask_child(
         _START_WITH_TOKEN if with_token else _START,
@@ -129,20 +133,23 @@ def contribute(order: ContributeOrder) -> Contributed:
     return Contributed(contribution, plain_ms, locked, swap)
 
 
-def _check_certificate(
-    request: CeremonyRequest, holder: KeySource | TokenSource, name: str
-) -> None:
-    """Refuse a custodian who is not invited before a key is opened, where a certificate says."""
+def _check_certificate(request: CeremonyRequest, holder: KeySource | TokenSource, name: str) -> str:
+    """Refuse a custodian who is not invited before a key is opened, where a certificate says.
+
+    Return the invited certificate's x5t#S256; empty where only the key can tell.
+    """
     if isinstance(holder, TokenSource):
         certificate, _ = token_certificate(holder)
     elif (found := find_certificate(holder)) is not None:
         certificate = found
     else:
-        return
+        return ""
     x5t_256 = thumbprint_of(certificate)
     # A renewed certificate is not in the request: then only the key can tell.
-    if request.invited(x5t_256) is not None:
-        check_person(request, name, x5t_256)
+    if request.invited(x5t_256) is None:
+        return ""
+    check_person(request, name, x5t_256)
+    return x5t_256
 
 
 def host_name(environ: Mapping[str, str] = os.environ) -> str:
@@ -150,6 +157,8 @@ def host_name(environ: Mapping[str, str] = os.environ) -> str:
     try:
         identity = Path(_MACHINE_ID).read_bytes()
     except OSError:
+        identity = b""
+    if identity.strip() in _NO_IDENTITY:
         identity = platform.node().encode()
     mark = hashlib.sha256(b"drengine ceremony host\n" + identity).hexdigest()[:12]
     user = environ.get("USER") or str(os.getuid())

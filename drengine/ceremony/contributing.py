@@ -14,7 +14,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from drengine.ceremony.checking import check_person
+from drengine.ceremony.certificates import thumbprint_of
+from drengine.ceremony.checking import check_person, check_signing_key
 from drengine.ceremony.contribution import Contribution, Statement
 from drengine.ceremony.domain import parse_security_domain
 from drengine.ceremony.holding import open_holder
@@ -129,10 +130,13 @@ def perform(order: ContributeOrder) -> Contribution:
         raise DomainError("the security-domain file is not the one that the request names")
     domain = parse_security_domain(order.domain)
     signing_key = _signing_key(order)
+    signs = b"" if signing_key is None else public_bytes(signing_key)
     with open_holder(order.holder, accept_open_permissions=order.accept_open_permissions) as (
         holder,
         certificate,
     ):
+        x5t_256 = "" if certificate is None else thumbprint_of(certificate)
+        check_signing_key(request, order.custodian, x5t_256, signs)
         _require_encrypted(order, request, holder.facts)
         share = open_share_with(domain, certificate, holder)
         facts = holder.facts

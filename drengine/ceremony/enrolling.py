@@ -90,6 +90,20 @@ class Keys:
     earlier: KeySource | None = None
 
 
+def public_half(signing: KeySource, *, accept_open_permissions: bool = False) -> bytes:
+    """Let a child open a signing key; return its public half.
+
+    Raises:
+        ShareError: it does not open, or is no signing key.
+    """
+    order = {
+        "do": "show",
+        "signing": encode_source(absolute_source(signing)),
+        "accept_open_permissions": accept_open_permissions,
+    }
+    return decode_bytes(_ask(order, with_token=False)["key"])
+
+
 def enroll(
     keys: Keys, *, name: str, location: str, contact: str, at_ms: int
 ) -> tuple[Enrolment, Proof]:

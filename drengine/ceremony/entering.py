@@ -42,6 +42,19 @@ def require_open(register: Register, x5t_256: str, now_ms: int, *, another: bool
         raise _replaced_by_nobody(current)
 
 
+def require_replaceable(register: Register, x5t_256: str, key: bytes, now_ms: int) -> None:
+    """Check that a signing key may consent to another one, before that one is made.
+
+    Raises:
+        CeremonyError: the certificate is contested, not enrolled, or with another signing key.
+    """
+    current = _uncontested(register, x5t_256, now_ms, "enrolling").current
+    if current is None:
+        raise _nothing_replaced(x5t_256)
+    if current.key != key:
+        raise _replaced_by_nobody(current)
+
+
 def require_following(register: Register, enrolment: Enrolment) -> None:
     """Check that an entry follows what stands in the register.
 
@@ -51,11 +64,7 @@ def require_following(register: Register, enrolment: Enrolment) -> None:
     line = _uncontested(register, enrolment.x5t_256, enrolment.at_ms, "enrolling")
     if line.current is None:
         if enrolment.replaced_key:
-            raise CeremonyError(
-                f"enrolling: {enrolment.x5t_256} is not enrolled in this register, so no signing "
-                "key is replaced; nothing was written",
-                hint="Leave --old-signing-key out, or give the right --register.",
-            )
+            raise _nothing_replaced(enrolment.x5t_256)
     elif line.current.key not in (enrolment.key, enrolment.replaced_key):
         raise _replaced_by_nobody(line.current)
 
@@ -65,6 +74,14 @@ def _uncontested(register: Register, x5t_256: str, at_ms: int, doing: str) -> Li
     if line.against:
         raise CeremonyError(f"{doing}: {contested(x5t_256, line)}; nothing was written")
     return line
+
+
+def _nothing_replaced(x5t_256: str) -> CeremonyError:
+    return CeremonyError(
+        f"enrolling: {x5t_256} is not enrolled in this register, so no signing key is replaced; "
+        "nothing was written",
+        hint="Leave --old-signing-key out, or give the right --register.",
+    )
 
 
 def _replaced_by_nobody(current: Enrolment) -> CeremonyError:

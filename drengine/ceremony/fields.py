@@ -23,9 +23,11 @@ _HEX_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "\U00013441\U00013442\U00016fe4"
+    "\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-"""Unicode's Default_Ignorable_Code_Point (fillers too), and Braille without a dot."""
+"""Unicode's Default_Ignorable_Code_Point (fillers too), and signs that show nothing: Braille
+without a dot, hieroglyphs that are blank, the Khitan filler, a note without a head."""
 _LAST_MS: Final = 253_402_300_799_999
 """The end of the year 9999."""
 

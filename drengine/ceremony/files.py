@@ -55,8 +55,11 @@ def read_up_to(descriptor: int, most: int) -> bytes:
     return content
 
 
-def require_new(path: Path, what: str = "the restore blob") -> None:
+def require_new(path: Path, what: str = "the restore blob", *, option: str = "--out") -> None:
     """Refuse an output path at which something stands, or whose folder is not there.
+
+    Parameters:
+        option: what the path was given with, for the advice.
 
     Raises:
         InputFileError: says which of the two.
@@ -64,12 +67,12 @@ def require_new(path: Path, what: str = "the restore blob") -> None:
     if os.path.lexists(path):
         raise InputFileError(
             f"writing {what}: {path} exists already and is not written over",
-            hint="Choose another --out, or move that file away.",
+            hint=f"Choose another {option}, or move that file away.",
         )
     if not path.parent.is_dir():
         raise InputFileError(
             f"writing {what}: the folder {path.parent} does not exist",
-            hint="Make the folder first, or choose another --out.",
+            hint=f"Make the folder first, or choose another {option}.",
         )
 
 
@@ -85,7 +88,11 @@ def write_new(
     try:
         _write_draft(draft, content, mode)
         _give_name(draft, path)
-        _sync_folder(path.parent)
+        try:
+            _sync_folder(path.parent)
+        except OSError:
+            path.unlink(missing_ok=True)  # ours, a moment old: what is refused is not there
+            raise
     except FileExistsError:
         require_new(path, what)
         raise
@@ -99,8 +106,11 @@ def write_new(
             draft.unlink(missing_ok=True)
 
 
-def replace_private(path: Path, content: bytes) -> None:
+def replace_private(path: Path, content: bytes) -> bool:
     """Write a file with mode 0600 in place of what has the name: whole, or not at all.
+
+    Return whether it is on the disk for certain: where the folder cannot be synced, the new file
+    has its name, and after a power failure the old one may have it again.
 
     Raises:
         InputFileError: the disk refuses; what stood there is untouched.
@@ -109,7 +119,6 @@ def replace_private(path: Path, content: bytes) -> None:
     try:
         _write_draft(draft, content)
         draft.replace(path)
-        _sync_folder(path.parent)
     except OSError as error:
         raise InputFileError(
             f"writing {path}: {error.strerror}", hint="Make room there, or use another folder."
@@ -117,6 +126,12 @@ def replace_private(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
+
+    try:
+        _sync_folder(path.parent)
+    except OSError:
+        return False
+    return True
 
 
 def _write_draft(draft: Path, content: bytes, mode: int = 0o600) -> None:
@@ -139,7 +154,11 @@ def _give_name(draft: Path, path: Path) -> None:
     except OSError:
         # FAT sticks have no links: reserve the name, then replace the reservation.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        draft.replace(path)
+        try:
+            draft.replace(path)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,8 +23,9 @@ from drengine.ceremony.checking import (
 from drengine.ceremony.contribution import Contribution, parse_contribution
 from drengine.ceremony.files import replace_private
 from drengine.ceremony.folder import ATTESTATIONS_NAME
-from drengine.ceremony.minutes import Draft, Minutes, remark
+from drengine.ceremony.minutes import Minutes
 from drengine.ceremony.request import CeremonyRequest, same_person
+from drengine.ceremony.transcript import Draft, remark
 from drengine.errors import CeremonyError, DrError
 from drengine.model.canonical import sha256_hex
 

@@ -9,8 +9,12 @@ Rules:
 - Memory is locked where that cannot fail half way, and the report says whether.
 - Until it has shut itself off a process can be opened by others of its user, and what they
   opened then they keep. So secrets are read by a fork that was never open (`go_on_unseen`).
+- Who traces that process from its first moment may follow its fork. The parent therefore looks
+  whether anybody traces one of the two before it says anything (`channel`).
 - Root, snapshots of a hypervisor and hibernation stay outside of what this covers; so does
-  whoever already traces the terminal's own processes as the same user.
+  whoever already traces the terminal's own processes as the same user, and whoever traced a
+  child from its first moment, changed its program, and let go before the parent looked. Where
+  `may_be_traced` says no, only root can.
 """
 
 from __future__ import annotations
@@ -87,11 +91,20 @@ def clear_dumpable() -> bool:
     return bool(libc.prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) == 0)
 
 
+def may_be_traced() -> bool:
+    """Tell whether this system lets a process trace another of its user that it did not start."""
+    if sys.platform != "linux":
+        return False
+    # Without Yama there is no such file, and no such rule.
+    return _lines("/proc/sys/kernel/yama/ptrace_scope")[:1] in ([], ["0"])
+
+
 def go_on_unseen() -> None:
     """Go on in a fork of this process, which must have shut itself off; end as the fork ends.
 
-    What others opened of this process before (its memory, its tracing) shows nothing of the
-    fork. The fork dies with this process.
+    Memory of this process that others opened before shows nothing of the fork. A tracer that
+    asked to be given its forks (PTRACE_O_TRACEFORK) gets this one too: the parent looks for
+    that. The fork dies with this process.
     """
     parent = os.getpid()
     worker = os.fork()

@@ -19,8 +19,11 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from drengine.ceremony.channel import Traced, require_unseen
+from drengine.ceremony.made import Made, read_made
 from drengine.ceremony.messages import decode_bytes, encode_bytes, read_result, write_refusal
 from drengine.ceremony.spawn import (
+    UNTRACED,
     ask_child,
     child_environment,
     command_of,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 ONE_TIME_KEY_BITS: Final = 3072
 _LAST_SECONDS: Final = 2.0
+_MAX_SUBJECT: Final = 200
 _START: Final = start_line("drengine.ceremony.keeper")
 _JOINING: Final = start_line("drengine.ceremony.joining")
 
@@ -77,6 +81,7 @@ def main() -> NoReturn:
         "signs": encode_bytes(public_bytes(signs)),
         "memory_locked": hardening.memory_locked,
         "swap_active": hardening.swap_active,
+        "pid": os.getpid(),
     }
     _say(json.dumps(opened).encode("ascii"))
     while order := sys.stdin.buffer.readline():
@@ -94,8 +99,6 @@ def _say(answer: bytes) -> None:
 
 
 def _attempt(order: bytes, private: bytes, sign: Callable[[bytes], bytes]) -> bytes:
-    from drengine.ceremony.signing import blob_bytes  # noqa: PLC0415 - the child's only
-
     try:
         asked = json.loads(order)
         complete = {**asked, "key": encode_bytes(private)}
@@ -107,12 +110,32 @@ def _attempt(order: bytes, private: bytes, sign: Callable[[bytes], bytes]) -> by
         return write_refusal(_not_started(error))
     except ValueError:
         return write_refusal(no_answer("combining", "broke off in the middle of its answer"))
-    if "error" not in found:
-        found["gone_ns"] = gone_ns
-        request, blob = (decode_bytes(one) for one in (asked["request"], found["blob"]))
-        made = blob_bytes(sha256_hex(request), str(asked["head"]), sha256_hex(blob))
-        found["signature"] = encode_bytes(sign(made))
-    return json.dumps(found).encode("ascii")
+    if "error" in found:
+        return json.dumps(found).encode("ascii")
+    made = _made(asked, found, gone_ns)
+    signature = encode_bytes(sign(made.signed_bytes()))
+    answer_for = {"blob": found["blob"], "made": made.to_json(), "signature": signature}
+    return json.dumps(answer_for).encode("ascii")
+
+
+def _made(asked: dict[str, Any], found: dict[str, Any], gone_ns: int) -> Made:
+    """Put together what is signed, from the order and from what the child said of itself."""
+    blob = decode_bytes(found["blob"])
+    return Made(
+        request=sha256_hex(decode_bytes(asked["request"])),
+        head=str(asked["head"]),
+        at_ms=int(asked["now_ms"]),
+        blob_sha256=sha256_hex(blob),
+        blob_size=len(blob),
+        exchange_subject=str(found["exchange_subject"])[:_MAX_SUBJECT],
+        custodians=tuple(found["custodians"]),
+        misfits=tuple(found["misfits"].items()),
+        twins=tuple(tuple(group) for group in found["twins"]),
+        plain_ms=max(1, (gone_ns - int(found["since_ns"])) // 1_000_000),
+        memory_locked=bool(found["memory_locked"]),
+        swap_active=bool(found["swap_active"]),
+        pid=int(found["pid"]),
+    )
 
 
 def _not_started(error: OSError | MemoryError) -> CeremonyError:
@@ -130,7 +153,7 @@ class Keeper:
 
     Attributes:
         public_key: the one-time key's public half, as SubjectPublicKeyInfo.
-        signs: the public half of the key that signs which blob was made.
+        signs: the public half of the key that signs which blob was made, and how.
     """
 
     def __init__(self) -> None:
@@ -145,6 +168,7 @@ class Keeper:
         )
         try:
             found = self._read()
+            self._require_unseen(int(found["pid"]))
             self.public_key = decode_bytes(found["key"])
             self.signs = decode_bytes(found["signs"])
             self.memory_locked = bool(found["memory_locked"])
@@ -153,11 +177,23 @@ class Keeper:
             self.close()
             raise
 
-    def combine(self, order: JoinOrder, head: str) -> tuple[bytes, dict[str, Any]]:
-        """Let a fresh child make the blob; return it with what the child says of itself.
+    def _require_unseen(self, worker: int) -> None:
+        """Refuse a keeper into which another process looks: its one-time key is theirs."""
+        if sys.platform != "linux":
+            return
+        try:
+            require_unseen(worker, self._running.pid)
+        except Traced as error:
+            what = f"that would keep the one-time key is not used: {error}"
+            raise no_answer("opening a ceremony", what, hint=UNTRACED) from None
+        except OSError:
+            raise self._gone() from None
+
+    def combine(self, order: JoinOrder, head: str) -> tuple[bytes, Made, bytes]:
+        """Let a fresh child make the blob; return it, how it was made, and the signature on that.
 
         Parameters:
-            head: of the transcript now; it is signed with the blob's digest.
+            head: of the transcript now; it is signed with all that is said of the blob.
 
         Raises:
             DrError: whatever is wrong with a share, the domain or the quorum.
@@ -170,9 +206,11 @@ class Keeper:
         except OSError:
             raise self._gone() from None
         found = self._read()
-        blob = decode_bytes(found.pop("blob"))
-        found["plain_ms"] = max(1, (int(found["gone_ns"]) - int(found["since_ns"])) // 1_000_000)
-        return blob, found
+        return (
+            decode_bytes(found["blob"]),
+            read_made(found["made"]),
+            decode_bytes(found["signature"]),
+        )
 
     def close(self) -> None:
         """End the keeper: the one-time key is gone with it."""

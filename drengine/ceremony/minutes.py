@@ -5,41 +5,34 @@ Not here: what happens (`session`), and the chain itself (`transcript`).
 Rules:
 - Entries that belong together are written together: all of them, or none. What could not
   be written has not happened: it is in the memory no more than on the disk.
+- What is written but could not be synced to the disk has happened, and the screen says so: it
+  stands there for everybody who reads it, so it must stand in the memory, too.
 - A screen that is gone stops nothing.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from drengine.ceremony.files import replace_private
 from drengine.ceremony.folder import TRANSCRIPT_NAME
-from drengine.ceremony.transcript import MAX_ENTRIES, MAX_TRANSCRIPT_BYTES, Transcript
-from drengine.errors import CeremonyError, DrError
+from drengine.ceremony.transcript import (
+    TOOL,
+    Draft,
+    Room,
+    Transcript,
+    has_room,
+)
+from drengine.errors import CeremonyError, DrError, InputFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
-_TOOL: Final = "drengine"
 _MAX_REFUSAL: Final = 2000
-_KEPT_ENTRIES: Final = 32
-_KEPT_BYTES: Final = 128 * 1024
+_KEPT: Final = Room(entries=32, size=128 * 1024, brackets=256)
 """Kept free for what one more message may need, and for the end."""
-
-
-class Draft(NamedTuple):
-    """An entry that is to be written; `actor` is who did it, by name."""
-
-    kind: str
-    actor: str
-    body: Mapping[str, Any]
-
-
-def remark(text: str) -> Draft:
-    """Return what drengine itself has to note: a deviation from the script."""
-    return Draft("deviation", _TOOL, {"text": text})
 
 
 class Minutes:
@@ -49,7 +42,7 @@ class Minutes:
         self._path = folder / TRANSCRIPT_NAME
         self._listener = listener
         self._transcript = Transcript()
-        self._size = 0
+        self._content = b""
 
     @property
     def head(self) -> str:
@@ -59,11 +52,7 @@ class Minutes:
     @property
     def is_full(self) -> bool:
         """Whether there is room for the end only."""
-        entries = len(self._transcript.entries)
-        return (
-            entries >= MAX_ENTRIES - _KEPT_ENTRIES
-            or self._size >= MAX_TRANSCRIPT_BYTES - _KEPT_BYTES
-        )
+        return not has_room(self._content, len(self._transcript.entries), spare=_KEPT)
 
     def note(self, *drafts: Draft, at_ms: int) -> None:
         """Write entries, durably: all or none.
@@ -76,8 +65,8 @@ class Minutes:
         try:
             for draft in drafts:
                 self._transcript.append(draft.kind, draft.actor, draft.body, at_ms)
-            content = self._transcript.to_bytes()
-            replace_private(self._path, content)
+            content = _readable(self._transcript)
+            is_synced = replace_private(self._path, content)
         except BaseException as error:
             del entries[before:]
             if isinstance(error, DrError):
@@ -87,9 +76,15 @@ class Minutes:
                     hint=f"Make room in {self._path.parent}, and ask again.",
                 ) from None
             raise
-        self._size = len(content)
+        self._content = content
         for draft in drafts:
             self.tell(draft.kind, _told(draft))
+        if not is_synced:
+            self.tell(
+                "warning",
+                f"{self._path} is written, but could not be synced to its disk: after a power "
+                f"failure it may be the one before. Copy it elsewhere, note its head {self.head}",
+            )
 
     def refuse(self, what: str, error: DrError, *, at_ms: int, sha256: str = "") -> None:
         """Note a refusal; where that fails, the refusal is still the answer, and is told."""
@@ -99,7 +94,7 @@ class Minutes:
             self.tell("refused", f"{what}: {message}")
             return
         try:
-            self.note(Draft("refused", _TOOL, body), at_ms=at_ms)
+            self.note(Draft("refused", TOOL, body), at_ms=at_ms)
         except CeremonyError as unwritten:
             self.tell("refused", f"{what}: {message}")
             self.tell("warning", unwritten.message)
@@ -108,6 +103,14 @@ class Minutes:
         """Say something on the combiner's screen, as far as there is one."""
         with suppress(OSError, ValueError):
             self._listener(kind, words)
+
+
+def _readable(transcript: Transcript) -> bytes:
+    """Return a transcript's bytes, if they can be read back."""
+    content = transcript.to_bytes()
+    if not has_room(content, len(transcript.entries), spare=Room()):
+        raise InputFileError("it would be longer than anybody reads it back")
+    return content
 
 
 def _told(draft: Draft) -> str:

@@ -62,8 +62,19 @@ def main_with_token() -> NoReturn:
 def _perform(data: bytes, hardening: Hardening) -> bytes:
     del hardening
     order = json.loads(data)
-    made = make_keys(order) if order["do"] == "make" else prove_possession(order)
+    acts = {"make": make_keys, "show": show_signing_key}
+    made = acts.get(order["do"], prove_possession)(order)
     return json.dumps(made).encode("ascii")
+
+
+def show_signing_key(order: dict[str, Any]) -> dict[str, str]:
+    """Open a signing key and say its public half."""
+    source = decode_source(order["signing"])
+    if not isinstance(source, KeySource):
+        raise TypeError("a signing key is a file")
+    accept = bool(order["accept_open_permissions"])
+    key = open_signing_key(source, accept_open_permissions=accept)
+    return {"key": encode_bytes(public_bytes(key))}
 
 
 def make_keys(order: dict[str, Any]) -> dict[str, str]:

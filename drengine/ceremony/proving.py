@@ -8,17 +8,18 @@ who stated it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from drengine.ceremony.blob import inspect_restore_blob
 from drengine.ceremony.checking import check_attestation
 from drengine.ceremony.contribution import Attestation, parse_attestation
+from drengine.ceremony.made import Made, entries_of, read_made
 from drengine.ceremony.messages import decode_bytes
 from drengine.ceremony.register import contested
 from drengine.ceremony.request import CeremonyRequest, parse_request, same_person
-from drengine.ceremony.signing import blob_bytes, is_signed_by
+from drengine.ceremony.signing import is_signed_by
 from drengine.ceremony.transcript import Entry, Transcript, read_transcript
 from drengine.errors import DrError, VerificationError
 from drengine.model.canonical import canonical, sha256_hex
@@ -27,6 +28,8 @@ from drengine.model.times import utc_seconds
 if TYPE_CHECKING:
     from drengine.ceremony.register import Register
 
+_FIRST: Final = ("opened", "combined_on_one_machine")
+_LATER: Final = " (added after the blob was made, and signed by nobody)"
 _HINT: Final = "Compare the transcript with the paper script and with the combiner's copy."
 
 
@@ -126,10 +129,10 @@ def _prove(transcript: Transcript) -> Proven:
         raise _wrong("the request is not the one whose digest entry 0 names")
     attestations = _attestations(entries, request)
     combined = [entry for entry in entries if entry.kind == "combined"]
-    outcome, body = _outcome(entries, combined)
-    if combined:
-        _check_combined(combined[0], request, attestations)
-        _check_signed(entries, combined[0], request)
+    outcome = _outcome(entries, combined)
+    made = _check_made(entries, combined[0], request) if combined else None
+    if made is not None:
+        _check_shares(made, request, attestations)
     return Proven(
         form="contribute",
         run_class=request.run_class,
@@ -142,11 +145,11 @@ def _prove(transcript: Transcript) -> Proven:
         remarks=_remarks(entries),
         refused=_refused(entries),
         dropped=_dropped(entries),
-        blob_sha256=str(body.get("blob_sha256", "")),
+        blob_sha256="" if made is None else made.blob_sha256,
         domain_sha256=request.domain_sha256,
         exchange_x5t_256=request.exchange_x5t_256,
         required=request.required,
-        plain_ms=int(body.get("plain_ms", 0)),
+        plain_ms=0 if made is None else made.plain_ms,
     )
 
 
@@ -205,45 +208,77 @@ def _taken_out(entry: Entry, found: Sequence[Attestation]) -> Attestation:
     raise _wrong(f"entry {entry.seq} drops a contribution that is not there")
 
 
-def _outcome(entries: Sequence[Entry], combined: Sequence[Entry]) -> tuple[str, Mapping[str, Any]]:
+def _outcome(entries: Sequence[Entry], combined: Sequence[Entry]) -> str:
     closed = [entry for entry in entries if entry.kind == "closed"]
     if len(combined) > 1 or len(closed) > 1:
         raise _wrong("it combines or closes more than once")
+    if any(entry.kind in _FIRST for entry in entries[1:]):
+        raise _wrong("it opens a ceremony in the middle of another")
     if closed:
-        after = [entry for entry in entries[closed[0].seq + 1 :] if entry.kind != "deviation"]
-        if after:
-            raise _wrong(f"entry {after[0].seq} comes after the ceremony was closed")
+        _require_only(entries[closed[0].seq + 1 :], ("deviation",), "the ceremony was closed")
     if combined:
-        return "combined", combined[0].body
-    return (str(closed[0].body["why"]) if closed else "open"), {}
+        after = entries[combined[0].seq + 1 :]
+        _require_only(after, ("closed", "deviation"), "the blob was made")
+        return "combined"
+    return str(closed[0].body["why"]) if closed else "open"
 
 
-def _check_combined(
-    entry: Entry, request: CeremonyRequest, attestations: Sequence[Attestation]
+def _require_only(after: Sequence[Entry], kinds: Sequence[str], what: str) -> None:
+    for entry in after:
+        if entry.kind not in kinds:
+            raise _wrong(f"entry {entry.seq} ({entry.kind}) comes after {what}")
+
+
+def _check_made(entries: Sequence[Entry], combined: Entry, request: CeremonyRequest) -> Made:
+    """Return what the key that the request names, gone since, signed of the blob.
+
+    All from the head that it signed to `combined` has to follow from that, word for word.
+    """
+    made = read_made(combined.body["made"])
+    signature = decode_bytes(combined.body["signature"])
+    if made.request != request.digest or not is_signed_by(
+        request.combiner_signs, signature, made.signed_bytes()
+    ):
+        raise _wrong(
+            "the ceremony's one-time key did not sign this blob: blob or transcript were "
+            "exchanged, or what is said of the blob was changed"
+        )
+    began = next((entry for entry in entries if entry.sha256 == made.head), None)
+    if began is None or began.seq >= combined.seq:
+        raise _wrong("the blob was signed after other entries than stand before it")
+    at_ms = max(made.at_ms, began.at_ms)
+    expected = [
+        (draft.kind, draft.actor, canonical(draft.body), at_ms)
+        for draft in entries_of(made, signature, request)
+    ]
+    found = [
+        (entry.kind, entry.actor, canonical(entry.body), entry.at_ms)
+        for entry in entries[began.seq + 1 : combined.seq + 1]
+    ]
+    if found != expected:
+        raise _wrong(
+            f"the entries {began.seq + 1} to {combined.seq} are not those that follow from what "
+            "the ceremony's one-time key signed: something was added, left out or changed"
+        )
+    return made
+
+
+def _check_shares(
+    made: Made, request: CeremonyRequest, attestations: Sequence[Attestation]
 ) -> None:
+    """Every custodian who is recorded gave a share that fitted, or one that did not."""
     known = {one.statement.x5t_256 for one in attestations}
-    used = list(entry.body["custodians"])
-    if len(set(used)) != len(used) or not set(used) <= known:
+    used, left_out = list(made.custodians), [x5t_256 for x5t_256, _ in made.misfits]
+    if len(set(used)) != len(used) or not {*used, *left_out} <= known:
         raise _wrong("the blob was combined from shares that nobody is recorded to have given")
+    if len(used) + len(left_out) != len(known) or set(used) & set(left_out):
+        raise _wrong(
+            "of a recorded contribution it is not said, or said twice, whether its share fitted"
+        )
     if len(used) < request.required:
         raise _wrong(f"{len(used)} custodians gave a share; {request.required} are needed")
-    if entry.at_ms >= request.expires_ms:
+    if made.at_ms >= request.expires_ms:
         raise _wrong("the blob was combined after the request had expired")
-
-
-def _check_signed(entries: Sequence[Entry], combined: Entry, request: CeremonyRequest) -> None:
-    """The key that the request names, gone since, signed which blob was made, and after what."""
-    signed = combined.body["signed"]
-    head, blob_sha256 = str(signed["head"]), str(combined.body["blob_sha256"])
-    covered = blob_bytes(request.digest, head, blob_sha256)
-    if not is_signed_by(request.combiner_signs, decode_bytes(signed["signature"]), covered):
-        raise _wrong(
-            "the ceremony's one-time key did not sign this blob: blob or transcript were exchanged"
-        )
-    began = next((entry.seq for entry in entries if entry.sha256 == head), -1)
-    between = entries[began + 1 : combined.seq]
-    if began < 0 or any(entry.kind != "deviation" for entry in between):
-        raise _wrong("the blob was signed after other entries than stand before it")
 
 
 def _check_blob(proven: Proven, blob: bytes) -> None:
@@ -258,9 +293,19 @@ def _check_blob(proven: Proven, blob: bytes) -> None:
 
 
 def _check_register(proven: Proven, register: Register) -> None:
-    """Hold each signer against the entry that counted when the statement was made."""
+    """Hold each signer against the entry that counted when the statement was made.
+
+    Who was not enrolled when the ceremony was opened is shown as such, and held against nothing.
+    """
+    request = proven.request
+    if request is not None and not any(
+        register.line(one.x5t_256, request.expires_ms).held for one in request.custodians
+    ):
+        raise _wrong("none of its custodians was in the register then: it is another domain's")
     for attestation in proven.attestations:
         statement = attestation.statement
+        if request is not None and _was_unknown(statement.x5t_256, request, register):
+            continue
         who = f"{statement.custodian} ({statement.x5t_256})"
         at_ms = _within(proven.request, statement.at_ms)
         line = register.line(statement.x5t_256, at_ms)
@@ -274,6 +319,17 @@ def _check_register(proven: Proven, register: Register) -> None:
             )
 
 
+def _was_unknown(x5t_256: str, request: CeremonyRequest, register: Register) -> bool:
+    """Tell whether a custodian was invited without a key, and rightly so: none was enrolled."""
+    invited = request.invited(x5t_256)
+    entries = register.line(x5t_256, request.opened_ms).held
+    return (
+        invited is not None
+        and not invited.key
+        and not any(one.at_ms <= request.opened_ms for one in entries)
+    )
+
+
 def _within(request: CeremonyRequest | None, at_ms: int) -> int:
     """Return a custodian's time, no earlier and no later than the combiner's ceremony."""
     if request is None:
@@ -282,8 +338,11 @@ def _within(request: CeremonyRequest | None, at_ms: int) -> int:
 
 
 def _remarks(entries: Sequence[Entry]) -> tuple[str, ...]:
+    made = next((entry.seq for entry in entries if entry.kind == "combined"), len(entries))
     return tuple(
-        f"{entry.actor}: {entry.body['text']}" for entry in entries if entry.kind == "deviation"
+        f"{entry.actor}: {entry.body['text']}{_LATER if entry.seq > made else ''}"
+        for entry in entries
+        if entry.kind == "deviation"
     )
 
 

@@ -316,7 +316,7 @@ class Register:
         return max(found, key=lambda one: self.proved_ms(one) or 0, default=None)
 
     def remarks(self, now_ms: int) -> tuple[str, ...]:
-        """Say what in the register does not count, and why."""
+        """Say what in the register does not count, and why, and who has another name now."""
         dated: tuple[Enrolment | Proof | Challenge, ...]
         dated = (*self.enrolments, *self.proofs, *self.challenges)
         ahead = [
@@ -331,13 +331,25 @@ class Register:
             for one in self.proofs
             if self.proved_ms(one) is None
         ]
-        return (*self._contested(now_ms), *ahead, *unasked)
+        return (*self._contested(now_ms), *self._renamed(now_ms), *ahead, *unasked)
+
+    def _lines(self, now_ms: int) -> Iterator[tuple[str, Line]]:
+        for x5t_256 in dict.fromkeys(one.x5t_256 for one in self.enrolments):
+            yield x5t_256, self.line(x5t_256, now_ms)
 
     def _contested(self, now_ms: int) -> Iterator[str]:
-        for x5t_256 in dict.fromkeys(one.x5t_256 for one in self.enrolments):
-            line = self.line(x5t_256, now_ms)
+        for x5t_256, line in self._lines(now_ms):
             if line.against:
                 yield contested(x5t_256, line)
+
+    def _renamed(self, now_ms: int) -> Iterator[str]:
+        for x5t_256, line in self._lines(now_ms):
+            for one, after in line.renamed:
+                yield (
+                    f"{x5t_256} is enrolled for {after.name!r} ({after.file}), before for "
+                    f"{one.name!r} ({one.file}): the same signing key, or one that it signed for, "
+                    "says so. Ask them whether that is right"
+                )
 
 
 def contested(x5t_256: str, line: Line) -> str:

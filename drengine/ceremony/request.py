@@ -25,7 +25,8 @@ from drengine.errors import CeremonyError, InputFileError, QuorumError
 from drengine.model.canonical import canonical, sha256_hex
 
 REQUEST_TYPE: Final = "drengine/ceremony-request/v1"
-MAX_REQUEST_BYTES: Final = 8 * 1024
+MAX_REQUEST_BYTES: Final = 32 * 1024
+"""Ten custodians, eight witnesses and every text as long as it may be, in any script."""
 MAX_VALID_MS: Final = 7 * 24 * 3_600_000
 _MAX_WITNESSES: Final = 8
 _KEY_SIZES: Final = range(400, 600)
@@ -215,36 +216,55 @@ def check_request(request: CeremonyRequest) -> None:
         CeremonyError: says which rule.
         QuorumError: a custodian is listed twice.
     """
-    thumbprints = [one.x5t_256 for one in request.custodians]
-    names = [same_person(one.name) for one in request.custodians if one.name]
-    keys = [one.key for one in request.custodians if one.key]
-    for listed in (thumbprints, names, keys):
-        if len(set(listed)) != len(listed):
-            raise QuorumError(
-                "the request lists one custodian, name or signing key twice",
-                hint="Each custodian counts once: correct the register and open anew.",
+    _check_distinct(request.custodians)
+    for one in request.custodians:
+        if one.name and same_person(one.name) == same_person(request.combiner):
+            raise CeremonyError(
+                f"the combiner {request.combiner!r} is one of the custodians ({one.x5t_256}); "
+                "nobody is both",
+                hint="Let somebody else combine.",
             )
-    if same_person(request.combiner) in names:
-        raise CeremonyError(
-            f"the combiner {request.combiner!r} is one of the custodians; nobody is both",
-            hint="Let somebody else combine.",
-        )
-    _check_witnesses(request, names)
+    _check_witnesses(request)
     if not request.opened_ms < request.expires_ms <= request.opened_ms + MAX_VALID_MS:
         raise CeremonyError("the request is valid for no time at all, or for more than seven days")
 
 
-def _check_witnesses(request: CeremonyRequest, custodians: Sequence[str]) -> None:
+def _check_distinct(custodians: Sequence[Invited]) -> None:
+    """Each certificate, name and signing key stands once; a refusal says with which ones."""
+    for at, later in enumerate(custodians):
+        for earlier in custodians[:at]:
+            if (common := _in_common(earlier, later)) is not None:
+                raise QuorumError(
+                    f"the request lists {common} twice: {earlier.x5t_256} ({earlier.name!r}) and "
+                    f"{later.x5t_256} ({later.name!r})",
+                    hint="Each custodian counts once: correct the register and open anew.",
+                )
+
+
+def _in_common(one: Invited, other: Invited) -> str | None:
+    if one.x5t_256 == other.x5t_256:
+        return "one custodian"
+    if one.name and other.name and same_person(one.name) == same_person(other.name):
+        return f"the name {other.name!r}"
+    return "one signing key" if one.key and one.key == other.key else None
+
+
+def _check_witnesses(request: CeremonyRequest) -> None:
     witnesses = [same_person(name) for name in request.witnesses]
     if request.run_class == "incident" and not witnesses:
         raise CeremonyError(
             "a ceremony of class incident needs a witness, and the request names none",
             hint="Name one with --witness; a witness is neither combiner nor custodian.",
         )
-    both = {same_person(request.combiner), *custodians} & set(witnesses)
-    if both or len(set(witnesses)) != len(witnesses):
+    elsewhere = [one for one in request.custodians if same_person(one.name) in witnesses]
+    if (
+        elsewhere
+        or same_person(request.combiner) in witnesses
+        or len(set(witnesses)) != len(witnesses)
+    ):
+        who = "".join(f" ({one.name!r}, {one.x5t_256})" for one in elsewhere)
         raise CeremonyError(
-            "a witness is also combiner or custodian, or is named twice; nobody is both",
+            f"a witness is also combiner or custodian{who}, or is named twice; nobody is both",
             hint="Name somebody else with --witness.",
         )
 

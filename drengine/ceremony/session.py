@@ -37,26 +37,25 @@ from drengine.ceremony.folder import BLOB_NAME, REQUEST_NAME
 from drengine.ceremony.gathering import Gathering
 from drengine.ceremony.joining import JoinOrder
 from drengine.ceremony.keeper import Keeper
+from drengine.ceremony.made import Made, entries_of, sentence_of
 from drengine.ceremony.messages import decode_bytes, encode_bytes
-from drengine.ceremony.minutes import Draft, Minutes, remark
+from drengine.ceremony.minutes import Minutes
 from drengine.ceremony.request import CeremonyRequest
+from drengine.ceremony.succession import CLOCK_LEEWAY_MS
+from drengine.ceremony.transcript import Draft, remark
 from drengine.ceremony.wire import SOCKET_NAME, bind_in, is_own_user, receive, reply
 from drengine.errors import CeremonyError, DrError, InternalError, QuorumError
-from drengine.model.canonical import sha256_hex
 
 _NAP_SECONDS: Final = 0.5
 _CLIENT_SECONDS: Final = 10.0
 _NEW_ONE: Final = "Open a new one: drengine ceremony open --session NEW_FOLDER …"
-SENTENCE: Final = (
-    "The security domain's plain contents existed in the memory of process {pid} on host {host} "
-    "for {ms} ms, and nowhere else that drengine knows of."
-)
 SWAP_TEXT: Final = (
     "the one-time key's memory could not be locked while swap is active on this machine: parts "
     "of it may be written to the swap device"
 )
 _ALWAYS: Final = ("status", "combine", "cancel")
 """What is answered though the transcript has room for the end only."""
+_NOTE_THEMSELVES: Final = ("add", "combine")
 _Act = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
@@ -66,8 +65,9 @@ class Session:
     Parameters:
         folder: an existing folder of the combiner's own; request, transcript and blob go there.
         keeper: keeps the one-time key whose public half the request names.
-        now_ms: the clock.
+        now_ms: a clock that nobody sets: the time of the opening and what passed since.
         listener: told every entry of the transcript, for the combiner's screen.
+        shown_ms: what the machine's own clock shows where it was set since; None where it was not.
         swap_accepted: whether somebody said that memory which may be swapped out will do.
     """
 
@@ -81,6 +81,7 @@ class Session:
         exchange_certificate: bytes,
         now_ms: Callable[[], int],
         listener: Callable[[str, str], None],
+        shown_ms: Callable[[], int | None] = lambda: None,
         swap_accepted: bool = False,
     ) -> None:
         self.request = request
@@ -89,6 +90,8 @@ class Session:
         self._domain = domain
         self._exchange = exchange_certificate
         self._now_ms = now_ms
+        self._shown_ms = shown_ms
+        self._set_by_ms = 0
         self._minutes = Minutes(folder, listener)
         self._gathered = Gathering(folder, request, self._minutes)
         self._closed = ""
@@ -139,11 +142,16 @@ class Session:
             drafts.append(remark(f"{SWAP_TEXT}{accepted}"))
         self._minutes.note(*drafts, at_ms=self._now_ms())
 
-    def serve(self) -> str:
-        """Answer until the ceremony is closed; return why it was."""
+    def serve(self, announce: Callable[[], None] = lambda: None) -> str:
+        """Answer until the ceremony is closed; return why it was.
+
+        Parameters:
+            announce: tells people of the ceremony, once it can be reached.
+        """
         with bind_in(self._folder) as listening:
             listening.settimeout(_NAP_SECONDS)
             try:
+                announce()
                 while not self._closed:
                     self._look(self._now_ms())
                     self._answer_one(listening)
@@ -158,6 +166,7 @@ class Session:
 
     def _look(self, now_ms: int) -> None:
         """Close the ceremony when its time or its key is gone."""
+        self._look_at_the_clock(now_ms)
         if now_ms >= self.request.expires_ms:
             self._close("expired", "the request's time is over", now_ms)
         elif not self._keeper.is_alive:
@@ -167,6 +176,25 @@ class Session:
                 "ceremony is needed"
             )
             self._close("interrupted", reason, now_ms)
+
+    def _look_at_the_clock(self, now_ms: int) -> None:
+        """Note that somebody set this machine's clock: the time that passed goes on to count."""
+        if self._closed:
+            return
+        shown_ms = self._shown_ms()
+        set_by_ms = 0 if shown_ms is None else shown_ms - now_ms
+        if abs(set_by_ms - self._set_by_ms) <= CLOCK_LEEWAY_MS:
+            return
+        self._set_by_ms = set_by_ms
+        noted = remark(
+            f"this machine's clock was set: it shows {abs(set_by_ms) // 60_000} minutes "
+            f"{'less' if set_by_ms < 0 else 'more'} than have passed since the ceremony was "
+            "opened; the request's time goes by what has passed"
+        )
+        try:
+            self._minutes.note(noted, at_ms=now_ms)
+        except CeremonyError as unwritten:
+            self._minutes.tell("warning", f"{noted.body['text']}; {unwritten.message}")
 
     def _answer_one(self, listening: socket.socket) -> None:
         try:
@@ -231,7 +259,12 @@ class Session:
                 "the transcript is full; nothing more can be noted but the end",
                 hint="Combine with those who contributed, or cancel and open a new ceremony.",
             )
-        return self._acts[asked](message, now_ms)
+        try:
+            return self._acts[asked](message, now_ms)
+        except DrError as error:
+            if asked not in _NOTE_THEMSELVES:
+                self._minutes.refuse(asked, error, at_ms=now_ms)
+            raise
 
     def _is_closed(self) -> CeremonyError:
         made = self._closed == "combined"
@@ -267,11 +300,10 @@ class Session:
         del message
         try:
             self._require_quorum()
-            head = self._minutes.head
-            blob, report = self._keeper.combine(self._order(now_ms), head)
+            made = self._keeper.combine(self._order(now_ms), self._minutes.head)
             # What begins here is brought to its end, whoever presses Ctrl-C.
             with _uninterrupted():
-                return self._finish(blob, {**report, "head": head}, now_ms)
+                return self._finish(*made, now_ms)
         except DrError as error:
             self._minutes.refuse("combine", error, at_ms=now_ms)
             self._look(now_ms)
@@ -289,18 +321,14 @@ class Session:
             folder=str(self._folder),
         )
 
-    def _finish(self, blob: bytes, report: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    def _finish(self, blob: bytes, made: Made, signature: bytes, now_ms: int) -> dict[str, Any]:
         """Keep the blob, note it, let the key go: in this order."""
-        body = self._combined(blob, report)
-        remarks = [remark(f"{one['why']}; the blob is made without it") for one in body["misfits"]]
-        remarks += [
-            remark(f"{' and '.join(twins)} gave the same share: it is not the own of them all")
-            for twins in report["twins"]
-        ]
         try:
-            replace_private(self.blob_path, blob)
-            combined = Draft("combined", self.request.combiner, body)
-            self._minutes.note(*remarks, combined, at_ms=now_ms)
+            if not replace_private(self.blob_path, blob):
+                self._minutes.tell(
+                    "warning", f"{self.blob_path} could not be synced to its disk: copy it now"
+                )
+            self._minutes.note(*entries_of(made, signature, self.request), at_ms=now_ms)
         except DrError as error:
             with suppress(OSError):
                 self.blob_path.unlink(missing_ok=True)
@@ -312,26 +340,12 @@ class Session:
             ) from None
         self._close("combined", "the blob is made", now_ms)
         self._minutes.tell("combined", f"the blob lies in {self.blob_path}")
-        answer = {**body, "blob": encode_bytes(blob), "kept": str(self.blob_path)}
-        return {**answer, "head": self._minutes.head}
-
-    def _combined(self, blob: bytes, report: dict[str, Any]) -> dict[str, Any]:
         return {
-            "blob_sha256": sha256_hex(blob),
-            "blob_size": len(blob),
-            "custodians": report["custodians"],
-            "misfits": [
-                {"x5t_256": x5t_256, "why": why} for x5t_256, why in report["misfits"].items()
-            ],
-            "done_ms": self._now_ms(),
-            "signed": {"head": report["head"], "signature": report["signature"]},
-            "exchange_subject": report["exchange_subject"][:200],
-            "plain_ms": report["plain_ms"],
-            "memory_locked": report["memory_locked"],
-            "swap_active": report["swap_active"],
-            "sentence": SENTENCE.format(
-                pid=report["pid"], host=self.request.combiner_host, ms=report["plain_ms"]
-            ),
+            **made.to_json(),
+            "sentence": sentence_of(made, self.request),
+            "blob": encode_bytes(blob),
+            "kept": str(self.blob_path),
+            "head": self._minutes.head,
         }
 
     def _require_quorum(self) -> None:

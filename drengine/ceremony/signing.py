@@ -7,7 +7,7 @@ Not here: key files and passphrases (`keyfile` gives the private key in a child)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -15,15 +15,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from drengine.ceremony.contribution import signed_bytes
 from drengine.errors import ShareError
-from drengine.model.canonical import canonical
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from drengine.ceremony.contribution import Attestation, Statement
-
-
-BLOB_TYPE: Final = "drengine/ceremony-blob/v1"
 
 
 def public_bytes(private_key: Ed25519PrivateKey) -> bytes:
@@ -36,17 +32,6 @@ def sign_statement(
 ) -> bytes:
     """Sign a statement about one sealed share."""
     return private_key.sign(signed_bytes(statement, share_sha256))
-
-
-def blob_bytes(request: str, head: str, blob_sha256: str) -> bytes:
-    """Return what the keeper of a ceremony's one-time key signs of the blob that was made.
-
-    Parameters:
-        request: SHA-256 of the request, which names domain, target and exchange key.
-        head: of the transcript when combining began.
-    """
-    made = {"blob_sha256": blob_sha256, "head": head, "request": request, "type": BLOB_TYPE}
-    return canonical(made)
 
 
 def is_signed_by(key: bytes, signature: bytes, covered: bytes) -> bool:

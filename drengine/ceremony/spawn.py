@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import drengine
-from drengine.ceremony.channel import read_to_end, take
+from drengine.ceremony.channel import Traced, read_to_end, take
 from drengine.ceremony.hardening import clear_dumpable
 from drengine.errors import CeremonyError
 
@@ -28,6 +28,12 @@ CHILD_SECONDS: Final = 300
 _ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
 TOKEN_ENVIRONMENT: Final = ("HOME", "SOFTHSM2_CONF", "P11_KIT_STRICT")
 """What PKCS#11 modules read their configuration by; passed on for tokens only."""
+
+
+UNTRACED: Final = (
+    "Find out what that process is, and end it. 'sysctl kernel.yama.ptrace_scope=1' keeps programs "
+    "of one user from tracing what they did not start. Then try again."
+)
 
 
 def start_line(module: str) -> str:
@@ -89,6 +95,8 @@ def ask_child(
         except (TimeoutError, subprocess.TimeoutExpired):
             ended = f"did not answer within {seconds} seconds and was ended"
             raise no_answer(doing, ended) from None
+        except Traced as error:
+            raise no_answer(doing, f"was not asked: {error}", hint=UNTRACED) from None
         except PermissionError as error:
             raise no_answer(doing, f"was not asked: {error}") from None
         except OSError:
@@ -119,10 +127,11 @@ def how_it_ended(returncode: int) -> str:
     return f"ended with status {returncode} before it answered"
 
 
-def no_answer(doing: str, what: str) -> CeremonyError:
+def no_answer(doing: str, what: str, *, hint: str = "") -> CeremonyError:
     """Return the error for a child without an answer."""
     return CeremonyError(
         f"{doing}: the process that opens keys {what}; nothing was written",
-        hint="Try again. To see whether it can start at all: "
+        hint=hint
+        or "Try again. To see whether it can start at all: "
         f"{sys.executable} -c 'import drengine.ceremony.child'",
     )

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from drengine.ceremony.fields import comparable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -44,6 +46,15 @@ class Line:
     def files(self) -> str:
         """The names of the entries' files, for messages."""
         return ", ".join(one.file for one in (*self.held, *self.against))
+
+    @property
+    def renamed(self) -> tuple[tuple[Enrolment, Enrolment], ...]:
+        """The entries in which a name changed, each with the one before it."""
+        return tuple(
+            (one, after)
+            for one, after in pairwise(self.held)
+            if comparable(one.name) != comparable(after.name)
+        )
 
     def keys_at(self, at_ms: int) -> frozenset[bytes]:
         """Return the signing keys that counted at a time, as far as clocks can tell."""

@@ -17,8 +17,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from drengine.ceremony import strict
 from drengine.ceremony.fields import Fields, read_canonical
 from drengine.errors import CeremonyError, VerificationError
 from drengine.model.canonical import JsonObject, canonical, sha256_hex
@@ -26,6 +27,7 @@ from drengine.model.canonical import JsonObject, canonical, sha256_hex
 TRANSCRIPT_TYPE: Final = "drengine/ceremony-transcript/v1"
 MAX_TRANSCRIPT_BYTES: Final = 1024 * 1024
 MAX_ENTRIES: Final = 2000
+MAX_BRACKETS: Final = MAX_ENTRIES * 8
 FIRST_PREV: Final = "0" * 64
 KINDS: Final = (
     "opened",
@@ -37,6 +39,23 @@ KINDS: Final = (
     "combined_on_one_machine",
     "closed",
 )
+
+
+TOOL: Final = "drengine"
+"""Who notes what no person does."""
+
+
+class Draft(NamedTuple):
+    """An entry that is to be written; `actor` is who did it, by name."""
+
+    kind: str
+    actor: str
+    body: Mapping[str, Any]
+
+
+def remark(text: str) -> Draft:
+    """Return what drengine itself has to note: a deviation from the script."""
+    return Draft("deviation", TOOL, {"text": text})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +86,14 @@ class Entry:
         return sha256_hex(canonical(self.to_json()) + b"\n")
 
 
+class Room(NamedTuple):
+    """How much a transcript may still grow."""
+
+    entries: int = 0
+    size: int = 0
+    brackets: int = 0
+
+
 @dataclass(slots=True)
 class Transcript:
     """A growing transcript."""
@@ -90,6 +117,15 @@ class Transcript:
         lines = ",\n".join(canonical(entry.to_json()).decode() for entry in self.entries)
         rest = canonical({"head": self.head, "type": TRANSCRIPT_TYPE}).decode().removeprefix("{")
         return f'{{"entries":[\n{lines}\n],{rest}\n'.encode()
+
+
+def has_room(content: bytes, entries: int, *, spare: Room) -> bool:
+    """Tell whether a transcript is within what is read back, with so much to spare."""
+    return (
+        entries + spare.entries <= MAX_ENTRIES
+        and len(content) + spare.size <= MAX_TRANSCRIPT_BYTES
+        and strict.count_brackets(content) + spare.brackets <= MAX_BRACKETS
+    )
 
 
 def read_transcript(data: bytes) -> Transcript:
@@ -122,7 +158,7 @@ def _read(data: bytes) -> Transcript:
         TRANSCRIPT_TYPE,
         ("entries", "head"),
         max_bytes=MAX_TRANSCRIPT_BYTES,
-        max_brackets=MAX_ENTRIES * 8,
+        max_brackets=MAX_BRACKETS,
     )
     names = ("actor", "at_ms", "body", "kind", "prev", "seq")
     transcript = Transcript()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import struct
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ SOCKET_NAME: Final = "session.socket"
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 _PIECE: Final = 65536
 _SECONDS: Final = 330.0
+_CONNECT_SECONDS: Final = 5.0
+_NOBODY: Final = (FileNotFoundError, ConnectionRefusedError)
+"""What the kernel says where no process listens."""
 _NEXT: Final = (
     "The one-time key is gone when its session ends: open a new ceremony with "
     "'drengine ceremony open'. Contributions to the old request open nothing any more."
@@ -41,7 +45,7 @@ def bind_in(folder: Path) -> Iterator[socket.socket]:
         InputFileError: the folder is not this user's alone.
     """
     require_private(folder)
-    if _answers(folder):
+    if is_listening(folder):
         raise CeremonyError(f"a ceremony is open in {folder} already", hint="Use a new folder.")
     (folder / SOCKET_NAME).unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -73,36 +77,63 @@ def _short_path(folder: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _answers(folder: Path) -> bool:
+def is_listening(folder: Path) -> bool:
+    """Tell whether a session takes connections in a folder; where none does, its key is gone.
+
+    Raises:
+        CeremonyError: it cannot be told.
+    """
     try:
-        ask_session(folder, {"do": "status"})
-    except CeremonyError as error:
-        return "closed" in error.message
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_CONNECT_SECONDS)
+            with _short_path(folder) as path:
+                connection.connect(path)
+    except _NOBODY:
+        return False
+    except OSError as error:
+        raise _unknown(folder, error) from None
     return True
 
 
-def ask_session(folder: Path, message: dict[str, Any]) -> dict[str, Any]:
+def _unknown(folder: Path, error: OSError) -> CeremonyError:
+    return CeremonyError(
+        f"asking the session in {folder}: {error.strerror or 'it does not answer'}; whether the "
+        "ceremony is open, and what became of what was asked for, is not known",
+        hint="Look at the terminal in which it was opened: it may be another user's, at work, or "
+        "stopped. Then ask again: drengine ceremony status --session "
+        f"{shlex.quote(str(folder))}",
+    )
+
+
+def ask_session(
+    folder: Path, message: dict[str, Any], *, seconds: float = _SECONDS
+) -> dict[str, Any]:
     """Ask the session of a folder; return its answer.
+
+    Parameters:
+        seconds: how long it is waited for.
 
     Raises:
         DrError: its refusal, as the same kind of error.
-        CeremonyError: no session is open there, or another user answers in its place.
+        CeremonyError: no session is open there, it does not answer, or another user answers in
+            its place.
         InputFileError: who answers cannot be told, and the folder is not this user's alone.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_SECONDS)
+            connection.settimeout(seconds)
             with _short_path(folder) as path:
                 connection.connect(path)
             _require_own(connection, folder)
             reply(connection, message)
             connection.shutdown(socket.SHUT_WR)
             answer = _read_all(connection)
-    except OSError as error:
+    except _NOBODY as error:
         raise CeremonyError(
-            f"no ceremony is open in {folder} ({error.strerror or 'it does not answer'})",
-            hint=_NEXT,
+            f"no ceremony is open in {folder} ({error.strerror})", hint=_NEXT
         ) from None
+    except OSError as error:
+        raise _unknown(folder, error) from None
     try:
         return read_result(answer)
     except (ValueError, KeyError, TypeError):

@@ -10,15 +10,15 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from ceremonyfire.contributions import NOW, contribution
 from drengine.ceremony.domain import parse_security_domain
 from drengine.ceremony.joining import perform as join
+from drengine.ceremony.keeper import _made
 from drengine.ceremony.messages import decode_bytes, encode_bytes
 from drengine.ceremony.opening import Occasion, make_request
 from drengine.ceremony.register import Register
 from drengine.ceremony.request import Invited
 from drengine.ceremony.session import Session
 from drengine.ceremony.shamir import Share
-from drengine.ceremony.signing import blob_bytes, public_bytes
+from drengine.ceremony.signing import public_bytes
 from drengine.ceremony.unseal import open_share
-from drengine.model.canonical import sha256_hex
 
 HOUR = 3_600_000
 FALSE = Share("liar", 3, (7,) * 32)
@@ -36,12 +36,10 @@ class Key:
 
     def combine(self, order, head):
         self.before()
-        found = join(order, self.key)
-        blob = decode_bytes(found.pop("blob"))
         facts = {"memory_locked": self.memory_locked, "swap_active": self.swap_active}
-        made = blob_bytes(sha256_hex(order.request), head, sha256_hex(blob))
-        signature = encode_bytes(self.signing.sign(made))
-        return blob, {**found, **facts, "plain_ms": 9, "signature": signature}
+        found = {**join(order, self.key), **facts, "since_ns": 0}
+        made = _made({**order.to_json(), "head": head}, found, 9_000_000)
+        return decode_bytes(found["blob"]), made, self.signing.sign(made.signed_bytes())
 
     def how_it_ended(self):
         return "was ended by SIGKILL"
@@ -60,7 +58,7 @@ class Hall:
         self.now, self.screen = NOW, []
         witnesses = ("Wanda",) if run_class == "incident" else ()
         request = make_request(
-            Occasion(run_class, "p", "t", "Olga", witnesses, HOUR),
+            Occasion(run_class, "p", "t", "Olga", witnesses, HOUR, accept_unenrolled=True),
             domain=domain.data,
             exchange_certificate=exchange.certificate_pem,
             register=Register(),

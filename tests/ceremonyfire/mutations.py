@@ -63,7 +63,9 @@ class Scene:
         self.domain = self.writer.write_domain(self.people, 2)
         self.one_time_key = rsa.generate_private_key(65537, 3072)
         self.request = make_request(
-            Occasion("incident", "4711", "t", "Olga", ("Wanda",), 3_600_000),
+            Occasion(
+                *("incident", "4711", "t", "Olga", ("Wanda",), 3_600_000), accept_unenrolled=True
+            ),
             domain=self.domain.data,
             exchange_certificate=self.exchange.certificate_pem,
             register=Register(),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from drengine.ceremony.proving import Proven
 
 _MAX_BYTES: Final = 1024 * 1024
+_STATUS_SECONDS: Final = 20.0
 
 
 @click.command("status")
@@ -26,26 +27,39 @@ def status_command(*, session: Path, output_format: str) -> int:
     """Show a ceremony: who contributed, what was refused, whether it is still open."""
     from drengine.ceremony.files import read_input  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.proving import prove  # noqa: PLC0415 - lazy for --help
-    from drengine.ceremony.wire import ask_session  # noqa: PLC0415 - lazy for --help
 
     data = read_input(session / "transcript.json", "the transcript", max_bytes=_MAX_BYTES)
     proven = prove(data)
-    alive = False
-    if proven.outcome == "open":
-        try:
-            ask_session(session, {"do": "status"})
-            alive = True
-        except CeremonyError:
-            alive = False
-    facts = {**proven.to_json(), "alive": alive}
+    alive, error = _look_at(session) if proven.outcome == "open" else (False, None)
     if output_format == "json":
+        said = "" if error is None else error.message
+        facts = {**proven.to_json(), "alive": alive, "session_says": said}
         output.emit("drengine/ceremony-status/v1", facts)
         return 0
     _print(proven)
-    if proven.outcome == "open" and not alive:
+    if error is not None:
+        output.say(f"⚠ {error.message}")
+        output.say(f"Next: {error.hint}")
+    elif proven.outcome == "open" and not alive:
         output.say("⚠ its session is gone, and the one-time key with it")
         output.say("Next: drengine ceremony open --session NEW_FOLDER …, with a new request")
     return 0
+
+
+def _look_at(session: Path) -> tuple[bool | None, DrError | None]:
+    """Tell whether a ceremony's session is there, None where that is not known, and what it says.
+
+    Only where nobody listens it is gone. One of another user's, or one that is stopped, is not.
+    """
+    from drengine.ceremony.wire import ask_session, is_listening  # noqa: PLC0415 - lazy
+
+    try:
+        if not is_listening(session):
+            return False, None
+        ask_session(session, {"do": "status"}, seconds=_STATUS_SECONDS)
+    except DrError as error:
+        return None, error
+    return True, None
 
 
 @click.command("verify")

@@ -186,18 +186,42 @@ def write_message(path: Path, content: bytes, what: str) -> None:
     write_new(path, content, what)
 
 
+def warn_of_tracing() -> None:
+    """Say on stderr where other programs could look into the processes of a ceremony."""
+    from drengine.ceremony.hardening import may_be_traced  # noqa: PLC0415 - lazy for --help
+
+    if may_be_traced():
+        output.talk(
+            "⚠ programs of your user may trace each other on this machine. Better, before a "
+            "ceremony: sysctl kernel.yama.ptrace_scope=1"
+        )
+
+
+def require_codes(so_far: str) -> None:
+    """Refuse to go on where no QR code can be made.
+
+    Parameters:
+        so_far: what is certain at this point, for the message.
+
+    Raises:
+        UsageError: the library is not installed.
+    """
+    try:
+        from drengine.ceremony import qr  # noqa: F401, PLC0415 - an optional extra
+    except ModuleNotFoundError:
+        raise UsageError(
+            f"showing a QR code: the Python package 'segno' is not installed; {so_far}",
+            hint="pip install 'drengine[qr]'",
+        ) from None
+
+
 def print_code(content: bytes, picture: Path | None, *, terminal: bool) -> None:
     """Show a message as a QR code, on the terminal (stderr) or as a PNG."""
     if not terminal and picture is None:
         return
-    try:
-        from drengine.ceremony import qr  # noqa: PLC0415 - an optional extra
-    except ModuleNotFoundError:
-        raise UsageError(
-            "showing a QR code: the Python package 'segno' is not installed; the message itself "
-            "is written",
-            hint="pip install 'drengine[qr]'",
-        ) from None
+    require_codes("the message itself is written")
+    from drengine.ceremony import qr  # noqa: PLC0415 - an optional extra
+
     if terminal:
         click.echo(qr.terminal_code(content), err=True)
     if picture is not None:

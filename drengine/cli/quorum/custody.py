@@ -23,6 +23,7 @@ from drengine.cli.quorum.asking import (
     print_code,
     read_lines,
     read_message,
+    warn_of_tracing,
     write_message,
 )
 from drengine.errors import UsageError
@@ -130,11 +131,14 @@ def contribute_command(
         require_new(out, "the contribution")
     elif output_format == "json":
         raise UsageError("--out - puts the contribution on standard output; give -o json a file")
+    if qr_png is not None:
+        require_new(qr_png, "the QR code", option="--qr-png")
     asked = read_message(request, "the ceremony request", MAX_REQUEST_BYTES).removesuffix(b"\n")
     domain = read_input(sd_file, "the security-domain file", max_bytes=MAX_DOMAIN_BYTES)
     now_ms = open_clock().now_ms()
     found = look_at(asked, domain, now_ms=now_ms)
     _show(found)
+    warn_of_tracing()
     require_code(found, ask_code(code))
     opener, signing = sources_of(holder)
     tool = tool_facts()

@@ -63,10 +63,11 @@ def enroll_command(
     --signing-key). The key that opens shares is tried on a challenge, never on a share.
     Who is enrolled already brings another signing key with --old-signing-key only.
     """
-    from drengine.ceremony.enrolling import enroll  # noqa: PLC0415 - lazy for --help
+    from drengine.ceremony.enrolling import enroll, public_half  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.entering import (  # noqa: PLC0415 - lazy for --help
         require_following,
         require_open,
+        require_replaceable,
         time_for,
     )
     from drengine.ceremony.register import ACKNOWLEDGEMENT  # noqa: PLC0415 - lazy for --help
@@ -82,7 +83,16 @@ def enroll_command(
     if new_keys is None:
         another = new_signing_key is not None and old_signing_key is None
         require_open(known, certificate_of(holder), now_ms, another=another)
+    if new_signing_key is not None and not certificate_of(holder):
+        raise UsageError(
+            "the certificate of your key is not there, so nobody is known by it; no key was made",
+            hint="Give your key with --key, or its token with --module, and --cert CERTIFICATE.",
+        )
     holder, earlier = _take_earlier(holder, old_signing_key)
+    if earlier is not None and new_signing_key is not None:
+        accept = holder["accept_open_permissions"]
+        replaced = public_half(earlier, accept_open_permissions=accept)
+        require_replaceable(known, certificate_of(holder), replaced, now_ms)
     if new_keys is not None or new_signing_key is not None:
         holder = _make(name, new_keys, new_signing_key, holder, without=without_passphrase)
     keys, at_ms = replace(keys_of(holder), earlier=earlier), time_for(known, now_ms)

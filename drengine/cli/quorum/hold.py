@@ -22,10 +22,12 @@ from drengine.cli.quorum.asking import (
     class_option,
     print_code,
     read_message,
+    require_codes,
+    warn_of_tracing,
     write_message,
 )
 from drengine.cli.quorum.registers import say_remarks
-from drengine.errors import GuardError, UsageError
+from drengine.errors import DrError, GuardError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +101,7 @@ def open_command(
     'ceremony cancel', Ctrl-C or the request's expiry. The key is on no disk: when this
     command ends, a new ceremony has to be opened.
     """
+    from drengine.ceremony.files import require_new  # noqa: PLC0415 - lazy for --help
     from drengine.ceremony.opening import Occasion  # noqa: PLC0415 - lazy for --help
 
     occasion = Occasion(
@@ -112,6 +115,11 @@ def open_command(
         step=step,
         accept_unenrolled=accept_unenrolled,
     )
+    session = session.absolute()  # it is shown to people whose terminal is elsewhere
+    if qr_png is not None:
+        require_new(qr_png, "the QR code", option="--qr-png")
+    if qr or qr_png is not None:
+        require_codes("nothing was opened")
     _catch_ends()
     held = _open(occasion, session, sd_file, exchange_cert, register, accept_swap=accept_swap)
 
@@ -123,7 +131,11 @@ def open_command(
             _show_opened(held.request, session)
         if held.may_be_swapped:
             _warn_of_swap()
-        print_code(held.request.to_bytes(), qr_png, terminal=qr)
+        warn_of_tracing()
+        try:
+            print_code(held.request.to_bytes(), qr_png, terminal=qr)
+        except DrError as error:  # a code more or less: the ceremony is announced, and goes on
+            output.talk(f"⚠ {error.message}. {error.hint}")
 
     return _hold(held, announce)
 
@@ -138,8 +150,7 @@ def _catch_ends() -> None:
 def _hold(held: Session, announce: Callable[[], None]) -> int:
     """Announce the ceremony and answer until it is closed; return the exit code."""
     try:
-        announce()
-        held.serve()
+        held.serve(announce)
     except KeyboardInterrupt:
         held.end()
         if held.outcome != "combined":
@@ -219,6 +230,8 @@ def _open(
             exchange_certificate=certificate,
             now_ms=clock.now_ms,
             listener=_listen,
+            # In a lab the clock is the lab's, and nothing is said of the machine's.
+            shown_ms=clock.wall_ms if lab_folder() is None else lambda: None,
             swap_accepted=accept_swap,
         )
     except BaseException:

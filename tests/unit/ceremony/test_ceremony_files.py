@@ -83,3 +83,32 @@ def test_inputs_are_regular_files_of_bounded_size(tmp_path):
     ):
         with pytest.raises(InputFileError, match=message):
             files.read_input(bad, "the domain", max_bytes=size)
+
+
+def _fail(*_):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_new_file_that_is_not_synced_is_not_kept_and_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_sync_folder", _fail)
+    with pytest.raises(InputFileError, match="Input/output error") as refused:
+        files.write_new(tmp_path / "blob.json", b"new")
+    assert "it was not kept" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_was_reserved_in_vain_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "link", _fail)
+    monkeypatch.setattr(type(tmp_path), "replace", _fail)
+    with pytest.raises(InputFileError, match="Input/output error"):
+        files.write_new(tmp_path / "blob.json", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_replaced_file_that_is_not_synced_is_the_new_one_and_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "transcript.json"
+    assert files.replace_private(path, b"old")
+    monkeypatch.setattr(files, "_sync_folder", _fail)
+    assert not files.replace_private(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import drengine
-from drengine.ceremony import channel, spawn
+from drengine.ceremony import channel, hardening, keeper, spawn
 from drengine.errors import CeremonyError
 
 ASK = """
@@ -64,6 +64,26 @@ before = flag(3, 0, 0, 0, 0)
 run(["ceremony", "inspect", "no-such-file"])
 print(before, flag(3, 0, 0, 0, 0))
 """
+IS_TRACED = """
+import ctypes, os, sys
+sys.path.append({root!r})
+libc = ctypes.CDLL(None)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+libc.prctl(0x59616d61, ctypes.c_ulong(-1), 0, 0, 0)  # PR_SET_PTRACER, for who has Yama
+ready, told = os.pipe()
+target = os.getpid()
+if not os.fork():
+    os.write(told, b"%d" % libc.ptrace(0x4206, target, None, 0x2))  # SEIZE, O_TRACEFORK
+    while True:
+        pid, status = os.waitpid(-1, 0x40000000)
+        if not os.WIFSTOPPED(status):
+            if pid == target:
+                os._exit(0)
+            continue
+        libc.ptrace(7, pid, None, None)
+assert os.read(ready, 2) == b"0"
+{then}
+"""
 ROOT = str(Path(drengine.__file__).parents[1])
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel")
 
@@ -99,6 +119,31 @@ def test_a_channel_that_another_process_made_is_sent_nothing() -> None:
     """The child's standard input may have been taken over; its child makes the channel."""
     with pytest.raises(CeremonyError, match="another process answered"):
         spawn.ask_child(IMPOSTOR, b"the passphrase")
+
+
+@linux_only
+def test_a_child_that_is_traced_from_its_first_moment_is_sent_nothing() -> None:
+    """The proof of the review: the tracer was given the fork, and read the passphrase there."""
+    traced = IS_TRACED.format(root=ROOT, then=SAYS_WHO.format(root=ROOT))
+    with pytest.raises(CeremonyError, match=r"was not asked: process \d+ traces it") as refused:
+        spawn.ask_child(traced, b"the passphrase")
+    assert "kernel.yama.ptrace_scope=1" in refused.value.hint
+
+
+@linux_only
+def test_a_keeper_that_is_traced_keeps_no_key(monkeypatch) -> None:
+    monkeypatch.setattr(
+        keeper, "_START", IS_TRACED.format(root=ROOT, then=spawn.start_line(keeper.__name__))
+    )
+    with pytest.raises(CeremonyError, match=r"opening a ceremony: .* process \d+ traces it"):
+        keeper.Keeper()
+
+
+@linux_only
+@pytest.mark.parametrize(("scope", "expected"), [([], True), (["0"], True), (["1"], False)])
+def test_whether_programs_of_one_user_may_trace_each_other(monkeypatch, scope, expected) -> None:
+    monkeypatch.setattr(hardening, "_lines", lambda _: scope)
+    assert hardening.may_be_traced() is expected
 
 
 @linux_only

@@ -40,6 +40,26 @@ def test_bad_json_is_refused_with_its_reason(data, message):
         strict.load_json(data, max_bytes=10_000)
 
 
+@pytest.mark.parametrize(
+    ("data", "count"),
+    [
+        (b'{"a":[1,{}]}', 3),
+        (b'{"a":"[[[{{"}', 1),
+        (b'{"a[\\"[":"\\\\"},[', 2),
+        (b'["an open string [[', 1),
+        (b'["an open string with [ at its end\\', 1),
+        (b'"[\n["[', 1),
+    ],
+)
+def test_brackets_in_strings_are_not_counted(data, count):
+    assert strict.count_brackets(data) == count
+
+
+@pytest.mark.parametrize("data", [b'"' * 500_001, b'\\"' * 300_000, b'"' + b'\\"' * 300_000])
+def test_brackets_are_counted_in_time(data):
+    assert strict.count_brackets(data) == 0
+
+
 def test_a_byte_order_mark_of_a_windows_tool_is_passed_over():
     assert strict.load_json(b'\xef\xbb\xbf{"a":1}', max_bytes=100) == {"a": 1}
 

@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from drengine.actions.attachments import check_attestation, check_transcript
 from drengine.ceremony.contribution import Attestation, HolderFacts, Statement
-from drengine.ceremony.messages import encode_bytes
+from drengine.ceremony.made import Made, entries_of
 from drengine.ceremony.proving import prove
 from drengine.ceremony.request import CeremonyRequest, Invited
-from drengine.ceremony.signing import blob_bytes, public_bytes, sign_statement
+from drengine.ceremony.signing import public_bytes, sign_statement
 from drengine.ceremony.transcript import Transcript
 from drengine.engine.fold import apply
 from drengine.errors import VerificationError
@@ -80,7 +80,27 @@ def attestation_of(at, request=None, *, signed=True, **changed):
     return Attestation(statement, share, signature)
 
 
-def transcript_of(request=None, members=(0, 1), **combined):
+def made_of(request, head, members=(0, 1), **changed):
+    made = Made(
+        request=request.digest,
+        head=head,
+        at_ms=3000,
+        blob_sha256="b" * 64,
+        blob_size=9,
+        exchange_subject="CN=t",
+        custodians=tuple(X5T[at] for at in members),
+        misfits=(),
+        twins=(),
+        plain_ms=9,
+        memory_locked=True,
+        swap_active=False,
+        pid=7,
+    )
+    return dataclasses.replace(made, **changed)
+
+
+def transcript_of(request=None, members=(0, 1), **changed):
+    """A transcript; `changed` is what the keeper of the one-time key signs otherwise."""
     request = request or request_of()
     made = Transcript()
     opened = {"request": request.to_json(), "digest": request.digest}
@@ -88,10 +108,9 @@ def transcript_of(request=None, members=(0, 1), **combined):
     for at in members:
         body = {"attestation": attestation_of(at, request).to_json()}
         made.append("contributed", f"Custodian {at}", body, 2000 + at)
-    signature = SIGNS.sign(blob_bytes(request.digest, made.head, "b" * 64))
-    signed = {"head": made.head, "signature": encode_bytes(signature)}
-    body = {"blob_sha256": "b" * 64, "custodians": [X5T[at] for at in members], "plain_ms": 9}
-    made.append("combined", "Olga", {**body, "signed": signed, **combined}, 3000)
+    facts = made_of(request, made.head, members, **changed)
+    for draft in entries_of(facts, SIGNS.sign(facts.signed_bytes()), request):
+        made.append(*draft, 3000)
     made.append("closed", "Olga", {"why": "combined", "reason": "made"}, 3001)
     return made
 
@@ -200,13 +219,18 @@ def test_a_ceremony_that_made_no_blob_is_told_so():
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (transcript_of(custodians=[X5T[0]]), "1 custodians gave a share; 2 are needed"),
-        (transcript_of(custodians=[X5T[0], X5T[0]]), "nobody is recorded to have given"),
-        (transcript_of(custodians=[X5T[0], X5T[2]]), "nobody is recorded to have given"),
+        (
+            transcript_of(custodians=(X5T[0],), misfits=((X5T[1], "w"),)),
+            "1 custodians gave a share; 2 are needed",
+        ),
+        (transcript_of(custodians=(X5T[0],)), "it is not said, or said twice, whether its share"),
+        (transcript_of(misfits=((X5T[1], "w"),)), "not said, or said twice, whether its share"),
+        (transcript_of(custodians=(X5T[0], X5T[0])), "nobody is recorded to have given"),
+        (transcript_of(custodians=(X5T[0], X5T[2])), "nobody is recorded to have given"),
+        (transcript_of(misfits=((X5T[2], "w"),)), "nobody is recorded to have given"),
         (transcript_of(members=(0, 0)), "counts Custodian 0 twice"),
-        (transcript_of(plain_ms="many"), "lacks what its kind must have"),
+        (transcript_of(plain_ms="many"), "'made.plain_ms' is not an integer"),
         (transcript_of(request_of(expires_ms=2500)), "after the request had expired"),
-        (transcript_of(blob_sha256="c" * 64), "the ceremony's one-time key did not sign this blob"),
         (
             transcript_of(request_of(combiner_signs=b"s" * 32)),
             "the ceremony's one-time key did not sign this blob",

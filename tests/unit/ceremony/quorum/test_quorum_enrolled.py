@@ -65,7 +65,18 @@ def test_another_signing_key_is_refused_without_the_old_one_before_it_is_made(en
     )
     assert other.returncode == 15
     assert "that key has not signed for this one" in plain(other.stderr)
+    assert not new.exists(), "nothing was written, it says"
     assert documents(enrolled) == before
+    stranger = enroll(
+        enrolled,
+        3,
+        *("--new-signing-key", new, "--old-signing-key", enrolled.folder / "s2.key"),
+    )
+    assert "so no signing key is replaced" in plain(stranger.stderr)
+    (enrolled.folder / "keys" / "3.cer").unlink()
+    nameless = enroll(enrolled, 3, "--new-signing-key", new)
+    assert "no key was made" in plain(nameless.stderr)
+    assert not new.exists()
     moved = enroll(enrolled, 1, "--signing-key", enrolled.folder / "s1.key")
     assert moved.returncode == 0, plain(moved.stderr)
 

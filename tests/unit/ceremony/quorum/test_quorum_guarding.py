@@ -180,9 +180,9 @@ def test_a_ceremony_that_could_not_be_announced_is_closed_in_its_transcript(
     ceremony, swapping, monkeypatch
 ):
     def fail(*_, **__):
-        raise UsageError("showing a QR code: not installed")
+        raise UsageError("no terminal to show it on")
 
-    monkeypatch.setattr(hold, "print_code", fail)
+    monkeypatch.setattr(hold, "_show_opened", fail)
     told = open_in(ceremony.folder, "--class", "drill")
     assert isinstance(told.exception, UsageError)
     assert not swapping.is_alive
@@ -220,7 +220,8 @@ def swapping(monkeypatch, one_time_key):
     key.memory_locked, key.swap_active = False, True
     monkeypatch.setattr(keeper_module, "Keeper", lambda: key)
 
-    def serve(session):
+    def serve(session, announce):
+        announce()
         session.ask = session._answer_or_refuse({"do": "cancel", "by": "Olga", "reason": "r"})
 
     monkeypatch.setattr(Session, "serve", serve)
@@ -230,7 +231,7 @@ def swapping(monkeypatch, one_time_key):
 def open_in(folder, *words):
     files = ["--sd-file", folder / "sd.json", "--exchange-cert", folder / "exchange.cer"]
     people = ["--target", "t", "--combiner", "Olga", "--purpose", "p", "--witness", "Wanda"]
-    words = [*files, *people, "--session", folder / "session", *words]
+    words = [*files, *people, "--session", folder / "session", "--accept-unenrolled", *words]
     return CliRunner().invoke(open_command, [str(word) for word in words], standalone_mode=False)
 
 

@@ -52,7 +52,7 @@ from drengine.ceremony.messages import encode_bytes
 keeper = Keeper()
 print(encode_bytes(keeper.public_key), flush=True)
 order = JoinOrder.from_json(json.loads(sys.stdin.readline()))
-blob, _ = keeper.combine(order, "0" * 64)
+blob, *_ = keeper.combine(order, "0" * 64)
 Path(sys.argv[2], "blob.json").write_bytes(blob)
 print(flush=True)
 if sys.argv[3:]:

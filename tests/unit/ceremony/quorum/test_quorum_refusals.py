@@ -154,8 +154,8 @@ def test_a_key_file_that_is_not_guarded_is_refused(opened, spoil, words):
 
 def test_an_oversized_request_is_refused(opened):
     big = opened.folder / "big.json"
-    big.write_bytes(b" " * 9000)
-    assert_refused(opened.contribute(1, "--request", big)[0], "more than 8192 bytes", code=3)
+    big.write_bytes(b" " * 33_000)
+    assert_refused(opened.contribute(1, "--request", big)[0], "more than 32768 bytes", code=3)
 
 
 def test_a_plain_key_needs_a_word_in_an_incident(ceremony):

@@ -98,7 +98,8 @@ def test_the_key_before_consents_to_the_next(write, ada, keys):
     third = entry(ada, keys[2], NOW - MINUTE, "Ada Lovelace", earlier=keys[1])
     register = write(entry(ada, keys[0]), second, third)
     assert register.of(ada.x5t, NOW) == third
-    assert register.remarks(NOW) == ()
+    (renamed,) = register.remarks(NOW)
+    assert "is enrolled for 'Ada Lovelace'" in renamed
     require_following(register, entry(ada, keys[2], NOW))
     with pytest.raises(CeremonyError, match="that key has not signed") as refused:
         require_following(register, entry(ada, keys[1], NOW))
@@ -315,7 +316,11 @@ def test_one_name_typed_on_two_keyboards_is_one_person(ask, people, keys):
         ask(register, witnesses=(NFD.upper(),))
 
 
-@pytest.mark.parametrize("hidden", ["\u3164", "\ufe0f", "\u034f", "\U000e0101", "\u2800", "\u200d"])
+HIDDEN = ["\u3164", "\ufe0f", "\u034f", "\U000e0101", "\u2800", "\u200d"]
+HIDDEN += ["\U0001d159", "\U00016fe4", "\U00013441", "\U00013442"]
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
 def test_a_name_with_characters_that_do_not_show_is_refused(ask, hidden):
     with pytest.raises(CeremonyError, match="hides some"):
         ask(Register(), combiner=f"Olga{hidden}")
@@ -327,6 +332,7 @@ def test_names_are_compared_as_people_read_them():
     assert same_person(NFC) == same_person(f"  {NFD.upper()} ") == same_person(f"{NFD}\u3164")
     assert same_person("\uff2f\uff4c\uff47\uff41\u3000\uff2d") == same_person("olga  m")
     assert same_person("\u2121 Ada") == same_person("tel ada")  # a compatibility capital
+    assert same_person("Olga\U0001d159") == same_person("Olga\U00016fe4") == same_person("olga")
     assert same_person("Straße") == same_person("STRASSE")
     assert same_person("José") != same_person("Jose")
 
