@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from drengine.lab.places import HSM_REGIONS, REGIONS, Region, region_key
+from drengine.lab.places import HSM_REGIONS, NAMED_REGIONS, REGIONS, Region, region_key
 from drengine.lab.wire import Call, LabFault, Response, Route, arm_fault, json_response
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def require_offered(tx: Tx, location: str) -> None:
             "LocationNotAvailableForResourceType",
             f"The provided location '{location}' is not available for resource type "
             f"'{KEY_VAULT}/{HSMS}'. List of available regions for the resource type is "
-            f"'{','.join(HSM_REGIONS)}'.",
+            f"'{','.join(NAMED_REGIONS)}'.",
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from drengine.lab.hsm import state
-from drengine.lab.places import HSM_REGIONS
+from drengine.lab.places import NAMED_REGIONS
 from drengine.lab.wire import LabFault
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def wanted_action(tx: Tx, document: dict[str, Any], body: dict[str, Any]) -> Act
 
 
 def _check_region(name: str) -> None:
-    if name not in HSM_REGIONS:
+    if name not in NAMED_REGIONS:
         raise LabFault(
             400,
             "400",
             f"Invalid region name: {name} passed. The valid list of region names: "
-            f"{', '.join(HSM_REGIONS)}",
+            f"{', '.join(NAMED_REGIONS)}",
         )
     if name in NOT_EXTENDED_TO:
         raise LabFault(400, "400", f"A Managed HSM cannot be extended to the region {name}.")

@@ -50,6 +50,9 @@ _WITH_HSMS: Final = {
         *("West Central US", "West US", "West US 2", "West US 3"),
     ),
 }
+_CANARIES: Final = {"United States": ("Central US EUAP", "East US 2 EUAP")}
+"""Regions for early tests: recordings show HSMs in them, and no list of a refusal names them."""
+
 _WITHOUT: Final = {
     "France": ("France South",),
     "Germany": ("Germany North",),
@@ -65,11 +68,13 @@ def region_key(text: str) -> str:
 
 REGIONS: Final = {
     region_key(shown): Region(region_key(shown), shown, geography, has_hsms)
-    for table, has_hsms in ((_WITH_HSMS, True), (_WITHOUT, False))
+    for table, has_hsms in ((_WITH_HSMS, True), (_CANARIES, True), (_WITHOUT, False))
     for geography, names in table.items()
     for shown in names
 }
 HSM_REGIONS: Final = tuple(sorted(one.name for one in REGIONS.values() if one.has_hsms))
+NAMED_REGIONS: Final = tuple(name for name in HSM_REGIONS if not name.endswith("euap"))
+"""Those that refusals name."""
 
 
 def region_name(location: str) -> str:
