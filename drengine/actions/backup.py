@@ -14,6 +14,7 @@ from drengine.actions.base import BaseAction, known_operation, our_target
 from drengine.actions.contract import (
     Absent,
     Busy,
+    Kept,
     Present,
     ProbeResult,
     StepContext,
@@ -75,6 +76,11 @@ class BackupTarget(BaseAction):
         found = ok("target-backup", f"{folder}: {len(blobs)} blobs, {size} bytes")
         counted = {"backups_of_target": len(await _folders_since(ctx, 0))}
         return Verified((found,), {"folder": folder}, counted)
+
+    async def may_undo(self, ctx: StepContext) -> Kept | None:
+        """Keep the folder: nothing of ours deletes from the container of backups."""
+        folder = (ctx.outputs.get(ctx.step) or {}).get("folder") or "of the target"
+        return Kept(f"the backup {folder} lies in the container, and does no harm")
 
     def manual(self, ctx: StepContext) -> str:
         """Return the az command."""

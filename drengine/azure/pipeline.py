@@ -53,6 +53,7 @@ from drengine.errors import AzureError, DrError, NotAuthorized, Throttled, Unkno
 T = TypeVar("T")
 
 _UNAUTHORIZED: Final = 401
+_NOT_ACTIVATED: Final = "until it is activated"
 _FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404
 _TIMED_OUT: Final = 408
@@ -342,7 +343,7 @@ def _refusal(what: str, flight: Flight) -> AzureError:
     message = f"{what}: {_described(flight)}"
     wait = retry_after_seconds(flight.headers)
     if status in (_UNAUTHORIZED, _FORBIDDEN):
-        return NotAuthorized(message, status=status, service_code=code, hint=_hint(status))
+        return NotAuthorized(message, status=status, service_code=code, hint=_hint(status, message))
     if status == _TOO_MANY:
         return Throttled(
             message, status=status, service_code=code, transient=True, retry_after_seconds=wait
@@ -362,9 +363,11 @@ def _described(flight: Flight) -> str:
     return ": ".join(part for part in (f"{found} {code}".rstrip(), text) if part)
 
 
-def _hint(status: int) -> str:
+def _hint(status: int, message: str) -> str:
     if status == _UNAUTHORIZED:
         return "az login"
+    if _NOT_ACTIVATED in message:
+        return "the HSM has no security domain yet: it is uploaded before anything else is asked"
     return (
         "a role is missing, is not effective yet (a grant takes minutes), or a firewall is in"
         " between: check the grants of who is signed in here, and the firewall of what was asked;"

@@ -45,6 +45,7 @@ class Gathering:
         self._request = request
         self._minutes = minutes
         self._taken: dict[str, Contribution] = {}
+        self._dropped: dict[str, str] = {}
         (folder / ATTESTATIONS_NAME).mkdir(mode=0o700, exist_ok=True)
 
     @property
@@ -74,6 +75,7 @@ class Gathering:
             earlier = self._taken.get(contribution.statement.x5t_256)
             if earlier is not None and earlier.to_bytes() == contribution.to_bytes():
                 return contribution.statement.custodian
+            self._require_not_dropped(data)
             self._require_distinct(contribution)
         except DrError as error:
             self._minutes.refuse("contribution", error, at_ms=now_ms, sha256=sha256_hex(data))
@@ -100,9 +102,17 @@ class Gathering:
         }
         self._minutes.note(Draft("dropped", by, body), at_ms=now_ms)
         del self._taken[statement.x5t_256]
+        self._dropped[sha256_hex(contribution.to_bytes())] = f"{by}: {reason}"
         with suppress(OSError):
             self._attestation_path(statement.x5t_256).unlink(missing_ok=True)
         return statement
+
+    def _require_not_dropped(self, data: bytes) -> None:
+        if said := self._dropped.get(sha256_hex(data)):
+            raise CeremonyError(
+                f"adding a contribution: this very one was taken out by {said}",
+                hint="Its custodian makes a new one: drengine ceremony contribute.",
+            )
 
     def _require_distinct(self, contribution: Contribution) -> None:
         if found := find_same(contribution, self._taken.values()):

@@ -110,11 +110,12 @@ def skip_command(*, run: str, step: str, reason: str, name: str | None, output_f
     with open_store() as store:
         found, step = find_step(store, run, step)
         family = read_family(store, found)
+        _refuse_rolling_back(family)
         _refuse_at_work(found, _step_of(family, found, step, (S.PENDING, S.FAILED, S.REFUSED)))
         refuse_behind_word(family, found, step)
         runbook = runbook_of(store, family.states[found])
         # What it means is known before it is sent: nothing fails behind a word that is on its way.
-        notes = tuple(_behind(runbook, step))
+        notes = tuple(_behind(runbook, family.states[found].steps[step]))
         waits, reads = steps_behind(runbook, step) if runbook else ([], [])
         actor = f"operator:{name or user_name()}"
         sent = send(store, found, "skip", actor, {"step": step, "reason": reason})
@@ -126,16 +127,33 @@ def skip_command(*, run: str, step: str, reason: str, name: str | None, output_f
     return 0
 
 
-def _behind(runbook: Runbook | None, step: str) -> Iterator[str]:
+def _refuse_rolling_back(family: Family) -> None:
+    """Refuse a word about a step of a run that is being undone: it would move nothing forward.
+
+    Raises:
+        InputError: it is; names the run.
+    """
+    if family.rolls_back:
+        raise InputError(
+            f"run {family.root_run} is being rolled back: no step is left out or done by hand any"
+            " more; nothing was sent",
+            hint=f"drengine status {family.root_run}",
+        )
+
+
+def _behind(runbook: Runbook | None, st: StepState) -> Iterator[str]:
     """Yield what a skip means for the rest of the run."""
     if runbook is None:
         return
-    waits, reads = steps_behind(runbook, step)
-    title = next((each.title for each in runbook.steps if each.id == step), "")
-    yield f"What will not be true by this run: {title or step}"
+    waits, reads = steps_behind(runbook, st.id)
+    title = next((each.title for each in runbook.steps if each.id == st.id), "") or st.id
+    if st.effect is Effect.HAD:
+        yield f"It was sent and took effect; whether it is as it must be stays unread: {title}"
+    else:
+        yield f"What will not be true by this run: {title}"
     if waits:
         listed = ", ".join(f"{each.id} ({each.title})" if each.title else each.id for each in waits)
-        yield f"Goes on as if it were: {listed}"
+        yield f"Goes on as if it were, once all before it is done: {listed}"
     if reads:
         listed = ", ".join(each.id for each in reads)
         yield f"⚠ reads what it would have told, and fails without: {listed}"
@@ -181,6 +199,7 @@ def mark_done_command(
     with open_store() as store:
         found, step = find_step(store, run, step)
         family = read_family(store, found)
+        _refuse_rolling_back(family)
         _step_of(family, found, step, (S.PENDING, S.FAILED, S.REFUSED, S.UNKNOWN))
         refuse_behind_word(family, found, step)
         runbook = runbook_of(store, family.states[found])

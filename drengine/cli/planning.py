@@ -176,7 +176,7 @@ def _show(plan: Plan, runbook: Runbook, out: Path, ahead: Ahead, begins: str) ->
     say(f"Expected  {_expected(summary)}")
     if begins:
         say(f"RTO clock begins {begins}")
-    _list("Inputs", list(_inputs(plan, runbook)), lambda each: output.shorten(each, 160))
+    _list("Inputs", list(_inputs(plan, runbook)), lambda each: output.shorten(each, 320))
     _list("Points of no return", summary["points_of_no_return"], _point)
     _list("Gates", summary["gates"], _gate)
     _list("Deliveries", summary["deliveries"], lambda each: f"{each['step']}: {each['ask']}")

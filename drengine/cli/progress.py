@@ -93,7 +93,7 @@ _WORDS: Final[Mapping[R, tuple[str, str]]] = {
     R.UNDO_INTENT: ("↶", "undoing"),
     R.UNDO_ANSWERED: ("↶", "asked to go; looking whether it is gone"),
     R.UNDO_POLLED: ("↶", "still there or going; looking"),
-    R.UNDO_DONE: ("✓", "undone: read back, it is gone"),
+    R.UNDO_DONE: ("✓", "undone, and read back"),
     R.UNDO_KEPT: ("⚠", "stays"),
     R.UNDO_REFUSED: ("✗", "could not be undone"),
     R.CHILD_STARTED: ("●", "child run started"),
@@ -213,6 +213,9 @@ def _why(state: RunState, record: Record) -> str:
             return _cleared(state.steps[str(body["step"])], record)
         case R.RUN_ROLLBACK:
             return f": {body['reason']}" if body.get("reason") else ""
+        case R.UNDO_DONE:
+            found = "; ".join(str(each["message"]) for each in body.get("findings", ()))
+            return f": {found}" if found else ""
         case R.RUN_ROLLED_BACK:
             return _undone(state)
         case _:

@@ -30,7 +30,9 @@ def absorb(world: World, chain: Chain, runbook: Runbook) -> tuple[R, ...]:
     """Record every waiting signal; return the types of the records made."""
     done: list[str] = []
     taken: list[R] = []
-    for signal in world.store.peek_signals(chain.run):
+    # What is attached to a file tells how it was made: it counts whichever was handed in first.
+    waiting = sorted(world.store.peek_signals(chain.run), key=lambda s: s.kind != "attach")
+    for signal in waiting:
         if signal.id not in chain.state.signals:
             kind, body = _record_of(world, chain, runbook, signal)
             taken.append(_recorded(chain, kind, body, signal))

@@ -88,7 +88,7 @@ def claimed(target: str, run: RunId, holder: str) -> Locked:
     return Locked(
         f"run {run} needs {target}, but run {holder} holds it; nothing was claimed",
         hint=f"drengine status {holder}   # to give it up: drengine cancel {holder} --reason TEXT,"
-        f" then drengine resume {holder}",
+        " then this command again",
     )
 
 

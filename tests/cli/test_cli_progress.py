@@ -164,7 +164,7 @@ def test_a_rollback_tells_what_it_undoes_and_what_stays(story, capsys):
     assert lines[at + 2] == "create-hsm: undoing"
     assert lines[at + 3] == "create-hsm: asked to go; looking whether it is gone"
     assert lines[at + 4] == "create-hsm: still there or going; looking: it is still there"
-    assert lines[at + 5].endswith("✓ create-hsm: undone: read back, it is gone")
+    assert lines[at + 5].endswith("✓ create-hsm: undone, and read back")
     assert lines[at + 6] == "run: rolled back: undone: create-hsm; stays: restore"
 
 

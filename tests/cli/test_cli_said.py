@@ -246,7 +246,10 @@ def test_a_skip_names_what_goes_on_without_the_step(command, story):
     story(steps=steps).plans()
     ended = command("skip", RUN, "exchange-key", "--reason", "by hand")
     assert "What will not be true by this run: Read the exchange key" in ended.out
-    assert "Goes on as if it were: restore-blob (Custodians make the restore blob)" in ended.out
+    assert (
+        "Goes on as if it were, once all before it is done: restore-blob (Custodians make the restore blob)"
+        in ended.out
+    )
     assert "reads what it would have told, and fails without: restore-blob, upload" in ended.out
     story(OTHER, steps=steps).plans()
     shown = command("skip", OTHER, "exchange-key", "--reason", "by hand", "-o", "json").document

@@ -94,6 +94,13 @@ def test_during_a_rollback_only_what_counts_is_offered(command, alone, tmp_path)
         ended = command(*words, *(() if words is asked else ("--yes",)))
         assert (ended.code, "is being rolled back" in ended.err) == (3, True), ended.err
         assert "nothing was sent" in ended.err
+    (tmp_path / "proof").write_text("proof")
+    for words in (
+        ("skip", RUN, "restore", "--reason", "x"),
+        ("mark-done", RUN, "restore", "--evidence", tmp_path / "proof"),
+    ):
+        ended = command(*words)
+        assert (ended.code, "is being rolled back: no step is left out" in ended.err) == (3, True)
     again = command("rollback", RUN, "--reason", "once more")
     assert (again.code, "✓" in again.out) == (0, False)
     assert f"· a rollback of {RUN} was asked for already; nothing was sent" in again.out

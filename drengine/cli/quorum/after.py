@@ -143,7 +143,7 @@ def attach_command(
     for one in kept:
         output.say(f"✓ {one['file']}: {one['says']}")
     output.say(
-        f"Next: drengine deliver {found} {step} BLOB   # drengine status {found} shows how far"
+        f"Next: drengine deliver {found} {step} BLOB   # after a resume, status shows how far"
     )
     return 0
 

@@ -250,6 +250,13 @@ def test_a_false_condition_skips_and_what_needs_the_step_goes_on():
     assert command.type is R.STEP_SKIPPED
 
 
+@pytest.mark.parametrize("asked", [S.PENDING, S.AWAITING_APPROVAL, S.SUCCEEDED])
+def test_a_step_that_was_left_out_ahead_of_its_turn_opens_no_way_around_what_it_needs(asked):
+    ahead = state(ask=StepState("ask", asked), change=StepState("change", S.SKIPPED))
+    begun = [getattr(each, "step", "") for each in ask(ahead).commands]
+    assert ("look" in begun) is (asked is S.SUCCEEDED)
+
+
 def test_a_run_with_everything_done_is_done():
     done = {name: StepState(name, S.SUCCEEDED) for name in ("ask", "change")}
     decision = ask(state(**done, look=StepState("look", S.SKIPPED)))

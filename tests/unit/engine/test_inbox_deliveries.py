@@ -62,6 +62,16 @@ def delivered():
     return deliver
 
 
+def test_what_is_attached_is_taken_in_before_the_file_that_was_handed_in_first():
+    place = Place(Person("ada", "security-officer"))
+    run, step = place.chain.run, {"step": "ask"}
+    for number, kind in enumerate(("deliver", "skip", "attach")):
+        place.store.put_signal(Signal(f"s-{number}", run, kind, "operator:ada", step, NOW))
+    absorb(place.world, place.chain, place.runbook)
+    taken = [record.body.get("signal") for record in place.store.read(run)]
+    assert [signal for signal in taken if signal] == ["s-2", "s-0", "s-1"]
+
+
 def warnings_of(record) -> list[str]:
     return [each["message"] for each in record.body["findings"] if each["severity"] == "warn"]
 
