@@ -187,6 +187,7 @@ async def observe_restore_blob(ctx: StepContext) -> dict[str, Any]:
                 "sha256": blob.sha256,
                 "size": blob.size_bytes,
                 "exchange": blob.exchange_x5t_256,
+                "made": outputs.get("made") or {},
             }
     return {}
 

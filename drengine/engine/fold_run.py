@@ -10,11 +10,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from drengine.engine.machine import AFTER_OPENING
+from drengine.model.canonical import JsonObject
 from drengine.model.changed import changed
 from drengine.model.records import Record
 from drengine.model.records import RecordType as R
 from drengine.model.run import Effect, RunState, RunStatus, StepState, StepStatus, UndoStatus
 
+_DEVIATIONS: Final = 10
+_QUOTED: Final = 200
 Changes = dict[str, Any]
 RunChange = Callable[[RunState, Mapping[str, Any], Record], Changes]
 
@@ -27,8 +30,22 @@ def _attached(step: StepState, body: Mapping[str, Any]) -> Changes:
         attested = step.attested if pair in step.attested else (*step.attested, pair)
         return {"attested": attested, "attested_of": int(facts["required"])}
     if body["attached"] == "ceremony_transcript" and facts.get("blob"):
-        return {"transcripts": {**step.transcripts, str(facts["blob"]): str(facts["form"])}}
+        return {"transcripts": {**step.transcripts, str(facts["blob"]): _made(facts, body)}}
     return {}
+
+
+def _made(facts: Mapping[str, Any], body: Mapping[str, Any]) -> JsonObject:
+    """Return of a transcript what whoever approves the file should see."""
+    deviations = [str(text) for text in facts.get("deviations", ())]
+    return {
+        "form": str(facts["form"]),
+        "transcript": str(body.get("sha256", "")),
+        "required": facts.get("required", 0),
+        "custodians": list(facts.get("custodians", ())),
+        "signed": list(facts.get("signed", ())),
+        "deviations": [text[:_QUOTED] for text in deviations[:_DEVIATIONS]],
+        "deviation_count": len(deviations),
+    }
 
 
 def _handed_over(state: RunState, body: Mapping[str, Any], record: Record) -> Changes:

@@ -250,14 +250,13 @@ def _delivery(letter: _Letter) -> Outcome:
     listed = [finding.to_json() for finding in findings]
     if not all_hold(findings):
         return letter.refused("the delivered file does not fit", findings=listed)
-    accepted: dict[str, Any] = {
-        "step": letter.step.id,
-        "outputs": {"sha256": body["sha256"], "size": len(data)},
-        "findings": listed,
-    }
+    outputs: dict[str, Any] = {"sha256": body["sha256"], "size": len(data)}
+    accepted: dict[str, Any] = {"step": letter.step.id, "outputs": outputs, "findings": listed}
     proven = letter.st.transcripts.get(str(body["sha256"]))
-    if ceremony := proven or body.get("ceremony"):
-        accepted["ceremony"] = ceremony
+    said = body.get("ceremony")
+    if made := proven or ({"form": said, "transcript": ""} if said else None):
+        outputs["made"] = made
+        accepted["ceremony"] = made["form"]
     return R.DELIVERY_ACCEPTED, accepted
 
 

@@ -166,7 +166,8 @@ class StepState:
         last_code: the service's code of the last failure; survives the next attempt's begin.
         attested: (ceremony request, custodian) of every attestation imported for a delivery.
         attested_of: how many custodians that ceremony needs.
-        transcripts: SHA-256 of a delivered file -> how a ceremony's transcript says it was made.
+        transcripts: SHA-256 of a delivered file -> what a ceremony's transcript says of it:
+            form, transcript (SHA-256), required, custodians, signed, deviations.
     """
 
     id: str
@@ -205,7 +206,7 @@ class StepState:
     expects: JsonObject = field(default_factory=dict)
     attested: tuple[tuple[str, str], ...] = ()
     attested_of: int = 0
-    transcripts: Mapping[str, str] = field(default_factory=dict)
+    transcripts: Mapping[str, JsonObject] = field(default_factory=dict)
     children: Mapping[str, ChildState] = field(default_factory=dict)
 
     @property

@@ -266,6 +266,31 @@ def target_empty(facts: JsonObject, ctx: RuleContext) -> Findings:
     )
 
 
+def blob_made(facts: JsonObject, ctx: RuleContext) -> Findings:
+    """Who made the blob and how: it becomes the domain for ever."""
+    del ctx
+    made, rule = facts["restore-blob"].get("made") or {}, "CEREMONY"
+    if not made.get("transcript"):
+        told = f"whoever delivered the blob says: {made['form']}" if made else "nobody says"
+        text = f"how the blob was made is not shown, {told}: no transcript of it was attached"
+        advice = "Ask the combiner. It counts when it is attached before the blob is taken in."
+        return (warn(rule, text, advice),)
+    gave, signed = len(made["custodians"]), len(made["signed"])
+    shown = f"transcript {made['transcript'][:12]}…"
+    if made["form"] == "combine":
+        text = f"the keys of a quorum met in one process on one machine; {shown}"
+        findings = [warn(rule, text)]
+    else:
+        text = f"{gave} custodians gave shares, {made['required']} are needed; {signed} signed"
+        findings = [ok(rule, f"{text}; {shown}")]
+    if made["form"] != "combine" and signed < gave:
+        findings.append(warn(rule, f"{gave - signed} contributions are not signed"))
+    findings += [warn(rule, f"deviation of the ceremony: {text}") for text in made["deviations"]]
+    if (more := made["deviation_count"] - len(made["deviations"])) > 0:
+        findings.append(warn(rule, f"and {more} deviations more: read the transcript"))
+    return tuple(findings)
+
+
 def target_backed_up(facts: JsonObject, ctx: RuleContext) -> Findings:
     """H02: a backup of the target comes before any restore, even when it is empty."""
     del ctx
@@ -382,6 +407,13 @@ RULES: Final[tuple[Rule, ...]] = (
         backup_fits,
     ),
     rule_of("RPO", "The backup's age", ("backup-folder",), "objectives", recovery_point),
+    rule_of(
+        "CEREMONY",
+        "How the restore blob was made",
+        ("restore-blob",),
+        "docs/ceremony.md",
+        blob_made,
+    ),
     rule_of(
         "LOCKOUT",
         "Somebody keeps administering the target after the restore",

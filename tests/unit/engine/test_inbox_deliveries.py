@@ -86,6 +86,7 @@ def test_a_file_that_its_transcript_knows_is_taken_with_how_it_was_made(delivere
     record = delivered("cd" * 32, sha256_hex(restore_blob(EXCHANGE)))
     assert (record.type, warnings_of(record)) == (R.DELIVERY_ACCEPTED, [])
     assert record.body["ceremony"] == "ceremony"
+    assert record.body["outputs"]["made"]["form"] == "ceremony"
 
 
 def test_a_file_that_no_transcript_knows_is_taken_and_told(delivered):

@@ -362,6 +362,44 @@ def test_a_right_that_is_lacking_is_warned_of_and_never_refused():
     assert "on 1 scopes is not known; /mi/0: no right" in found[1].message
 
 
+def made(**more) -> dict:
+    base = {
+        "form": "contribute",
+        "transcript": "ab" * 32,
+        "required": 2,
+        "custodians": ["x", "y"],
+        "signed": ["Ada", "Ben"],
+        "deviations": [],
+        "deviation_count": 0,
+    }
+    return {"restore-blob": {"sha256": "b", "made": {**base, **more}}}
+
+
+def test_whoever_lets_a_blob_become_the_domain_reads_who_made_it():
+    (finding,) = judge("CEREMONY", made())
+    assert finding.severity is Severity.OK
+    assert "2 custodians gave shares, 2 are needed; 2 signed; transcript abab" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"restore-blob": {}}, "nobody says"),
+        ({"restore-blob": {"made": {"form": "combine", "transcript": ""}}}, "says: combine"),
+        (made(form="combine", custodians=[], signed=[]), "met in one process"),
+        (made(signed=["Ada"]), "1 contributions are not signed"),
+        (
+            made(deviations=["Olga: late"], deviation_count=1),
+            "deviation of the ceremony: Olga: late",
+        ),
+        (made(deviations=["a"] * 10, deviation_count=14), "and 4 deviations more"),
+    ],
+)
+def test_what_is_not_as_it_should_be_with_a_ceremony_is_warned_of(facts, said):
+    warned = [each.message for each in judge("CEREMONY", facts) if each.severity is Severity.WARN]
+    assert any(said in text for text in warned), warned
+
+
 def test_protected_names_are_never_a_target():
     assert worst("target-not-protected", inventory()) is Severity.OK
     protected = {**CTX.inputs, "protected_names": ["NEW"]}
