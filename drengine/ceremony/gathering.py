@@ -75,7 +75,6 @@ class Gathering:
             earlier = self._taken.get(contribution.statement.x5t_256)
             if earlier is not None and earlier.to_bytes() == contribution.to_bytes():
                 return contribution.statement.custodian
-            self._require_not_dropped(data)
             self._require_distinct(contribution)
         except DrError as error:
             self._minutes.refuse("contribution", error, at_ms=now_ms, sha256=sha256_hex(data))
@@ -107,13 +106,6 @@ class Gathering:
             self._attestation_path(statement.x5t_256).unlink(missing_ok=True)
         return statement
 
-    def _require_not_dropped(self, data: bytes) -> None:
-        if said := self._dropped.get(sha256_hex(data)):
-            raise CeremonyError(
-                f"adding a contribution: this very one was taken out by {said}",
-                hint="Its custodian makes a new one: drengine ceremony contribute.",
-            )
-
     def _require_distinct(self, contribution: Contribution) -> None:
         if found := find_same(contribution, self._taken.values()):
             earlier, common = found
@@ -136,6 +128,11 @@ class Gathering:
             drafts.append(
                 remark(f"{statement.custodian} contributed on the combiner's own machine")
             )
+        if said := self._dropped.get(sha256_hex(contribution.to_bytes())):
+            text = (
+                f"the contribution of {statement.custodian} is in again; it was taken out by {said}"
+            )
+            drafts.append(remark(text))
         self._minutes.note(*drafts, at_ms=now_ms)
         self._taken[statement.x5t_256] = contribution
         try:
