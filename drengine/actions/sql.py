@@ -133,6 +133,15 @@ class LinkKeys(BaseAction):
         return f"az sql mi key create -g RG --mi INSTANCE -k https://{target_host(ctx)}/keys/K/V"
 
 
+async def _moving(ctx: StepContext) -> tuple[str, Protector] | None:
+    """Return instance and protector of the step's role, None where there is none to be moved."""
+    instance = await instance_of(ctx)
+    if instance is None:
+        return None
+    protector = await ctx.cloud.sql.protector(instance)
+    return None if is_elsewhere(ctx, protector.uri) else (instance, protector)
+
+
 class Validate(BaseAction):
     """Ask the instance itself whether it can use the key on the target (rule I05).
 
@@ -141,12 +150,9 @@ class Validate(BaseAction):
 
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
         """POST the question for the key that is to be the protector."""
-        instance = await instance_of(ctx)
-        if instance is None:
+        if (moving := await _moving(ctx)) is None:
             return {}
-        protector = await ctx.cloud.sql.protector(instance)
-        if is_elsewhere(ctx, protector.uri):
-            return {}
+        instance, protector = moving
         kid = kid_on(protector.uri, target_host(ctx))
         return await ctx.cloud.sql.start_validate(instance, kid) or {}
 
@@ -200,12 +206,9 @@ class SetProtector(BaseAction):
         Raises:
             GuardError: the service would refuse it, at each resume.
         """
-        instance = await instance_of(ctx)
-        if instance is None:
+        if (moving := await _moving(ctx)) is None:
             return {}
-        protector = await ctx.cloud.sql.protector(instance)
-        if is_elsewhere(ctx, protector.uri):
-            return {}
+        instance, protector = moving
         kid = kid_on(protector.uri, target_host(ctx))
         linked = {row.name.lower() for row in await ctx.cloud.sql.keys(instance)}
         if (name := instance_key_name(kid)).lower() not in linked:
@@ -219,12 +222,11 @@ class SetProtector(BaseAction):
 
     async def start(self, ctx: StepContext) -> Operation | JsonObject:
         """PUT the protector, or ask to look again where that was refused before."""
-        instance = await instance_of(ctx) or ""
+        if (moving := await _moving(ctx)) is None:
+            return {}
+        instance, protector = moving
         if ctx.last_code == _NOT_ALLOWED_WHILE_INACCESSIBLE:
             return await ctx.cloud.sql.start_reevaluate(instance) or {}
-        protector = await ctx.cloud.sql.protector(instance)
-        if is_elsewhere(ctx, protector.uri):
-            return {}
         name = instance_key_name(kid_on(protector.uri, target_host(ctx)))
         return await ctx.cloud.sql.put_protector(instance, name)
 

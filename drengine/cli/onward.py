@@ -72,13 +72,22 @@ def _of_run(family: Family, run: RunId) -> Iterator[str]:
         if step.status.is_waiting and family.rolls_back:
             continue  # nothing is begun any more, whatever is answered
         if step.status is S.AWAITING_APPROVAL:
-            yield f"drengine approve {run} {step.id}{_as(step)}{_key(family)}"
+            first = _first(family, run, step)
+            yield f"drengine approve {run} {step.id}{_as(step)}{_key(family)}{first}"
         elif step.status is S.AWAITING_DELIVERY:
             yield f"drengine request {run} {step.id} --out FOLDER   # for the custodians"
             yield f"drengine deliver {run} {step.id} FILE"
         elif step.status is S.UNKNOWN:
             saw = "# and what you saw: --found or --absent"
             yield f"drengine resolve {run} {step.id} --reason TEXT   {saw}"
+
+
+def _first(family: Family, run: RunId, step: StepState) -> str:
+    """Return what comes before a decision against which a rule speaks: its command is no advice."""
+    found = family.requests.get((run, step.id), {}).get("findings", ())
+    if not any(each["severity"] == "block" for each in found):
+        return ""
+    return "   # read the ✗ first; a wrong input takes: drengine cancel, and a new plan"
 
 
 def _key(family: Family) -> str:

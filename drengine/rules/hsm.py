@@ -271,8 +271,9 @@ def blob_made(facts: JsonObject, ctx: RuleContext) -> Findings:
     del ctx
     made, rule = facts["restore-blob"].get("made") or {}, "CEREMONY"
     if not made.get("transcript"):
-        told = f"whoever delivered the blob says: {made['form']}" if made else "nobody says"
-        text = f"how the blob was made is not shown, {told}: no transcript of it was attached"
+        met = "whoever delivered it says that the keys of a quorum met in one process"
+        told = met if made else "nobody says how that was"
+        text = f"no transcript that is attached shows how the blob was made; {told}"
         advice = "Ask the combiner. It counts when it is attached before the blob is taken in."
         return (warn(rule, text, advice),)
     gave, signed = len(made["custodians"]), len(made["signed"])

@@ -545,6 +545,10 @@ def test_what_rules_found_against_a_decision_stands_below_the_board_until_it_is_
     shown = command("status").out.splitlines()
     assert line in shown
     assert not [each for each in shown if "H01" in each]
+    (next_,) = [each for each in shown if each.startswith("Next: drengine approve")]
+    assert next_.endswith(
+        "# read the ✗ first; a wrong input takes: drengine cancel, and a new plan"
+    )
     told.tell((R.GATE_APPROVED, {"step": "declare", "request": 1}))
     assert line not in command("status").out
 

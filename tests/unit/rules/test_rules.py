@@ -384,8 +384,11 @@ def test_whoever_lets_a_blob_become_the_domain_reads_who_made_it():
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({"restore-blob": {}}, "nobody says"),
-        ({"restore-blob": {"made": {"form": "combine", "transcript": ""}}}, "says: combine"),
+        ({"restore-blob": {}}, "shows how the blob was made; nobody says"),
+        (
+            {"restore-blob": {"made": {"form": "combine", "transcript": ""}}},
+            "says that the keys of a quorum met",
+        ),
         (made(form="combine", custodians=[], signed=[]), "met in one process"),
         (made(signed=["Ada"]), "1 contributions are not signed"),
         (

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 ROOT = Path(__file__).parents[4]
 NAMES = ["Ada", "Ben", "Cleo", "Dora"]
@@ -167,3 +169,10 @@ def opened(ceremony):
 def plain():
     """A reader of error output: no colours, one line."""
     return lambda data: re.sub(r"\x1b\[[0-9;]*m", "", data.decode())
+
+
+@pytest.fixture(scope="session")
+def one_time_key():
+    """A ceremony's key pair, the public half as DER: making one takes longer than most tests."""
+    key = rsa.generate_private_key(65537, 3072)
+    return key, key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -6,25 +6,17 @@ import platform
 
 import pytest
 from ceremonyfire.hall import NOW, Hall, Key
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
 )
 
 from drengine.ceremony import contribute, contributing
 from drengine.ceremony.contributing import ContributeOrder
 from drengine.ceremony.messages import KeySource
 from drengine.errors import ShareError
-
-
-@pytest.fixture(scope="module")
-def one_time_key():
-    key = rsa.generate_private_key(65537, 3072)
-    return key, key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ import socket
 import pytest
 from ceremonyfire.hall import Hall, Key
 from click.testing import CliRunner
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from drengine.ceremony import keeper as keeper_module
 from drengine.ceremony import wire
@@ -23,12 +21,6 @@ from drengine.cli.quorum.asking import memory_sentence
 from drengine.cli.quorum.fetching import combine_in_session
 from drengine.cli.quorum.hold import open_command
 from drengine.errors import CeremonyError, GuardError, InputFileError, UsageError
-
-
-@pytest.fixture(scope="module")
-def one_time_key():
-    key = rsa.generate_private_key(65537, 3072)
-    return key, key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import os
 
 import pytest
 from ceremonyfire.mutations import Scene, campaign, readers
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from drengine.ceremony.contributing import ContributeOrder
 from drengine.ceremony.contributing import perform as contribute
@@ -24,12 +22,6 @@ from drengine.ceremony.shamir import Share
 from drengine.errors import CeremonyError, DrError, QuorumError, ShareError
 
 NOW = 1_790_000_000_000
-
-
-@pytest.fixture(scope="module")
-def one_time_key():
-    key = rsa.generate_private_key(65537, 3072)
-    return key, key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 class Room:

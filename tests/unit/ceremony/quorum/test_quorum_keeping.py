@@ -6,20 +6,12 @@ import time
 
 import pytest
 from ceremonyfire.hall import HOUR, NOW, Hall, Key
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from drengine.ceremony import files
 from drengine.ceremony.proving import prove
 from drengine.clock import SystemClock
 
 MINUTE = 60_000
-
-
-@pytest.fixture(scope="module")
-def one_time_key():
-    key = rsa.generate_private_key(65537, 3072)
-    return key, key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @pytest.fixture

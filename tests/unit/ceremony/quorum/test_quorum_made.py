@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 from ceremonyfire.hall import FALSE, HOUR, Hall, Key
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from drengine.ceremony.contribution import parse_contribution
 from drengine.ceremony.messages import decode_bytes
@@ -14,12 +12,6 @@ from drengine.ceremony.transcript import Transcript
 from drengine.errors import VerificationError
 
 NAMES = {1: "Ada", 2: "Ben", 3: "Cleo"}
-
-
-@pytest.fixture(scope="module")
-def one_time_key():
-    key = rsa.generate_private_key(65537, 3072)
-    return key, key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ import sys
 import pytest
 from ceremonyfire.hall import Hall, Key
 from click.testing import CliRunner
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from drengine.ceremony import hardening, wire
 from drengine.ceremony import keeper as keeper_module
@@ -21,12 +19,6 @@ from drengine.cli.quorum import after, hold
 from drengine.cli.quorum.after import status_command
 from drengine.cli.quorum.hold import open_command
 from drengine.errors import CeremonyError, InputFileError, UsageError
-
-
-@pytest.fixture(scope="module")
-def one_time_key():
-    key = rsa.generate_private_key(65537, 3072)
-    return key, key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import pytest
 from ceremonyfire.hall import FALSE, HOUR, NOW, Hall, Key
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from drengine.ceremony import keeper as keeper_module
 from drengine.ceremony import minutes as minutes_module
@@ -24,12 +23,6 @@ from drengine.ceremony.strict import count_brackets
 from drengine.ceremony.transcript import Transcript, read_transcript, remark
 from drengine.ceremony.unseal import open_domain, open_share
 from drengine.errors import CeremonyError, InputFileError, ShareError, VerificationError
-
-
-@pytest.fixture(scope="module")
-def one_time_key():
-    key = rsa.generate_private_key(65537, 3072)
-    return key, key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @pytest.fixture

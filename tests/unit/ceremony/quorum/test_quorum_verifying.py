@@ -6,21 +6,13 @@ from dataclasses import replace
 
 import pytest
 from ceremonyfire.hall import HOUR, NOW, Hall, Key
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from drengine.ceremony.contribution import HolderFacts
 from drengine.ceremony.proving import prove
 from drengine.ceremony.register import Enrolment, Register
 from drengine.ceremony.signing import public_bytes
 from drengine.errors import VerificationError
-
-
-@pytest.fixture(scope="module")
-def one_time_key():
-    key = rsa.generate_private_key(65537, 3072)
-    return key, key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @pytest.fixture
